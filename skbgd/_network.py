@@ -1,0 +1,104 @@
+"""The network's shape: layers to and from one flat vector, its start, its outputs."""
+
+from functools import cached_property
+
+import numpy as np
+from scipy.special import log_expit, log_softmax
+
+from . import _backprop
+
+ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
+OUTPUT_ACTIVATIONS = ("logistic", "softmax")
+
+# Rows that the forward pass of a prediction takes at a time.
+TILE = 256
+
+
+class Network:
+    """A fully connected network with parameters in one vector theta.
+
+    ``theta`` is ``[W_1, b_1, ..., W_L, b_L]``, each ``W_l`` of shape
+    ``(units[l - 1], units[l])`` and row-major.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Units per layer from the features to the outputs, ``L + 1`` numbers.
+    activation : {"logistic", "tanh", "relu", "identity"}
+        Of the hidden layers.
+    output_activation : {"logistic", "softmax"}
+        Of the output layer; decides the loss too.
+    """
+
+    def __init__(self, units, activation, output_activation):
+        self.units = np.array(units, dtype=np.intp)
+        self.activation = activation
+        self.output_activation = output_activation
+
+    @cached_property
+    def _slices(self):
+        """For each layer, where W and b lie in theta, and the shape of W."""
+        slices, start = [], 0
+        for fan_in, fan_out in zip(self.units[:-1], self.units[1:], strict=True):
+            middle, end = start + fan_in * fan_out, start + (fan_in + 1) * fan_out
+            slices.append((slice(start, middle), slice(middle, end), (fan_in, fan_out)))
+            start = end
+        return slices
+
+    @property
+    def n_parameters(self):
+        return int(self._slices[-1][1].stop)
+
+    def coefs(self, theta):
+        """The matrices W_1 ... W_L, as views into theta."""
+        return [theta[W].reshape(shape) for W, _, shape in self._slices]
+
+    def intercepts(self, theta):
+        """The vectors b_1 ... b_L, as views into theta."""
+        return [theta[b] for _, b, _ in self._slices]
+
+    def squared_norm(self, theta):
+        """sum_l ||W_l||^2, without the intercepts."""
+        return sum(float(np.vdot(theta[W], theta[W])) for W, _, _ in self._slices)
+
+    def initial_parameters(self, random_state, dtype):
+        """A random start: uniform in +-gain sqrt(6 / (fan_in + fan_out)), b likewise.
+
+        The gain is 4 in front of logistic hidden units, whose slope at 0 is 1/4, and
+        1 elsewhere (Glorot & Bengio 2010). A single neuron has no symmetry to break and
+        a convex cost: it starts at 0.
+        """
+        theta = np.zeros(self.n_parameters, dtype=dtype)
+        if len(self._slices) > 1:
+            for W, b, (fan_in, fan_out) in self._slices:
+                hidden = b.stop < self.n_parameters
+                gain = 4.0 if hidden and self.activation == "logistic" else 1.0
+                bound = gain * np.sqrt(6.0 / (fan_in + fan_out))
+                theta[W.start : b.stop] = random_state.uniform(
+                    -bound, bound, size=b.stop - W.start
+                )
+        return theta
+
+    def decision_function(self, theta, X):
+        """Pre-activations of the output layer, shape (n, K)."""
+        Z = np.empty((X.shape[0], self.units[-1]), dtype=theta.dtype)
+        tile = min(TILE, max(1, X.shape[0]))
+        work = np.empty(_backprop.work_size(self.units, tile), dtype=theta.dtype)
+        _backprop.decision_function(self, theta, X, Z, work, tile)
+        return Z
+
+    def log_probabilities(self, Z, exclusive):
+        """Log-probabilities from pre-activations Z, shape (n, max(K, 2)) or (n, K).
+
+        Softmax units are probabilities. The sigmoid units of exclusive classes are
+        normalised to sum to 1: log p_k = log sigma(z_k) - log sum_j sigma(z_j). One
+        sigmoid unit is P(second class); the units of labels that do not exclude each
+        other stay as they are.
+        """
+        if self.output_activation == "softmax":
+            return log_softmax(Z, axis=1)
+        if not exclusive:
+            return log_expit(Z)
+        if Z.shape[1] == 1:
+            return log_expit(np.hstack([-Z, Z]))
+        return log_softmax(log_expit(Z), axis=1)
