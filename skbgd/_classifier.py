@@ -47,9 +47,18 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         gradient descent; a number larger than the data means all rows. "auto" is
         ``min(256, n_samples)``. A last, shorter batch is averaged over its own rows.
 
-    learning_rate : float, default=0.5
-        Step size :math:`\eta > 0`. Features should be on a common scale
-        (:class:`~sklearn.preprocessing.StandardScaler`) for it to suit them all.
+    learning_rate : float or "auto", default="auto"
+        Step size :math:`\eta > 0`. "auto" is, times ``1 - momentum``,
+
+        - with hidden layers 0.5, divided by the root mean square of the features if
+          that is larger than 1;
+        - with a single neuron the smaller of 0.5 and
+          :math:`4 / (1 + \operatorname{mean}_i \lVert x_i \rVert^2)`, small enough for
+          every step of batch gradient descent to lower the cost;
+
+        taken from the rows of `fit`, or of the first call of `partial_fit`. No single
+        step size suits features of different scales: put a
+        :class:`~sklearn.preprocessing.StandardScaler` in front.
 
     solver : {"sgd"}, default="sgd"
         Rule of the step; see Notes.
@@ -66,14 +75,14 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
         its ``batch_size``.
 
-    max_iter : int, default=1000
+    max_iter : int, default=400
         Largest number of epochs (passes over the rows).
 
     tol : float or None, default=1e-4
         How far the loss has to fall, within `n_iter_no_change` epochs, for training to
         go on. None: always `max_iter` epochs.
 
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=50
         Training stops after exactly so many epochs in a row in which the loss did not
         come to lie `tol` below the mark, the last loss that did.
 
@@ -126,6 +135,9 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
 
     t_ : int
         Number of rows visited so far, each counted once per epoch.
+
+    learning_rate_ : float
+        The step size used last.
 
     loss_curve_ : list of float
         The objective :math:`J` in each of the `n_iter_` epochs. The loss of a row is
@@ -222,14 +234,14 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         activation="logistic",
         output_activation="logistic",
         batch_size="auto",
-        learning_rate=0.5,
+        learning_rate="auto",
         solver="sgd",
         momentum=0.0,
         nesterov=False,
         alpha=1e-4,
-        max_iter=1000,
+        max_iter=400,
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change=50,
         shuffle=True,
         class_weight=None,
         random_state=None,
@@ -296,14 +308,16 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
                     "one row needs a positive weight."
                 )
             self._start(X)
+            descent = self._descent(self._state, X, Y, weights)
             converged = minimize(
-                self._descent(self._state, X, Y, weights),
+                descent,
                 max_iter=self.max_iter,
                 tol=self.tol,
                 n_iter_no_change=self.n_iter_no_change,
                 verbose=self.verbose,
             )
-            self._store(self._state)
+            self._store(descent.state)
+            self.learning_rate_ = descent.learning_rate
         if not converged and self.tol is not None:
             warnings.warn(
                 f"The loss still falls after max_iter={self.max_iter} epochs. Increase "
@@ -383,7 +397,9 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
             # The old state stays whole until the epoch has gone well.
             state = self._state.copy()
             if weights is None or weights.any():
-                self._descent(state, X, Y, weights).epoch()
+                descent = self._descent(state, X, Y, weights)
+                descent.epoch()
+                self.learning_rate_ = descent.learning_rate
             self._store(state)
         return self
 
@@ -594,7 +610,7 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _store(self, state):
-        """Set the fitted attributes that follow from the state."""
+        """Take over the state that the descent has reached, and what follows from it."""
         self._state = state
         self.n_layers_ = len(self._network.units)
         self.n_outputs_ = int(self._network.units[-1])
@@ -678,8 +694,15 @@ def _check_parameters(clf):
         else _is_positive_int(batch_size),
         "a positive int, 'full' or 'auto'",
     )
+    learning_rate = clf.learning_rate
+    check(
+        "learning_rate",
+        learning_rate == "auto"
+        if isinstance(learning_rate, str)
+        else _is_number(learning_rate) and 0 < learning_rate < np.inf,
+        "a positive, finite number or 'auto'",
+    )
     for name, low, high, rule in (
-        ("learning_rate", np.nextafter(0, 1), np.inf, "a positive, finite number"),
         ("momentum", 0, 1, "a number in [0, 1)"),
         ("alpha", 0, np.inf, "a finite number, 0 or larger"),
     ):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from sklearn.utils.extmath import row_norms
 
 from . import _backprop
 
@@ -21,6 +22,27 @@ def rows_per_batch(batch_size, n_samples):
     return min(int(batch_size), n_samples)
 
 
+def default_step_size(network, X, weights, momentum):
+    """The step size that ``learning_rate="auto"`` stands for.
+
+    With one neuron, 1 / L or 0.5 if that is less: L bounds the curvature of the
+    cross-entropy, L = (1 + mean_i ||x_i||^2) / 4, and the whole batch is sure to
+    descend. With hidden layers, 0.5 / max(1, r), r the root mean square of the features.
+    Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
+    """
+    squared_norm = np.average(row_norms(X, squared=True).astype(float), weights=weights)
+    if not np.isfinite(squared_norm):
+        raise ValueError(
+            "The features are too large for learning_rate='auto': the mean of their "
+            "squares is not finite. Scale them (StandardScaler)."
+        )
+    if len(network.units) == 2:
+        step_size = min(0.5, 4 / (1 + squared_norm))
+    else:
+        step_size = 0.5 / max(1.0, np.sqrt(squared_norm / X.shape[1]))
+    return float(step_size * (1 - momentum))
+
+
 @dataclass
 class State:
     """All that changes as the descent goes on, and what a later call continues from.
@@ -30,6 +52,7 @@ class State:
 
     theta: np.ndarray
     shuffle_state: int
+    auto_step_size: float | None = None  # from the first rows that have a weight
     velocity: np.ndarray | None = None  # None: no momentum
     n_iter: int = 0
     t: int = 0
@@ -83,6 +106,12 @@ class Descent:
         self.network = network
         self.state = state
         self.data = X, Y, weights
+        if learning_rate == "auto":
+            if state.auto_step_size is None:
+                state.auto_step_size = default_step_size(
+                    network, X, weights, momentum
+                )
+            learning_rate = state.auto_step_size
         self.learning_rate = float(learning_rate)
         self.alpha = float(alpha)
         self.momentum = float(momentum)
