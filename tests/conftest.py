@@ -1,0 +1,11 @@
+"""Set-up that has to come before the first import of SciPy, and the way to `reference`."""
+
+import os
+import sys
+from pathlib import Path
+
+# scikit-learn skips its array API check without it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+# `import reference` finds tests/reference.py.
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,450 @@
+"""The compiled core: its elementary functions, its gradient, its steps.
+
+The descent over epochs is tested in test_descent.py, the estimator in
+test_classifier.py.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from skbgd import _backprop
+from skbgd._network import Network
+
+FLOATS = [np.float32, np.float64]
+HIDDEN = {0: (), 1: (7,), 2: (6, 5), 3: (5, 4, 3)}
+# Beyond these, the sigmoid is not a normal number.
+SIGMOID_RANGE = {np.float32: 87.3365, np.float64: 708.3964}
+RTOL = {np.float32: 2e-5, np.float64: 1e-11}
+
+
+def apply(name, values, dtype):
+    result = np.array(values, dtype=dtype)
+    _backprop.activation(name, result)
+    return result
+
+
+def ulps(a, b):
+    """Distance of a from b in units of the last place of b."""
+    return np.abs(a - b) / np.spacing(np.abs(b))
+
+
+def make_problem(
+    hidden=(7,),
+    n=40,
+    d=5,
+    K=3,
+    activation="logistic",
+    output="logistic",
+    dtype=np.float64,
+    weighted=False,
+    multilabel=False,
+    seed=0,
+):
+    """A network, parameters, rows, targets as the core wants them, one-hot, weights."""
+    rng = np.random.default_rng(seed)
+    network = Network((d, *hidden, K), activation, output)
+    theta = rng.uniform(-1, 1, size=network.n_parameters).astype(dtype)
+    X = rng.normal(size=(n, d)).astype(dtype)
+    if multilabel:
+        Y = rng.integers(2, size=(n, K)).astype(np.intc)
+        one_hot = Y.astype(float)
+    else:
+        Y = rng.integers(max(K, 2), size=(n, 1)).astype(np.intc)
+        one_hot = (Y == np.arange(K)).astype(float) if K > 1 else Y.astype(float)
+    weights = None
+    if weighted:
+        weights = rng.uniform(size=n)
+        weights[::5] = 0
+        weights = (weights / weights.mean()).astype(dtype)
+    return network, theta, X, Y, one_hot, weights
+
+
+def loss_gradient(network, theta, X, Y, weights, tile=16):
+    gradient = np.full_like(theta, np.nan)
+    work = np.empty(_backprop.work_size(network.units, tile), dtype=theta.dtype)
+    loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
+    return loss, gradient
+
+
+def run_batches(
+    network,
+    theta,
+    X,
+    Y,
+    weights=None,
+    velocity=None,
+    order=None,
+    batch_size=8,
+    eta=0.3,
+    alpha=0.0,
+    momentum=0.0,
+    nesterov=False,
+    tile=16,
+):
+    gradient = np.empty_like(theta)
+    work = np.empty(_backprop.work_size(network.units, tile), dtype=theta.dtype)
+    return _backprop.run_batches(
+        network, theta, velocity, X, Y, weights, order, batch_size, eta, alpha,
+        momentum, nesterov, gradient, work, tile,
+    )  # fmt: skip
+
+
+# Elementary functions
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sigmoid_is_accurate_wherever_it_is_a_normal_number(dtype):
+    """The vectorised sigmoid lies within 4 ulp of SciPy's expit."""
+    rng = np.random.default_rng(0)
+    limit = SIGMOID_RANGE[dtype]
+    z = np.concatenate(
+        [
+            rng.uniform(-limit, limit, size=200_001),
+            rng.normal(size=200_000),
+            np.linspace(-limit, -limit + 2, 10_000),
+            rng.normal(size=1000) * 1e-6,
+        ]
+    ).astype(dtype)
+    expected = expit(z)
+    normal = expected >= np.finfo(dtype).tiny
+    assert normal.sum() > 400_000
+    assert ulps(apply("logistic", z, dtype), expected)[normal].max() <= 4
+
+
+@given(
+    z=st.floats(min_value=-708.39, max_value=1e300),
+    position=st.integers(min_value=0, max_value=20),
+)
+def test_sigmoid_does_not_depend_on_its_place_in_the_array(z, position):
+    """Vector body and scalar remainder of the loop both lie within 4 ulp."""
+    values = np.zeros(21)
+    values[position] = z
+    assert ulps(apply("logistic", values, np.float64)[position], expit(z)) <= 4
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["logistic", "tanh", "relu", "identity"])
+def test_activation_limits(name, dtype):
+    """0, infinities and numbers near them give the limits, without a warning."""
+    huge = np.finfo(dtype).max
+    z = [0, 1e4, -1e4, huge, -huge, np.inf, -np.inf]
+    expected = {
+        "logistic": [0.5, 1, 0, 1, 0, 1, 0],
+        "tanh": [0, 1, -1, 1, -1, 1, -1],
+        "relu": [0, 1e4, 0, huge, 0, np.inf, 0],
+        "identity": z,
+    }[name]
+    np.testing.assert_array_equal(apply(name, z, dtype), np.array(expected, dtype))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["logistic", "tanh", "relu", "identity"])
+def test_nan_in_nan_out(name, dtype):
+    """A NaN stays one at any place and spoils no other."""
+    for place in range(13):
+        z = np.linspace(-2, 2, 13)
+        z[place] = np.nan
+        np.testing.assert_array_equal(np.isnan(apply(name, z, dtype)), np.isnan(z))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_tanh(dtype):
+    """tanh lies within 4 ulp, near 0 too where a difference of sigmoids would not."""
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.uniform(-30, 30, 10_000), rng.normal(size=10_000) * 1e-5])
+    z = z.astype(dtype)
+    expected = np.tanh(z.astype(np.longdouble)).astype(dtype)
+    assert ulps(apply("tanh", z, dtype), expected).max() <= 4
+
+
+# Loss
+
+
+def single_row_loss(z, y, output, K):
+    """The core's loss of one row whose output pre-activations are z."""
+    network = Network((1, K), "logistic", output)
+    theta = np.concatenate([np.zeros(K), np.broadcast_to(z, K).astype(float)])
+    Y = np.array(y, dtype=np.intc).reshape(1, -1)
+    return loss_gradient(network, theta, np.ones((1, 1)), Y, None)
+
+
+@pytest.mark.parametrize("z", [0.0, 1e-9, 1.0, -3.0, 40.0, -40.0, 745.0, 1e4, -1e4])
+@pytest.mark.parametrize("y", [0, 1])
+def test_cross_entropy_from_pre_activation(z, y):
+    """softplus(z) - y z: finite and exact far out, and no digit lost when right."""
+    loss, gradient = single_row_loss(z, y, "logistic", K=1)
+    signed = -z if y else z
+    # log(1 + e^s) = max(s, 0) + log1p(e^-|s|)
+    expected = max(signed, 0) + np.log1p(np.exp(-abs(signed)))
+    if expected > np.finfo(float).tiny:
+        assert loss == pytest.approx(expected, rel=1e-15, abs=0)
+    else:
+        assert loss == 0
+    assert gradient[1] == pytest.approx(expit(z) - y, rel=1e-14, abs=1e-300)
+
+
+@pytest.mark.parametrize("top", [0.0, 1e-3, 30.0, 700.0, 1e4])
+@pytest.mark.parametrize("y", [0, 1])
+def test_softmax_loss_from_pre_activations(top, y):
+    """log sum exp(z) - z_y with z = (top, 0, -1): finite and exact far out."""
+    loss, gradient = single_row_loss([top, 0, -1], y, "softmax", K=3)
+    rest = np.exp(-top) + np.exp(-1 - top)
+    expected = np.log1p(rest) + (top if y == 1 else 0)
+    assert loss == pytest.approx(expected, rel=1e-15, abs=1e-308)
+    # dl/db = softmax(z) - y adds up to 0
+    assert gradient[3:].sum() == pytest.approx(0, abs=1e-15)
+    assert gradient[3 + y] < 0 or loss < 1e-300
+
+
+# Gradient
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+@pytest.mark.parametrize("depth", HIDDEN)
+@pytest.mark.parametrize("output", ["logistic", "softmax", "multilabel", "binary"])
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
+def test_gradient_equals_finite_differences(
+    activation, output, depth, alpha, weighted, dtype
+):
+    """The step taken is -eta times the derivative of the objective, in each parameter.
+
+    The objective is the reference's, differentiated by a five-point stencil in float64.
+    """
+    network, theta, X, Y, one_hot, weights = make_problem(
+        HIDDEN[depth],
+        n=11,
+        K=1 if output == "binary" else 3,
+        activation=activation,
+        output="softmax" if output == "softmax" else "logistic",
+        dtype=dtype,
+        weighted=weighted,
+        multilabel=output == "multilabel",
+    )
+    w = np.ones(len(X)) if weights is None else weights.astype(float)
+
+    def J(t):
+        return reference.cost(
+            network.coefs(t),
+            network.intercepts(t),
+            X.astype(float),
+            one_hot,
+            w,
+            alpha,
+            activation,
+            network.output_activation,
+        )
+
+    h, start = 1e-4, theta.astype(float)
+    expected = np.empty(len(theta))
+    for k in range(len(theta)):
+        e = np.zeros(len(theta))
+        e[k] = h
+        expected[k] = (
+            8 * (J(start + e) - J(start - e)) - (J(start + 2 * e) - J(start - 2 * e))
+        ) / (12 * h)
+
+    atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
+    _, gradient = loss_gradient(network, theta, X, Y, weights, tile=4)
+    with_penalty = gradient / len(X)
+    for coef, W in zip(
+        network.coefs(with_penalty), network.coefs(theta), strict=True
+    ):
+        coef += dtype(alpha) * W
+    np.testing.assert_allclose(with_penalty, expected, rtol=0, atol=atol)
+
+    # The same gradient drives the steps: once in place, once through its own buffer.
+    for tile, eta in product((16, 4), (0.5, 1.0)):
+        stepped = theta.copy()
+        run_batches(
+            network, stepped, X, Y, weights, batch_size=11, eta=eta, alpha=alpha,
+            tile=tile,
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            (theta - stepped) / dtype(eta), expected, rtol=0, atol=4 * atol
+        )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_loss_gradient_is_a_sum_over_rows(dtype):
+    """Parts of the data add up, whatever the tiles; inputs stay as they are."""
+    network, theta, X, Y, _, weights = make_problem(dtype=dtype, weighted=True, n=50)
+    for array in (theta, X, Y, weights):
+        array.setflags(write=False)
+    total, gradient = loss_gradient(network, theta, X, Y, weights, tile=64)
+    for tile in (1, 7, 50):
+        loss, other = loss_gradient(network, theta, X, Y, weights, tile=tile)
+        assert loss == pytest.approx(total, rel=RTOL[dtype])
+        np.testing.assert_allclose(other, gradient, rtol=RTOL[dtype], atol=RTOL[dtype])
+    parts = [
+        loss_gradient(network, theta, X[s], Y[s], weights[s])
+        for s in (slice(0, 13), slice(13, 50))
+    ]
+    assert sum(p[0] for p in parts) == pytest.approx(total, rel=RTOL[dtype])
+    np.testing.assert_allclose(
+        sum(p[1] for p in parts), gradient, rtol=RTOL[dtype], atol=RTOL[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("hidden", [(40,), (300, 90)])
+@pytest.mark.parametrize("K", [1, 12])
+def test_large_products_equal_small_ones(hidden, K, dtype):
+    """The BLAS, used for large batches, and the loops for single rows agree."""
+    network, theta, X, Y, _, _ = make_problem(hidden, n=130, d=70, K=K, dtype=dtype)
+    theta *= dtype(0.2)
+    _, by_row = loss_gradient(network, theta, X, Y, None, tile=1)
+    _, by_tile = loss_gradient(network, theta, X, Y, None, tile=130)
+    scale = np.abs(by_row).max()
+    np.testing.assert_allclose(by_tile, by_row, rtol=0, atol=RTOL[dtype] * scale)
+
+
+# Steps
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    d=st.integers(1, 20),
+    K=st.integers(1, 6),
+    hidden=st.lists(st.integers(1, 20), max_size=3),
+    batch_size=st.integers(1, 50),
+    tile=st.integers(1, 50),
+    activation=st.sampled_from(["logistic", "tanh", "relu", "identity"]),
+    output=st.sampled_from(["logistic", "softmax", "multilabel"]),
+    alpha=st.sampled_from([0.0, 1e-3, 0.1]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    nesterov=st.booleans(),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_steps_equal_reference(
+    n, d, K, hidden, batch_size, tile, activation, output, alpha, momentum, nesterov,
+    weighted, seed,
+):  # fmt: skip
+    """Two epochs of the core are the reference's, for any shape of net and batch.
+
+    Covers a short last batch, a batch_size beyond the rows, and tiles within a batch.
+    """
+    network, theta, X, Y, one_hot, weights = make_problem(
+        hidden, n, d, K,
+        activation=activation,
+        output="softmax" if output == "softmax" and K > 1 else "logistic",
+        weighted=weighted and n > 1,
+        multilabel=output == "multilabel",
+        seed=seed,
+    )  # fmt: skip
+    theta *= 0.3
+    Ws, bs = reference.descend(
+        network.coefs(theta), network.intercepts(theta), X, one_hot,
+        np.ones(n) if weights is None else weights,
+        batch_size, 0.3, alpha, momentum, nesterov, epochs=2,
+        activation=activation, output=network.output_activation,
+    )  # fmt: skip
+    velocity = np.zeros_like(theta) if momentum else None
+    for _ in range(2):
+        _, n_done = run_batches(
+            network, theta, X, Y, weights, velocity, None, batch_size, 0.3, alpha,
+            momentum, nesterov, min(tile, batch_size),
+        )  # fmt: skip
+        assert n_done == n
+    for ours, theirs in zip(
+        network.coefs(theta) + network.intercepts(theta), Ws + bs, strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_order_is_the_order_of_the_rows(batch_size):
+    """Visiting rows by `order` is the same as storing them in that order."""
+    network, theta, X, Y, _, weights = make_problem(weighted=True)
+    order = np.random.default_rng(1).permutation(len(X)).astype(np.intp)
+    by_order, stored = theta.copy(), theta.copy()
+    total, _ = run_batches(
+        network, by_order, X, Y, weights, order=order, batch_size=batch_size
+    )
+    expected, _ = run_batches(
+        network, stored, X[order], Y[order], weights[order], batch_size=batch_size
+    )
+    np.testing.assert_array_equal(by_order, stored)
+    assert total == expected
+
+
+def test_penalty_too_small_for_a_float32_factor():
+    """Where 1 - eta alpha rounds to 1, the penalty still does what it does in float64."""
+    shift = {}
+    for dtype in FLOATS:
+        network, theta, X, Y, _, _ = make_problem((), n=1000, K=1, dtype=dtype)
+        X *= dtype(0.02)  # the cross-entropy hardly pulls W back
+        ends = {alpha: theta.copy() for alpha in (0.0, 1e-4)}
+        for alpha, end in ends.items():
+            for _ in range(100):
+                run_batches(network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha)
+        shift[dtype] = (ends[1e-4] - ends[0.0])[:5]
+    assert np.abs(shift[np.float64]).max() > 1e-3
+    np.testing.assert_allclose(
+        shift[np.float32], shift[np.float64], rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_batch_without_weight_is_harmless(dtype):
+    """A batch of zero weights makes no step, even if its loss would overflow."""
+    network, theta, X, Y, _, _ = make_problem(n=16, activation="identity", dtype=dtype)
+    weights = np.ones(16, dtype=dtype)
+    weights[8:] = 0
+    X[8:] *= dtype(1e30)
+    expected = theta.copy()
+    run_batches(network, expected, X[:8], Y[:8])
+    total, n_done = run_batches(network, theta, X, Y, weights)
+    assert n_done == 16
+    assert np.isfinite(total)
+    np.testing.assert_array_equal(theta, expected)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("tile", [8, 2])
+def test_a_loss_that_is_not_finite_stops_before_its_step(momentum, tile):
+    """The step of the bad batch is not made, nor any after it."""
+    network, theta, X, Y, _, _ = make_problem(activation="relu")
+    velocity = np.zeros_like(theta) if momentum else None
+    expected, expected_velocity = theta.copy(), np.zeros_like(theta)
+    run_batches(
+        network, expected, X[:16], Y[:16], None,
+        expected_velocity if momentum else None, momentum=momentum, tile=tile,
+    )  # fmt: skip
+    X[20] = np.inf
+    total, n_done = run_batches(
+        network, theta, X, Y, None, velocity, momentum=momentum, tile=tile
+    )
+    assert n_done == 16
+    assert not np.isfinite(total)
+    np.testing.assert_array_equal(theta, expected)
+
+
+def test_shuffle_is_a_fair_permutation():
+    """Each of the 24 orders of 4 rows comes up equally often; the state goes on."""
+    counts, state = {}, 123
+    order = np.empty(4, dtype=np.intp)
+    for _ in range(24_000):
+        state = _backprop.shuffle(order, state)
+        assert sorted(order) == [0, 1, 2, 3]
+        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
+    assert len(counts) == 24
+    # chi-squared with 23 degrees of freedom: above 49.7 once in a thousand seeds
+    assert sum((c - 1000) ** 2 / 1000 for c in counts.values()) < 49.7
+
+
+def test_shuffle_is_a_function_of_its_state():
+    first, second = np.empty(1000, dtype=np.intp), np.empty(1000, dtype=np.intp)
+    assert _backprop.shuffle(first, 7) == _backprop.shuffle(second, 7) != 7
+    np.testing.assert_array_equal(first, second)
+    _backprop.shuffle(second, 8)
+    assert (first != second).any()

@@ -1,0 +1,458 @@
+"""The descent over epochs: against scikit-learn's solvers, and its own laws."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    make_classification,
+    make_multilabel_classification,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+
+from skbgd import BGDClassifier
+from skbgd._descent import minimize, rows_per_batch
+from skbgd._network import Network
+
+
+def targets(kind, n=70, d=6):
+    """Rows and targets of one of the three kinds."""
+    if kind == "multilabel":
+        X, y = make_multilabel_classification(n, d, n_classes=3, random_state=0)
+    else:
+        X, y = make_classification(
+            n,
+            d,
+            n_informative=4,
+            n_classes=2 if kind == "binary" else 4,
+            random_state=0,
+        )
+    return StandardScaler().fit_transform(X), y
+
+
+def parameters(clf):
+    return np.concatenate([p.ravel() for p in clf.coefs_ + clf.intercepts_])
+
+
+def starting_from(mlp, clf, X, y):
+    """Fit `mlp` from the parameters that `clf` starts from."""
+    mlp.set_params(warm_start=True)
+    epochs = mlp.max_iter
+    mlp.set_params(max_iter=1).fit(X, y)  # builds the layers
+    network = Network(
+        (X.shape[1], *clf.hidden_layer_sizes, mlp.n_outputs_),
+        clf.activation,
+        clf.output_activation,
+    )
+    start = network.initial_parameters(np.random.RandomState(clf.random_state), float)
+    mlp.coefs_ = [W.copy() for W in network.coefs(start)]
+    mlp.intercepts_ = [b.copy() for b in network.intercepts(start)]
+    mlp.loss_curve_ = []
+    mlp.set_params(max_iter=epochs).fit(X, y)
+    return mlp
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)],
+    ids=["plain", "momentum", "nesterov"],
+)  # fmt: skip
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
+@pytest.mark.parametrize("batch_size", [16, 70], ids=["mini-batches", "whole batch"])
+def test_trajectory_equals_mlp_classifier(
+    kind, activation, momentum, nesterov, batch_size
+):
+    """From the same start, without penalty, 50 epochs are MLPClassifier's to 1e-10.
+
+    70 rows in batches of 16: the last one is short.
+    """
+    X, y = targets(kind)
+    common = {
+        "hidden_layer_sizes": (8, 5),
+        "activation": activation,
+        "batch_size": batch_size,
+        "alpha": 0.0,
+        "max_iter": 50,
+        "shuffle": False,
+        "momentum": momentum,
+        "random_state": 3,
+    }
+    clf = BGDClassifier(
+        **common,
+        output_activation="softmax",
+        learning_rate=0.02,
+        nesterov=nesterov,
+        tol=None,
+    ).fit(X, y)
+    mlp = MLPClassifier(
+        **common,
+        solver="sgd",
+        learning_rate_init=0.02,
+        nesterovs_momentum=nesterov,
+        tol=0,
+        n_iter_no_change=1000,
+    )
+    mlp = starting_from(mlp, clf, X, y)
+    assert clf.out_activation_ == mlp.out_activation_
+    np.testing.assert_allclose(parameters(clf), parameters(mlp), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(clf.loss_curve_, mlp.loss_curve_, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        clf.predict_proba(X), mlp.predict_proba(X), rtol=0, atol=1e-10
+    )
+    np.testing.assert_array_equal(clf.predict(X), mlp.predict(X))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_single_neuron_reaches_the_optimum_of_logistic_regression(kind, weighted):
+    """Whole batch, long enough: LogisticRegression's weights for the same penalty.
+
+    Its objective is C sum_i w_i l_i + 1/2 ||W||^2, so C = 1 / (alpha sum_i w_i).
+    """
+    X, y = targets(kind, n=200)
+    w = np.random.default_rng(0).uniform(size=200) if weighted else None
+    alpha = 0.01
+    C = 1 / (alpha * (200 if w is None else w.sum()))
+    clf = BGDClassifier(
+        (),
+        output_activation="softmax",
+        batch_size="full",
+        learning_rate=1.0,
+        alpha=alpha,
+        max_iter=20_000,
+        tol=None,
+    ).fit(X, y, sample_weight=w)
+    expected = LogisticRegression(C=C, tol=1e-12, max_iter=10_000)
+    expected.fit(X, y, sample_weight=w)
+    coef, intercept = clf.coefs_[0].T, clf.intercepts_[0]
+    expected_intercept = expected.intercept_
+    if kind == "multiclass":  # softmax does not change with a shift of all intercepts
+        intercept = intercept - intercept.mean()
+        expected_intercept = expected_intercept - expected_intercept.mean()
+    np.testing.assert_allclose(coef, expected.coef_, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(intercept, expected_intercept, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_held_out_log_loss_and_calibration():
+    """On digits: log-loss as good as MLPClassifier's, confidence near the hit rate."""
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X / 16, y, stratify=y, random_state=0
+    )
+    clf = BGDClassifier(
+        (64,), output_activation="softmax", batch_size=64, learning_rate=0.2, alpha=0,
+        max_iter=200, tol=None, random_state=0,
+    ).fit(X_train, y_train)  # fmt: skip
+    mlp = MLPClassifier(
+        (64,), solver="sgd", activation="logistic", batch_size=64,
+        learning_rate_init=0.2, momentum=0, nesterovs_momentum=False, alpha=0,
+        max_iter=200, tol=0, n_iter_no_change=1000, random_state=0,
+    ).fit(X_train, y_train)  # fmt: skip
+    P = clf.predict_proba(X_test)
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-12)
+    assert (clf.predict(X_test) == clf.classes_[P.argmax(axis=1)]).all()
+    ours, theirs = log_loss(y_test, P), log_loss(y_test, mlp.predict_proba(X_test))
+    assert ours <= 1.02 * theirs
+    # A softmax applied twice would leave the argmax and flatten the confidence.
+    assert P.max(axis=1).mean() == pytest.approx(clf.score(X_test, y_test), abs=0.03)
+
+
+# Batches
+
+
+@pytest.mark.parametrize(
+    "batch_size, n_samples, expected",
+    [
+        (1, 10, 1),
+        (7, 10, 7),
+        (10, 10, 10),
+        (11, 10, 10),
+        ("full", 10, 10),
+        ("full", 1000, 1000),
+        ("auto", 10, 10),
+        ("auto", 256, 256),
+        ("auto", 1000, 256),
+        (np.int64(3), 10, 3),
+    ],
+)
+def test_rows_per_batch(batch_size, n_samples, expected):
+    assert rows_per_batch(batch_size, n_samples) == expected
+
+
+def fitted(X, y, sample_weight=None, **params):
+    params = {"max_iter": 20, "tol": None, "random_state": 0, **params}
+    return BGDClassifier((6,), **params).fit(X, y, sample_weight)
+
+
+def test_batch_size_beyond_the_rows_is_the_whole_batch():
+    """... without a warning, and without drawing an order of the rows."""
+    X, y = targets("multiclass")
+    expected = parameters(fitted(X, y, batch_size="full"))
+    for batch_size in (70, 71, 10**9):
+        clf = fitted(X, y, batch_size=batch_size)
+        np.testing.assert_array_equal(parameters(clf), expected)
+
+
+def test_whole_batch_does_not_depend_on_the_order_of_rows():
+    X, y = targets("multiclass")
+    order = np.random.default_rng(0).permutation(70)
+    first, second = fitted(X, y, batch_size="full"), fitted(
+        X[order], y[order], batch_size="full"
+    )
+    np.testing.assert_allclose(parameters(first), parameters(second), atol=1e-11)
+
+
+def test_shuffling_differs_between_epochs_and_seeds_but_repeats():
+    X, y = targets("multiclass")
+    first = fitted(X, y, batch_size=8)
+    np.testing.assert_array_equal(
+        parameters(first), parameters(fitted(X, y, batch_size=8))
+    )
+    still = fitted(X, y, batch_size=8, shuffle=False)
+    assert (parameters(first) != parameters(still)).any()
+
+
+# Weights
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
+def test_integer_weights_equal_repeated_rows(kind):
+    """With the whole batch, exactly up to rounding."""
+    X, y = targets(kind)
+    times = np.random.default_rng(0).integers(4, size=70)
+    weighted = fitted(X, y, times, batch_size="full", alpha=0.01)
+    repeated = fitted(
+        X.repeat(times, axis=0), y.repeat(times, axis=0), batch_size="full", alpha=0.01
+    )
+    np.testing.assert_allclose(
+        parameters(weighted), parameters(repeated), rtol=0, atol=1e-12
+    )
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, "full"])
+@pytest.mark.parametrize("scale", [1e-300, 0.1, 100.0, 1e300])
+def test_scale_of_weights_changes_nothing(scale, batch_size):
+    X, y = targets("multiclass")
+    w = np.random.default_rng(0).uniform(0.1, 1, size=70)
+    first = fitted(X, y, w, batch_size=batch_size)
+    second = fitted(X, y, scale * w, batch_size=batch_size)
+    np.testing.assert_allclose(
+        parameters(first), parameters(second), rtol=0, atol=1e-10
+    )
+    np.testing.assert_allclose(first.loss_curve_, second.loss_curve_, rtol=1e-10)
+
+
+def test_mini_batch_without_weight_is_harmless():
+    """Rows 16 to 31 are one batch of weight zero."""
+    X, y = targets("multiclass")
+    w = np.ones(70)
+    w[16:32] = 0
+    clf = fitted(X, y, w, batch_size=16, shuffle=False)
+    assert np.isfinite(parameters(clf)).all()
+    assert clf.score(X, y) > 0.4
+
+
+def test_steps_over_an_epoch_add_up_to_the_weighted_gradient():
+    """With a tiny step, one epoch of any batch size moves alike per step and row.
+
+    The short last batch of 70 = 4 * 16 + 6 rows is averaged over its own rows, so
+    the epoch's displacement is that of five averages.
+    """
+    X, y = targets("binary")
+    w = np.random.default_rng(0).uniform(size=70)
+    eta = 1e-7
+    start = fitted(X, y, w, max_iter=1, learning_rate=1e-300, batch_size="full")
+
+    def displacement(X, w, y, **params):
+        clf = fitted(X, y, w, max_iter=1, shuffle=False, alpha=0, **params)
+        return (parameters(clf) - parameters(start)) / eta
+
+    whole = displacement(X, w, y, learning_rate=eta, batch_size="full")
+    # 70 rows in ten batches of 7: each contributes n / (m sum w) = 10 times its share
+    tenths = displacement(X, w, y, learning_rate=eta, batch_size=7)
+    np.testing.assert_allclose(tenths, 10 * whole, rtol=0, atol=1e-5)
+
+
+# Curves, counters, stopping
+
+
+def test_loss_curve_of_the_whole_batch_is_the_objective():
+    """Entry k is J of the parameters after k steps, penalty and weights included."""
+    X, y = targets("binary")
+    w = np.random.default_rng(0).uniform(size=70)
+    alpha = 0.05
+    curve = fitted(X, y, w, batch_size="full", alpha=alpha, max_iter=6).loss_curve_
+    for k in range(1, 6):
+        clf = fitted(X, y, w, batch_size="full", alpha=alpha, max_iter=k)
+        log_p = clf.predict_log_proba(X)[np.arange(70), y]
+        penalty = alpha / 2 * sum((W**2).sum() for W in clf.coefs_)
+        J = -(w @ log_p) / w.sum() + penalty
+        assert curve[k] == pytest.approx(J, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [16, 30])
+def test_loss_curve_of_mini_batches_weights_every_row_once(batch_size):
+    """Without movement, any batch size gives the mean over rows, not over batches."""
+    X, y = targets("binary")
+    w = np.random.default_rng(0).uniform(size=70)
+    still = {"learning_rate": 1e-300, "max_iter": 3}
+    expected = fitted(X, y, w, batch_size="full", **still).loss_curve_
+    curve = fitted(X, y, w, batch_size=batch_size, **still).loss_curve_
+    np.testing.assert_allclose(curve, expected, rtol=1e-13)
+
+
+def test_counters():
+    X, y = targets("binary")
+    clf = fitted(X, y, max_iter=7)
+    assert clf.n_iter_ == len(clf.loss_curve_) == 7
+    assert clf.t_ == 7 * 70
+    assert clf.loss_ == clf.loss_curve_[-1]
+    assert clf.best_loss_ == min(clf.loss_curve_)
+    clf.partial_fit(X[:30], y[:30])
+    assert clf.n_iter_ == len(clf.loss_curve_) == 8
+    assert clf.t_ == 7 * 70 + 30
+
+
+class Recorded:
+    """A descent whose losses are given."""
+
+    def __init__(self, losses):
+        self.losses = iter(losses)
+        self.n_iter = 0
+
+    def epoch(self):
+        self.n_iter += 1
+        return next(self.losses)
+
+
+@pytest.mark.parametrize(
+    "losses, n_iter_no_change, n_iter",
+    [
+        ([1.0] * 9, 3, 4),  # the first sets the mark, then three flat ones
+        ([1.0] * 9, 1, 2),
+        ([1.0, 0.95, 0.91, 0.91, 0.91, 0.91], 3, 4),  # each less than 0.1 below 1
+        ([1.0, 0.95, 0.89, 0.89, 0.89, 0.89], 3, 6),  # small gains that add up
+        ([1.0, 0.5, 2.0, 0.45, 0.6, 0.3], 3, 5),  # noise around the mark
+        ([1.0, 0.8, 0.6, 0.4, 0.2, 0.0], 1, 6),  # never flat: all six
+    ],
+)
+def test_patience(losses, n_iter_no_change, n_iter):
+    """Stops after exactly n_iter_no_change epochs that are not 0.1 below the mark."""
+    descent = Recorded(losses)
+    converged = minimize(
+        descent, max_iter=6, tol=0.1, n_iter_no_change=n_iter_no_change
+    )
+    assert descent.n_iter == n_iter
+    assert converged == (losses[5:] != [0.0])
+
+
+def test_without_tol_every_epoch_is_run():
+    descent = Recorded([1.0] * 9)
+    assert not minimize(descent, max_iter=9, tol=None, n_iter_no_change=1)
+    assert descent.n_iter == 9
+
+
+def test_convergence_warning_only_when_max_iter_ends_it():
+    X, y = targets("binary")
+    with pytest.warns(ConvergenceWarning, match="max_iter=3 .*[Ii]ncrease"):
+        BGDClassifier(max_iter=3).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BGDClassifier(max_iter=3, tol=None).fit(X, y)
+        clf = BGDClassifier(tol=1e6, n_iter_no_change=4).fit(X, y)
+    assert clf.n_iter_ == 5
+
+
+def test_verbose(capsys):
+    """1: about 20 lines for the longest fit, 2: a line per epoch, 0: silence."""
+    X, y = targets("binary")
+    fitted(X, y, max_iter=200, verbose=1)
+    assert len(capsys.readouterr().out.splitlines()) == 20
+    fitted(X, y, max_iter=7, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7
+    assert lines[0].startswith("epoch 1 of 7   loss ")
+    fitted(X, y, max_iter=7)
+    assert capsys.readouterr().out == ""
+
+
+# Step size
+
+
+def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
+    """4 / (1 + mean ||x||^2) is 1 / L: the whole batch descends, on unscaled data too."""
+    X, y = load_breast_cancer(return_X_y=True)
+    clf = BGDClassifier((), batch_size="full", max_iter=200, tol=None, alpha=0)
+    clf.fit(X, y)
+    assert clf.learning_rate_ == pytest.approx(4 / (1 + (X**2).sum(axis=1).mean()))
+    assert (np.diff(clf.loss_curve_) < 0).all()
+
+
+def test_automatic_step_size_with_hidden_layers():
+    X, y = targets("binary")
+    assert fitted(X, y).learning_rate_ == pytest.approx(0.5)
+    assert fitted(X / 10, y).learning_rate_ == 0.5
+    assert fitted(X * 10, y).learning_rate_ == pytest.approx(0.05)
+    assert fitted(X, y, momentum=0.9).learning_rate_ == pytest.approx(0.05)
+    assert fitted(X, y, learning_rate=0.3).learning_rate_ == 0.3
+
+
+def test_automatic_step_size_stays_over_partial_fit():
+    X, y = targets("binary")
+    clf = BGDClassifier().partial_fit(X * 10, y, classes=[0, 1])
+    assert clf.learning_rate_ == pytest.approx(0.05)
+    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(0.05)
+    assert clf.set_params(learning_rate=0.2).partial_fit(X, y).learning_rate_ == 0.2
+
+
+# Continuing
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("batch_size", [16, "full"])
+def test_partial_fit_goes_on(kind, momentum, batch_size):
+    """k calls over the same rows are fit(max_iter=k), bit for bit."""
+    X, y = targets(kind)
+    params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
+    expected = fitted(X, y, **params)
+    clf = BGDClassifier((6,), random_state=0, **params)
+    for _ in range(5):
+        clf.partial_fit(X, y, classes=None if kind == "multilabel" else np.unique(y))
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
+    assert clf.loss_curve_ == expected.loss_curve_
+    assert (clf.n_iter_, clf.t_) == (expected.n_iter_, expected.t_)
+
+
+def test_fit_starts_anew():
+    X, y = targets("binary")
+    clf = fitted(X, y, momentum=0.9)
+    first = parameters(clf).copy()
+    np.testing.assert_array_equal(parameters(clf.fit(X, y)), first)
+    assert clf.n_iter_ == 20
+
+
+# Precision
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, "full"])
+def test_float32_stays_near_float64(batch_size):
+    X, y = targets("multiclass")
+    params = {"batch_size": batch_size, "learning_rate": 0.1}
+    clf64 = fitted(X, y, **params)
+    clf32 = fitted(X.astype(np.float32), y, **params)
+    assert clf32.coefs_[0].dtype == clf32.predict_proba(X).dtype == np.float32
+    assert clf64.coefs_[0].dtype == np.float64
+    np.testing.assert_allclose(
+        clf32.predict_proba(X), clf64.predict_proba(X), rtol=0, atol=1e-4
+    )
