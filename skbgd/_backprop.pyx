@@ -7,11 +7,11 @@ Conventions
 n rows in the data, m in the batch at hand; L weight layers with units[0] = d features,
 units[L] = K outputs. Everything is row-major, samples in rows.
 
-    theta    [W_1, b_1, W_2, b_2, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
+    theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
     A_0      the rows of X, (m, d)
     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
     A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
-    D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
+    D_l      dJ/dZ_l, (m, units[layer]); at the output, for both losses, w_i (a_i - y_i)
     Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
 
 The loss of a row is the cross-entropy summed over the output units, times its weight.
@@ -116,11 +116,11 @@ def work_size(const Py_ssize_t[::1] units, Py_ssize_t tile):
     Gathered rows of X, A_1 ... Z_L, one more layer for D W^T or the losses, and the
     targets and weights of the rows: tile * (sum of units + largest + K + 1).
     """
-    cdef Py_ssize_t l, total = 0, largest = 0
-    for l in range(units.shape[0]):
-        total += units[l]
-        if l > 0:
-            largest = max(largest, units[l])
+    cdef Py_ssize_t layer, total = 0, largest = 0
+    for layer in range(units.shape[0]):
+        total += units[layer]
+        if layer > 0:
+            largest = max(largest, units[layer])
     return tile * (total + largest + units[units.shape[0] - 1] + 1)
 
 
@@ -232,14 +232,14 @@ cdef floating *forward(
 ) noexcept nogil:
     """The forward pass; returns the address of Z_L."""
     cdef:
-        Py_ssize_t l, p, q
+        Py_ssize_t layer, p, q
         const floating *A_in = X
         const floating *W = theta
-    for l in range(net.n_layers):
-        p, q = net.units[l], net.units[l + 1]
+    for layer in range(net.n_layers):
+        p, q = net.units[layer], net.units[layer + 1]
         # Z_l = A_{l-1} W_l + b_l
         affine(m, p, q, A_in, W, W + p * q, A)
-        if l == net.n_layers - 1:
+        if layer == net.n_layers - 1:
             return A
         # A_l = f(Z_l)
         activate(net.hidden, A, m * q)
@@ -331,22 +331,22 @@ cdef void backward(
     step of gradient descent: D_{l-1} is taken before W_l changes.
     """
     cdef:
-        Py_ssize_t l, p, q, offset = 0
+        Py_ssize_t layer, p, q, offset = 0
         const floating *W
         const floating *A_in
         floating *D = A
         floating *D_in
-    for l in range(net.n_layers):
-        offset += (net.units[l] + 1) * net.units[l + 1]
-        if l > 0:
-            D += m * net.units[l]
-    for l in range(net.n_layers - 1, -1, -1):
-        p, q = net.units[l], net.units[l + 1]
+    for layer in range(net.n_layers):
+        offset += (net.units[layer] + 1) * net.units[layer + 1]
+        if layer > 0:
+            D += m * net.units[layer]
+    for layer in range(net.n_layers - 1, -1, -1):
+        p, q = net.units[layer], net.units[layer + 1]
         offset -= (p + 1) * q
         W = theta + offset
-        D_in = D - m * p  # where A_{l-1} lies, and D_{l-1} will; unused for l = 0
-        A_in = D_in if l > 0 else X
-        if l > 0:
+        D_in = D - m * p  # where A_{l-1} lies, and D_{l-1} will; unused for layer 0
+        A_in = D_in if layer > 0 else X
+        if layer > 0:
             # dJ/dA_{l-1} = D_l W_l^T
             times_transpose(m, p, q, D, W, S)
         # dJ/dW_l = A_{l-1}^T D_l
@@ -356,7 +356,7 @@ cdef void backward(
             sum_rows_f32(m, q, scale, D, beta_b, G + offset + p * q)
         else:
             sum_rows_f64(m, q, scale, D, beta_b, G + offset + p * q)
-        if l > 0:
+        if layer > 0:
             # D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1})
             times_derivative(net.hidden, S, D_in, m * p)
             D = D_in
@@ -447,11 +447,11 @@ cdef void update(
     floating eta, floating alpha, floating momentum, bint nesterov,
 ) noexcept nogil:
     """theta <- theta - eta (G + alpha W), or its momentum form; b carries no penalty."""
-    cdef Py_ssize_t l, part, n, start = 0
+    cdef Py_ssize_t layer, part, n, start = 0
     cdef floating penalty
-    for l in range(net.n_layers):
+    for layer in range(net.n_layers):
         for part in range(2):
-            n = net.units[l + 1] * (1 if part else net.units[l])
+            n = net.units[layer + 1] * (1 if part else net.units[layer])
             penalty = 0 if part else alpha
             if velocity == NULL:
                 if floating is float:
@@ -527,12 +527,12 @@ def run_batches(
         floating *v = NULL if velocity is None else &velocity[0]
         bint shuffled = order is not None
         Py_ssize_t n = order.shape[0] if shuffled else X.shape[0]
-        Py_ssize_t m, start = 0, n_targets = Y.shape[1], d = X.shape[1]
+        Py_ssize_t m, start = 0, n_targets = Y.shape[1]
         const floating *X_batch = &X[0, 0]
         const int *Y_batch = &Y[0, 0]
         const Py_ssize_t *rows = NULL
         double loss, total = 0, scale
-        # Below, the precision of the factor 1 - eta alpha would change alpha by a percent.
+        # Below, rounding the factor 1 - eta alpha would change alpha by a percent.
         double least_decay = 64 * (1.2e-7 if floating is float else 2.2e-16)
         bint in_place = v == NULL and batch_size <= tile and (
             alpha == 0 or eta * alpha > least_decay)

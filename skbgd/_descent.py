@@ -27,7 +27,7 @@ def default_step_size(network, X, weights, momentum):
 
     With one neuron, 1 / L or 0.5 if that is less: L bounds the curvature of the
     cross-entropy, L = (1 + mean_i ||x_i||^2) / 4, and the whole batch is sure to
-    descend. With hidden layers, 0.5 / max(1, r), r the root mean square of the features.
+    descend. With hidden layers, 0.5 / max(1, r), r the features' root mean square.
     Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
     """
     squared_norm = np.average(row_norms(X, squared=True).astype(float), weights=weights)
@@ -108,9 +108,7 @@ class Descent:
         self.data = X, Y, weights
         if learning_rate == "auto":
             if state.auto_step_size is None:
-                state.auto_step_size = default_step_size(
-                    network, X, weights, momentum
-                )
+                state.auto_step_size = default_step_size(network, X, weights, momentum)
             learning_rate = state.auto_step_size
         self.learning_rate = float(learning_rate)
         self.alpha = float(alpha)
@@ -163,8 +161,8 @@ class Descent:
         if n_done < n_samples or not np.isfinite(state.theta).all():
             raise ValueError(
                 f"The loss is no longer finite in epoch {state.n_iter + 1} with "
-                f"learning_rate={self.learning_rate:g}: the descent has diverged. Try a "
-                "smaller learning_rate, and scale the features (StandardScaler)."
+                f"learning_rate={self.learning_rate:g}: the descent has diverged. Try "
+                "a smaller learning_rate, and scale the features (StandardScaler)."
             )
         loss = total / n_samples + penalty
         state.n_iter += 1
@@ -196,7 +194,8 @@ def minimize(descent, *, max_iter, tol, n_iter_no_change, verbose=0):
             mark, n_flat = loss, 0
         converged = tol is not None and n_flat >= n_iter_no_change
         if verbose and (converged or epoch == max_iter or epoch % interval == 0):
-            print(f"epoch {epoch:>{len(str(max_iter))}} of {max_iter}   loss {loss:.6g}")
+            number = f"{epoch:>{len(str(max_iter))}}"
+            print(f"epoch {number} of {max_iter}   loss {loss:.6g}")
         if converged:
             return True
     return False

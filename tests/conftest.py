@@ -1,4 +1,4 @@
-"""Set-up that has to come before the first import of SciPy, and the way to `reference`."""
+"""What has to be set before SciPy is imported, and the way to `reference`."""
 
 import os
 import sys

@@ -30,10 +30,9 @@ def forward(Ws, bs, X, activation, output):
     zs, activations = [], [X]
     for layer, (W, b) in enumerate(zip(Ws, bs, strict=True)):
         zs.append(activations[-1] @ W + b)
-        last = layer == len(Ws) - 1
-        f = {"logistic": sigma, "softmax": softmax}[output] if last else (
-            ACTIVATIONS[activation][0]
-        )
+        f = ACTIVATIONS[activation][0]
+        if layer == len(Ws) - 1:
+            f = softmax if output == "softmax" else sigma
         activations.append(f(zs[-1]))
     return zs, activations
 

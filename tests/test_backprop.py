@@ -254,9 +254,7 @@ def test_gradient_equals_finite_differences(
     atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
     _, gradient = loss_gradient(network, theta, X, Y, weights, tile=4)
     with_penalty = gradient / len(X)
-    for coef, W in zip(
-        network.coefs(with_penalty), network.coefs(theta), strict=True
-    ):
+    for coef, W in zip(network.coefs(with_penalty), network.coefs(theta), strict=True):
         coef += dtype(alpha) * W
     np.testing.assert_allclose(with_penalty, expected, rtol=0, atol=atol)
 
@@ -378,7 +376,7 @@ def test_order_is_the_order_of_the_rows(batch_size):
 
 
 def test_penalty_too_small_for_a_float32_factor():
-    """Where 1 - eta alpha rounds to 1, the penalty still does what it does in float64."""
+    """Where 1 - eta alpha rounds to 1, the penalty still acts as in float64."""
     shift = {}
     for dtype in FLOATS:
         network, theta, X, Y, _, _ = make_problem((), n=1000, K=1, dtype=dtype)
@@ -389,9 +387,7 @@ def test_penalty_too_small_for_a_float32_factor():
                 run_batches(network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha)
         shift[dtype] = (ends[1e-4] - ends[0.0])[:5]
     assert np.abs(shift[np.float64]).max() > 1e-3
-    np.testing.assert_allclose(
-        shift[np.float32], shift[np.float64], rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose(shift[np.float32], shift[np.float64], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

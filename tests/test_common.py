@@ -1,9 +1,9 @@
 """scikit-learn's own checks of an estimator.
 
-Nothing is expected to fail, but for one check in one setting: with batches of 4 rows, out
-of 15 or more, repeating a row puts other rows beside it and makes more steps in an epoch.
-So weights cannot equal repetitions there, whatever the estimator does. They do, exactly,
-with the whole batch, which is what the check's data is to the default batch_size.
+Nothing is expected to fail, but for one check in one setting: with batches of 4 rows,
+out of 15 or more, repeating a row puts other rows beside it and makes more steps in an
+epoch. So weights cannot equal repetitions there, whatever the estimator does. They do,
+exactly, with the whole batch, which the check's data is to the default batch_size.
 """
 
 import pytest

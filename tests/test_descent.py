@@ -205,8 +205,9 @@ def test_batch_size_beyond_the_rows_is_the_whole_batch():
 def test_whole_batch_does_not_depend_on_the_order_of_rows():
     X, y = targets("multiclass")
     order = np.random.default_rng(0).permutation(70)
-    first, second = fitted(X, y, batch_size="full"), fitted(
-        X[order], y[order], batch_size="full"
+    first, second = (
+        fitted(X, y, batch_size="full"),
+        fitted(X[order], y[order], batch_size="full"),
     )
     np.testing.assert_allclose(parameters(first), parameters(second), atol=1e-11)
 
@@ -390,7 +391,7 @@ def test_verbose(capsys):
 
 
 def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
-    """4 / (1 + mean ||x||^2) is 1 / L: the whole batch descends, on unscaled data too."""
+    """4 / (1 + mean ||x||^2) is 1 / L: the whole batch descends, unscaled too."""
     X, y = load_breast_cancer(return_X_y=True)
     clf = BGDClassifier((), batch_size="full", max_iter=200, tol=None, alpha=0)
     clf.fit(X, y)

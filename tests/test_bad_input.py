@@ -1,0 +1,282 @@
+"""Bad input: an error that gives the rule, the value and the cure, and nothing lost."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.exceptions import NotFittedError
+
+from skbgd import BGDClassifier
+
+X, y = make_classification(40, 4, n_informative=3, n_redundant=0, random_state=0)
+Y = make_multilabel_classification(40, 4, n_classes=3, random_state=0)[1]
+NAN_X = np.where(np.eye(40, 4) == 1, np.nan, X)
+INF_X = np.where(np.eye(40, 4) == 1, np.inf, X)
+
+
+def small(**params):
+    return BGDClassifier(
+        (3,), max_iter=5, tol=None, random_state=0, batch_size=16
+    ).set_params(**params)
+
+
+def snapshot(clf):
+    """All that a user could see of an estimator, by value."""
+    values = {}
+    for name, value in vars(clf).items():
+        if name == "_state":
+            value = {
+                key: item.tobytes() if isinstance(item, np.ndarray) else repr(item)
+                for key, item in vars(value).items()
+            }
+        elif name != "_network":
+            value = repr(value)
+        values[name] = value
+    return values
+
+
+def check_raises(action, match, params=None, errors=(ValueError, TypeError)):
+    """`action(clf)` raises on a new and on a fitted estimator and changes neither."""
+    for clf in (small(), small(momentum=0.9).fit(X, y)):
+        clf.set_params(**(params or {}))
+        before = snapshot(clf)
+        with pytest.raises(errors, match=match):
+            action(clf)
+        assert snapshot(clf) == before
+
+
+def fit(clf):
+    clf.fit(X, y)
+
+
+def partial_fit(clf):
+    clf.partial_fit(X, y, classes=[0, 1])
+
+
+@pytest.mark.parametrize("method", [fit, partial_fit])
+@pytest.mark.parametrize(
+    "name, value, rule",
+    [
+        ("batch_size", 0, "positive int, 'full' or 'auto'"),
+        ("batch_size", -1, "positive int, 'full' or 'auto'"),
+        ("batch_size", 1.5, "positive int, 'full' or 'auto'"),
+        ("batch_size", "half", "positive int, 'full' or 'auto'"),
+        ("batch_size", True, "positive int, 'full' or 'auto'"),
+        ("batch_size", None, "positive int, 'full' or 'auto'"),
+        ("learning_rate", 0, "positive, finite number"),
+        ("learning_rate", -0.1, "positive, finite number"),
+        ("learning_rate", np.nan, "positive, finite number"),
+        ("learning_rate", np.inf, "positive, finite number"),
+        ("learning_rate", "fast", "positive, finite number"),
+        ("learning_rate", True, "positive, finite number"),
+        ("hidden_layer_sizes", 0, "sequence of positive ints"),
+        ("hidden_layer_sizes", (3, 0), "sequence of positive ints"),
+        ("hidden_layer_sizes", -3, "sequence of positive ints"),
+        ("hidden_layer_sizes", (3, -1), "sequence of positive ints"),
+        ("hidden_layer_sizes", 3.0, "sequence of positive ints"),
+        ("hidden_layer_sizes", (3.0,), "sequence of positive ints"),
+        ("hidden_layer_sizes", ((3,),), "sequence of positive ints"),
+        ("hidden_layer_sizes", np.array([[3]]), "sequence of positive ints"),
+        ("hidden_layer_sizes", (True,), "sequence of positive ints"),
+        ("hidden_layer_sizes", "3", "sequence of positive ints"),
+        ("hidden_layer_sizes", None, "sequence of positive ints"),
+        ("activation", "sigmoid", "'logistic', 'tanh', 'relu', 'identity'"),
+        ("activation", "softmax", "'logistic', 'tanh', 'relu', 'identity'"),
+        ("output_activation", "relu", "'logistic', 'softmax'"),
+        ("solver", "lbfgs", "'sgd'"),
+        ("momentum", 1.0, r"\[0, 1\)"),
+        ("momentum", -0.1, r"\[0, 1\)"),
+        ("momentum", np.nan, r"\[0, 1\)"),
+        ("nesterov", 1, "True or False"),
+        ("alpha", -1e-9, "0 or larger"),
+        ("alpha", np.inf, "0 or larger"),
+        ("alpha", None, "0 or larger"),
+        ("max_iter", 0, "positive int"),
+        ("max_iter", 10.0, "positive int"),
+        ("tol", -1, "0 or larger, or None"),
+        ("tol", np.nan, "0 or larger, or None"),
+        ("n_iter_no_change", 0, "positive int"),
+        ("shuffle", "yes", "True or False"),
+        ("class_weight", "equal", "'balanced' or None"),
+        ("class_weight", {0: -1}, "'balanced' or None"),
+        ("class_weight", {0: np.nan}, "'balanced' or None"),
+        ("class_weight", [1, 2], "'balanced' or None"),
+        ("verbose", -1, "0, 1 or 2"),
+        ("verbose", "loud", "0, 1 or 2"),
+    ],
+)
+def test_parameters(method, name, value, rule):
+    """The message holds the name, the value as given, and what it must be."""
+    shown = np.array2string(value) if isinstance(value, np.ndarray) else repr(value)
+    check_raises(method, f"Got {name}=.*must be .*{rule}", {name: value})
+    with pytest.raises(ValueError) as error:
+        method(small(**{name: value}))
+    assert shown in str(error.value)
+
+
+def test_init_does_not_judge():
+    """Parameters are stored as they are; cloning and setting never raise."""
+    clf = BGDClassifier(batch_size=0, learning_rate="fast")
+    assert clone(clf).set_params(alpha=-1).get_params()["batch_size"] == 0
+
+
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "X, y, match",
+    [
+        (NAN_X, y, "NaN"),
+        (INF_X, y, "infinity"),
+        (X[:, 0], y, "2D array"),
+        (X[:0], y[:0], "0 sample"),
+        (X[:, :0], y, "0 feature"),
+        (X, y[:-1], "inconsistent"),
+        (X, np.linspace(0, 1, 40), "continuous|announced"),
+        (X, np.where(y == 0, np.nan, 1.0), "NaN"),
+        (X, np.array([None, "a"] * 20, dtype=object), "NaN|None|label|str"),
+        (X, np.column_stack([y, y + 1]), "0 or 1|multioutput|one class label"),
+        (X.astype(complex), y, "[Cc]omplex"),
+        (np.full((40, 4), "a"), y, "convert|numeric"),
+        (sparse.csr_array(X), y, "dense"),
+        (None, y, "2D array"),
+        (X, None, "requires y"),
+    ],
+    ids=[
+        "NaN in X", "inf in X", "1-D X", "no rows", "no features", "short y",
+        "continuous y", "NaN in y", "None in y", "multi-output y", "complex X",
+        "strings in X", "sparse X", "no X", "no y",
+    ],
+)  # fmt: skip
+def test_data(call, X, y, match):
+    def action(clf):
+        if call == "fit":
+            clf.fit(X, y)
+        else:
+            clf.partial_fit(X, y, classes=[0, 1])
+
+    check_raises(action, match)
+
+
+def test_one_class():
+    check_raises(lambda clf: clf.fit(X, np.full(40, 3)), "at least two classes.*one.*3")
+    with pytest.raises(ValueError, match="at least two.*3"):
+        small().partial_fit(X, np.full(40, 3), classes=[3])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "weights, match",
+    [
+        (-np.ones(40), "negative; got -1"),
+        (np.full(40, np.nan), "NaN"),
+        (np.full(40, np.inf), "infinity"),
+        (np.ones(39), r"shape \(40,\).*got shape \(39,\)"),
+        (np.ones((40, 1)), r"shape \(40,\).*got shape \(40, 1\)"),
+        (["a"] * 40, "convert"),
+    ],
+    ids=["negative", "NaN", "inf", "short", "column", "strings"],
+)
+def test_sample_weight(method, weights, match):
+    def action(clf):
+        kwargs = {"classes": [0, 1]} if method == "partial_fit" else {}
+        getattr(clf, method)(X, y, sample_weight=weights, **kwargs)
+
+    check_raises(action, match)
+
+
+def test_all_zero_weights():
+    """An error in fit, which must end with a model; a no-op in partial_fit."""
+    check_raises(lambda clf: clf.fit(X, y, np.zeros(40)), "weights are zero.*positive")
+    check_raises(fit, "class weight", {"class_weight": {0: 0, 1: 0}})
+    clf = small(momentum=0.9).partial_fit(X, y, classes=[0, 1])
+    before = snapshot(clf)
+    clf.partial_fit(X, y, sample_weight=np.zeros(40))
+    assert snapshot(clf) == before
+    # ... as the first call too: the next one starts where a first call would
+    late = small().partial_fit(X, y, classes=[0, 1], sample_weight=np.zeros(40))
+    assert late.n_iter_ == late.t_ == 0
+    late.partial_fit(X, y)
+    expected = small().partial_fit(X, y, classes=[0, 1])
+    np.testing.assert_array_equal(late.coefs_[0], expected.coefs_[0])
+
+
+def test_class_weight():
+    for method in (fit, partial_fit):
+        check_raises(
+            method, "names the class 7.*none of.*0, 1", {"class_weight": {7: 1}}
+        )
+    check_raises(partial_fit, "balanced.*pass a dict", {"class_weight": "balanced"})
+    with pytest.raises(ValueError, match="multilabel y. Use sample_weight"):
+        small(class_weight={0: 1}).fit(X, Y)
+
+
+def test_partial_fit():
+    with pytest.raises(ValueError, match="first call.*classes=..."):
+        small().partial_fit(X, y)
+    clf = small().partial_fit(X, y, classes=[0, 1])
+    before = snapshot(clf)
+    for action, match in (
+        (lambda: clf.partial_fit(X, y + 1), r"not announced: \['2'\].*0, 1"),
+        (lambda: clf.partial_fit(X, y.astype(str)), "not announced: .*'0', '1'"),
+        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "same in every call"),
+        (lambda: clf.partial_fit(X[:, :3], y), "expecting 4 features"),
+        (lambda: clf.partial_fit(X, Y), "one class label per row"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            action()
+        assert snapshot(clf) == before
+    labels = small().partial_fit(X, Y)
+    for bad in (Y[:, :2], y):
+        with pytest.raises(ValueError, match="indicators of 3 labels"):
+            labels.partial_fit(X, bad)
+    with pytest.raises(ValueError, match="must be 0 or 1"):
+        labels.partial_fit(X, 2 * Y)
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_prediction(method):
+    with pytest.raises(NotFittedError):
+        getattr(small(), method)(X)
+    clf = small().fit(X, y)
+    before = snapshot(clf)
+    for rows, match in (
+        (X[:, :3], "expecting 4 features"),
+        (X[0], "2D array"),
+        (NAN_X, "NaN"),
+        (X[:0], "0 sample"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            getattr(clf, method)(rows)
+    assert snapshot(clf) == before
+    assert not hasattr(small(), "coefs_")
+
+
+@pytest.mark.parametrize(
+    "method, batch_size", [(fit, 1), (fit, 16), (fit, "full"), (partial_fit, 16)]
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_divergence_names_epoch_and_step_size(method, momentum, batch_size):
+    """The error says when, at which step size, and what to try; the old model stays."""
+    params = {
+        "activation": "relu",
+        "learning_rate": 1e200,
+        "momentum": momentum,
+        "batch_size": batch_size,
+    }
+    message = (
+        r"epoch \d+ with learning_rate=1e\+200.*smaller learning_rate.*StandardScaler"
+    )
+    check_raises(method, message, params, ValueError)
+
+
+def test_divergence_in_the_last_step_is_seen():
+    """Whole batch, one epoch: the loss before the only step is finite, theta is not."""
+    clf = small(learning_rate=1e308, batch_size="full", activation="identity")
+    with pytest.raises(ValueError, match="epoch 1 with"):
+        clf.partial_fit(1e10 * X, y, classes=[0, 1])
+
+
+def test_features_too_large_for_the_automatic_step():
+    check_raises(lambda clf: clf.fit(X * 1e200, y), "too large.*StandardScaler")

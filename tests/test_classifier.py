@@ -1,0 +1,413 @@
+"""The estimator: labels and containers in and out, predictions, pickles, pipelines."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    make_classification,
+    make_multilabel_classification,
+)
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbgd import BGDClassifier
+
+
+@pytest.fixture
+def binary():
+    return make_classification(60, 5, random_state=0)
+
+
+@pytest.fixture
+def three_classes():
+    return make_classification(
+        90, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0
+    )
+
+
+@pytest.fixture
+def multilabel():
+    return make_multilabel_classification(80, 6, n_classes=4, random_state=0)
+
+
+def quick(**params):
+    return BGDClassifier(
+        **{"hidden_layer_sizes": (6,), "max_iter": 30, "tol": None, **params},
+        random_state=0,
+    )
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["no", "yes"],
+        [False, True],
+        [-1, 1],
+        [3, 2**40],
+        [0.0, 1.0],
+        np.array(["a", "bcd"], dtype=object),
+        np.array([1, 2], dtype=np.uint8),
+        np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[D]").astype(str),
+    ],
+    ids=lambda labels: f"{np.asarray(labels).dtype}",
+)
+def test_binary_labels_of_any_type(binary, labels):
+    """Labels come back as they went in; which ones they are changes nothing else."""
+    X, codes = binary
+    labels = np.asarray(labels)
+    clf = quick().fit(X, labels[codes])
+    np.testing.assert_array_equal(clf.classes_, labels)
+    assert clf.predict(X).dtype == labels.dtype
+    expected = quick().fit(X, codes)
+    np.testing.assert_array_equal(clf.predict(X), labels[expected.predict(X)])
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    again = quick()
+    for _ in range(30):
+        again.partial_fit(X, labels[codes], classes=labels)
+    np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize("output", ["logistic", "softmax"])
+def test_multiclass(three_classes, output):
+    X, y = three_classes
+    clf = quick(output_activation=output).fit(X, y)
+    Z, P, log_P = (
+        clf.decision_function(X),
+        clf.predict_proba(X),
+        clf.predict_log_proba(X),
+    )
+    assert clf.n_outputs_ == 3
+    assert clf.out_activation_ == output
+    assert clf.n_layers_ == 3
+    assert Z.shape == P.shape == log_P.shape == (90, 3)
+    a = np.exp(Z) if output == "softmax" else 1 / (1 + np.exp(-Z))
+    np.testing.assert_allclose(P, a / a.sum(axis=1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(np.exp(log_P), P, rtol=1e-12)
+    np.testing.assert_array_equal(clf.predict(X), P.argmax(axis=1))
+
+
+@pytest.mark.parametrize("output", ["logistic", "softmax"])
+def test_binary_has_one_sigmoid_unit(binary, output):
+    X, y = binary
+    clf = quick(output_activation=output).fit(X, y)
+    Z, P = clf.decision_function(X), clf.predict_proba(X)
+    assert clf.n_outputs_ == 1
+    assert clf.out_activation_ == "logistic"
+    assert Z.shape == (60,)
+    np.testing.assert_allclose(P[:, 1], 1 / (1 + np.exp(-Z)), rtol=1e-12)
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_array_equal(clf.predict(X), Z > 0)
+
+
+@pytest.mark.parametrize("output", ["logistic", "softmax"])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, pd.DataFrame, list])
+def test_multilabel(multilabel, output, convert):
+    """One sigmoid unit per label, whatever output_activation; y in any container."""
+    X, Y = multilabel
+    clf = quick(output_activation=output).fit(X, convert(Y))
+    P = clf.predict_proba(X)
+    assert clf.out_activation_ == "logistic"
+    assert P.shape == clf.decision_function(X).shape == (80, 4)
+    np.testing.assert_array_equal(clf.classes_, np.arange(4))
+    np.testing.assert_array_equal(clf.predict(X), P > 0.5)
+    np.testing.assert_allclose(P, quick().fit(X, Y).predict_proba(X), rtol=1e-12)
+
+
+def test_two_labels_are_not_two_classes(multilabel):
+    """Two columns of indicators are two sigmoid units, also in a call with one row."""
+    X, Y = multilabel
+    clf = quick().fit(X, Y[:, :2])
+    assert clf.n_outputs_ == 2
+    assert clf.predict(X).shape == (80, 2)
+    streamed = quick().partial_fit(X[:1], Y[:1, :2]).partial_fit(X[1:3], Y[1:3, :2])
+    assert streamed.n_outputs_ == 2
+
+
+def test_partial_fit_takes_a_subset_of_the_classes(three_classes):
+    X, y = three_classes
+    clf = quick().partial_fit(X[y != 2], y[y != 2], classes=[2, 0, 1])
+    np.testing.assert_array_equal(clf.classes_, [0, 1, 2])
+    for _ in range(60):
+        for label in range(3):
+            clf.partial_fit(X[y == label][:1], y[y == label][:1])
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+    assert clf.score(X, y) > 0.7
+
+
+# Containers
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.asfortranarray,
+        lambda X: X.repeat(2, axis=1)[:, ::2],
+        lambda X: X[::-1][::-1],
+        list,
+        pd.DataFrame,
+        lambda X: X.astype(np.float128) if hasattr(np, "float128") else X,
+        lambda X: X.astype(">f8"),
+    ],
+    ids=["fortran", "strided", "reversed", "list", "frame", "longdouble", "big endian"],
+)
+def test_layout_of_x_does_not_matter(binary, convert):
+    X, y = binary
+    expected = quick().fit(X, y).predict_proba(X)
+    given = convert(X)
+    clf = quick().fit(given, y)
+    np.testing.assert_array_equal(clf.predict_proba(given), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, bool, np.float16])
+def test_other_dtypes_compute_in_float64(binary, dtype):
+    X, y = binary
+    given = (X * 10).astype(dtype)
+    clf = quick().fit(given, y)
+    assert clf.coefs_[0].dtype == np.float64
+    np.testing.assert_array_equal(
+        clf.predict_proba(given),
+        quick().fit(given.astype(float), y).predict_proba(given.astype(float)),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_memory_mapped_read_only_input(binary, dtype, tmp_path):
+    """Read-only memory maps are trained on in place and left as they are."""
+    X, y = binary
+    for name, array in (("X", X.astype(dtype)), ("y", y), ("w", np.ones(60))):
+        np.save(tmp_path / f"{name}.npy", array)
+    X_map, y_map, w_map = (
+        np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xyw"
+    )
+    clf = quick(batch_size=7).fit(X_map, y_map, sample_weight=w_map)
+    clf.partial_fit(X_map, y_map, sample_weight=w_map)
+    assert clf.predict_proba(X_map).dtype == dtype
+    np.testing.assert_array_equal(X_map, X.astype(dtype))
+
+
+def test_feature_names(binary):
+    X, y = binary
+    names = [f"x{i}" for i in range(5)]
+    for frame in (pd.DataFrame(X, columns=names), pl.DataFrame(X, schema=names)):
+        clf = quick().fit(frame, y)
+        assert clf.feature_names_in_.tolist() == names
+        np.testing.assert_array_equal(
+            clf.predict_proba(frame), quick().fit(X, y).predict_proba(X)
+        )
+        with pytest.raises(ValueError, match="feature names should match"):
+            clf.predict(pd.DataFrame(X, columns=names[::-1]))
+
+
+def test_y_as_pandas_and_polars_series(binary):
+    X, y = binary
+    expected = quick().fit(X, y).predict_proba(X)
+    labels = np.array(["no", "yes"])[y]
+    for series in (
+        pd.Series(labels),
+        pl.Series(labels),
+        pd.Series(labels).astype("category"),
+    ):
+        clf = quick().fit(X, series)
+        assert clf.classes_.tolist() == ["no", "yes"]
+        np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+def test_inputs_are_not_changed(binary):
+    X, y = binary
+    w = np.linspace(0, 2, 60)
+    copies = X.copy(), y.copy(), w.copy()
+    clf = quick(class_weight="balanced", batch_size=8).fit(X, y, w)
+    clf.set_params(class_weight={0: 2}).partial_fit(X, y, sample_weight=w)
+    clf.predict_proba(X)
+    for array, copy in zip((X, y, w), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+# Weights of classes
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["fit", "partial_fit"])
+def test_class_weight_multiplies_sample_weight(three_classes, partial):
+    X, y = three_classes
+    w = np.random.default_rng(0).uniform(size=90)
+    class_weight = {0: 2.0, 2: 0.5}
+
+    def train(clf, w):
+        if partial:
+            return clf.partial_fit(X, y, classes=[0, 1, 2], sample_weight=w)
+        return clf.fit(X, y, w)
+
+    clf = train(quick(class_weight=class_weight), w)
+    expected = train(quick(), w * np.array([2.0, 1.0, 0.5])[y])
+    np.testing.assert_allclose(
+        clf.predict_proba(X), expected.predict_proba(X), rtol=1e-12
+    )
+
+
+def test_balanced_counts_weights(binary):
+    """n / (n_classes count), counts weighted: a row of weight 2 is two rows."""
+    X, y = binary
+    keep = np.r_[np.flatnonzero(y == 0)[:8], np.flatnonzero(y == 1)]
+    X, y = X[keep], y[keep]
+    times = np.random.default_rng(0).integers(1, 3, size=len(y))
+    clf = quick(class_weight="balanced").fit(X, y, times)
+    repeated = quick(class_weight="balanced").fit(X.repeat(times, 0), y.repeat(times))
+    np.testing.assert_allclose(
+        clf.predict_proba(X), repeated.predict_proba(X), rtol=1e-9
+    )
+    by_hand = times / np.bincount(y, weights=times)[y]
+    np.testing.assert_allclose(
+        clf.predict_proba(X), quick().fit(X, y, by_hand).predict_proba(X), rtol=1e-9
+    )
+
+
+def test_balanced_with_a_class_of_weight_zero(three_classes):
+    X, y = three_classes
+    clf = quick(class_weight="balanced").fit(X, y, (y != 2).astype(float))
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert set(clf.predict(X)) <= {0, 1}
+
+
+# Predictions
+
+
+@pytest.mark.parametrize("dtype, atol", [(np.float64, 1e-7), (np.float32, 1e-6)])
+@pytest.mark.parametrize("hidden", [(), (6,), (300, 40)])
+def test_prediction_of_a_row_does_not_depend_on_the_others(hidden, dtype, atol):
+    X, y = make_classification(700, 30, n_informative=9, n_classes=3, random_state=0)
+    X = X.astype(dtype)
+    clf = quick(hidden_layer_sizes=hidden, max_iter=3).fit(X, y)
+    P = clf.predict_proba(X)
+    for rows in ([0], [699], range(3), range(255, 258), range(600)):
+        rows = list(rows)
+        np.testing.assert_allclose(clf.predict_proba(X[rows]), P[rows], atol=atol)
+
+
+def test_log_probabilities_are_finite_far_out(three_classes):
+    """Probabilities that underflow keep their logarithm; rows still sum to 1."""
+    X, y = three_classes
+    for output in ("logistic", "softmax"):
+        clf = quick(hidden_layer_sizes=(), output_activation=output).fit(X, y)
+        far = 1e4 * X
+        log_P, P = clf.predict_log_proba(far), clf.predict_proba(far)
+        assert np.isfinite(log_P).all()
+        assert (P == 0).any()
+        np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-12)
+
+
+# Life in scikit-learn
+
+
+def test_pickle_is_about_as_large_as_the_weights():
+    X, y = load_digits(return_X_y=True)
+    clf = BGDClassifier((300,), max_iter=2, tol=None).fit(X, y)
+    nbytes = sum(p.nbytes for p in clf.coefs_ + clf.intercepts_)
+    dump = pickle.dumps(clf)
+    assert len(dump) < 1.05 * nbytes + 2000
+    loaded = pickle.loads(dump)
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    # ... and goes on as the original does
+    clf.partial_fit(X, y), loaded.partial_fit(X, y)
+    np.testing.assert_array_equal(loaded.coefs_[0], clf.coefs_[0])
+
+
+def test_pipeline_and_grid_search():
+    """The main use: a grid over learning rate and batch size, behind a scaler."""
+    X, y = load_breast_cancer(return_X_y=True)
+    pipeline = make_pipeline(
+        StandardScaler(), BGDClassifier((8,), max_iter=30, tol=None, random_state=0)
+    )
+    grid = {
+        "bgdclassifier__learning_rate": [0.03, 0.3],
+        "bgdclassifier__batch_size": [1, 32, "full"],
+    }
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
+    assert search.best_score_ > 0.96
+    assert search.predict_proba(X).shape == (569, 2)
+
+
+def test_params_of_numpy_types_are_accepted(binary):
+    """Grids are often built with NumPy."""
+    X, y = binary
+    clf = quick(
+        hidden_layer_sizes=np.array([4, 3]),
+        batch_size=np.int32(8),
+        learning_rate=np.float32(0.25),
+        activation=np.str_("tanh"),
+        alpha=np.float64(0),
+        max_iter=np.int64(3),
+        shuffle=np.bool_(True),
+    )
+    assert clone(clf).fit(X, y).n_layers_ == 4
+
+
+def test_bare_int_is_one_hidden_layer(binary):
+    X, y = binary
+    first = quick(hidden_layer_sizes=6).fit(X, y)
+    np.testing.assert_array_equal(first.coefs_[0], quick().fit(X, y).coefs_[0])
+
+
+def test_initial_weights(binary):
+    """+-g sqrt(6 / (fan_in + fan_out)), g 4 in front of sigmoids, else 1; () at 0."""
+    X, y = binary
+    for activation, gain in (("logistic", 4), ("tanh", 1), ("relu", 1)):
+        clf = BGDClassifier(
+            (400, 300), activation=activation, learning_rate=1e-300, alpha=0,
+            max_iter=1, tol=None, random_state=0,
+        ).fit(X, y)  # fmt: skip
+        for W, b, g in zip(clf.coefs_, clf.intercepts_, (gain, gain, 1), strict=True):
+            bound = g * np.sqrt(6 / sum(W.shape))
+            assert 0.98 * bound < np.abs(W).max() <= bound
+            assert np.abs(b).max() <= bound
+            assert abs(W.mean()) < 0.1 * bound
+    clf = quick(hidden_layer_sizes=(), learning_rate=1e-300, alpha=0).fit(X, y)
+    np.testing.assert_allclose(clf.coefs_[0], 0, atol=1e-290)
+
+
+def test_random_state_instance_is_drawn_from(binary):
+    X, y = binary
+    rng = np.random.RandomState(0)
+    first = quick().set_params(random_state=rng).fit(X, y).coefs_[0]
+    second = quick().set_params(random_state=rng).fit(X, y).coefs_[0]
+    assert (first != second).any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("hidden", [(), (20,), (20, 10), (20, 10, 5)])
+@pytest.mark.parametrize(
+    "n, d, K",
+    [(2, 1, 2), (5, 1, 2), (300, 10_000, 3), (1000, 7, 100), (100_000, 4, 2)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shapes(hidden, n, d, K, dtype):
+    """From two rows to many, one feature to 10 000, two classes to 100: no NaN."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(K, d))
+    y = np.arange(n) % K
+    X = (centers[y] + 0.1 * rng.normal(size=(n, d))).astype(dtype)
+    clf = BGDClassifier(hidden, max_iter=5, random_state=0).fit(X, y)
+    P = clf.predict_proba(X)
+    assert P.shape == (n, K)
+    assert np.isfinite(P).all()
+    assert np.isfinite(clf.loss_curve_).all()
+
+
+def test_single_row(binary):
+    """partial_fit learns from one row, one class, at a time."""
+    X, y = binary
+    clf = BGDClassifier((), random_state=0)
+    for x, label in zip(X, y, strict=True):
+        clf.partial_fit([x], [label], classes=[0, 1])
+    assert clf.t_ == clf.n_iter_ == 60
+    assert clf.score(X, y) > 0.8
