@@ -48,15 +48,17 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         ``min(256, n_samples)``. A last, shorter batch is averaged over its own rows.
 
     learning_rate : float or "auto", default="auto"
-        Step size :math:`\eta > 0`. "auto" is, times ``1 - momentum``,
+        Step size :math:`\eta > 0`. "auto" is 1 for `batch_size` "auto" or "full" and
+        :math:`\sqrt{\min(m, 256)} / 16` for one of :math:`m` rows (1/16 for a single
+        row), times ``1 - momentum``, and
 
-        - with hidden layers 0.5, divided by the root mean square of the features if
-          that is larger than 1;
-        - with a single neuron the smaller of 0.5 and
+        - with hidden layers, divided by the root mean square of the features if that is
+          larger than 1;
+        - with a single neuron, at most
           :math:`4 / (1 + \operatorname{mean}_i \lVert x_i \rVert^2)`, small enough for
-          every step of batch gradient descent to lower the cost;
+          every step of batch gradient descent to lower the cost.
 
-        taken from the rows of `fit`, or of the first call of `partial_fit`. No single
+        It is set by the rows of `fit`, or of the first call of `partial_fit`. No single
         step size suits features of different scales: put a
         :class:`~sklearn.preprocessing.StandardScaler` in front.
 

@@ -22,13 +22,18 @@ def rows_per_batch(batch_size, n_samples):
     return min(int(batch_size), n_samples)
 
 
-def default_step_size(network, X, weights, momentum):
+def default_step_size(network, X, weights, batch_size, momentum):
     """The step size that ``learning_rate="auto"`` stands for.
 
-    With one neuron, 1 / L or 0.5 if that is less: L bounds the curvature of the
-    cross-entropy, L = (1 + mean_i ||x_i||^2) / 4, and the whole batch is sure to
-    descend. With hidden layers, 0.5 / max(1, r), r the features' root mean square.
-    Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
+    It starts from sqrt(min(m, 256)) / 16 for batches of m rows, as the noise of a mean
+    over m rows falls with sqrt(m), and from 1 for "auto" and "full", however few rows
+    there are (examples/study_defaults.py shows what this is worth).
+
+    With hidden layers it is divided by the features' root mean square, if that is
+    larger than 1. With one neuron it is at most 1 / L: L = (1 + mean_i ||x_i||^2) / 4
+    bounds the curvature of the cross-entropy, so that the whole batch is sure to
+    descend. Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken
+    back.
     """
     squared_norm = np.average(row_norms(X, squared=True).astype(float), weights=weights)
     if not np.isfinite(squared_norm):
@@ -36,10 +41,11 @@ def default_step_size(network, X, weights, momentum):
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
+    step_size = np.sqrt(rows_per_batch(batch_size, AUTO_BATCH_SIZE) / AUTO_BATCH_SIZE)
     if len(network.units) == 2:
-        step_size = min(0.5, 4 / (1 + squared_norm))
+        step_size = min(step_size, 4 / (1 + squared_norm))
     else:
-        step_size = 0.5 / max(1.0, np.sqrt(squared_norm / X.shape[1]))
+        step_size /= max(1.0, np.sqrt(squared_norm / X.shape[1]))
     return float(step_size * (1 - momentum))
 
 
@@ -106,15 +112,17 @@ class Descent:
         self.network = network
         self.state = state
         self.data = X, Y, weights
+        self.batch_size = rows_per_batch(batch_size, n_samples)
         if learning_rate == "auto":
             if state.auto_step_size is None:
-                state.auto_step_size = default_step_size(network, X, weights, momentum)
+                state.auto_step_size = default_step_size(
+                    network, X, weights, batch_size, momentum
+                )
             learning_rate = state.auto_step_size
         self.learning_rate = float(learning_rate)
         self.alpha = float(alpha)
         self.momentum = float(momentum)
         self.nesterov = nesterov
-        self.batch_size = rows_per_batch(batch_size, n_samples)
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and self.batch_size < n_samples
         self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None

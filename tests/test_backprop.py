@@ -307,7 +307,7 @@ def test_large_products_equal_small_ones(hidden, K, dtype):
 # Steps
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     n=st.integers(1, 40),
     d=st.integers(1, 20),
@@ -343,13 +343,13 @@ def test_steps_equal_reference(
     Ws, bs = reference.descend(
         network.coefs(theta), network.intercepts(theta), X, one_hot,
         np.ones(n) if weights is None else weights,
-        batch_size, 0.3, alpha, momentum, nesterov, epochs=2,
+        batch_size, 0.02, alpha, momentum, nesterov, epochs=2,
         activation=activation, output=network.output_activation,
     )  # fmt: skip
     velocity = np.zeros_like(theta) if momentum else None
     for _ in range(2):
         _, n_done = run_batches(
-            network, theta, X, Y, weights, velocity, None, batch_size, 0.3, alpha,
+            network, theta, X, Y, weights, velocity, None, batch_size, 0.02, alpha,
             momentum, nesterov, min(tile, batch_size),
         )  # fmt: skip
         assert n_done == n

@@ -406,7 +406,7 @@ def test_shapes(hidden, n, d, K, dtype):
 def test_single_row(binary):
     """partial_fit learns from one row, one class, at a time."""
     X, y = binary
-    clf = BGDClassifier((), random_state=0)
+    clf = BGDClassifier((), batch_size=1, random_state=0)
     for x, label in zip(X, y, strict=True):
         clf.partial_fit([x], [label], classes=[0, 1])
     assert clf.t_ == clf.n_iter_ == 60

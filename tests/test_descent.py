@@ -196,9 +196,9 @@ def fitted(X, y, sample_weight=None, **params):
 def test_batch_size_beyond_the_rows_is_the_whole_batch():
     """... without a warning, and without drawing an order of the rows."""
     X, y = targets("multiclass")
-    expected = parameters(fitted(X, y, batch_size="full"))
+    expected = parameters(fitted(X, y, batch_size="full", learning_rate=0.5))
     for batch_size in (70, 71, 10**9):
-        clf = fitted(X, y, batch_size=batch_size)
+        clf = fitted(X, y, batch_size=batch_size, learning_rate=0.5)
         np.testing.assert_array_equal(parameters(clf), expected)
 
 
@@ -400,19 +400,37 @@ def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
 
 
 def test_automatic_step_size_with_hidden_layers():
+    """sqrt(min(m, 256)) / 16, less for large features and for momentum."""
+    X, y = targets("binary", n=600)
+
+    def step_size(X=X, **params):
+        return fitted(X, y, max_iter=1, **params).learning_rate_
+
+    assert step_size() == step_size(batch_size="full") == pytest.approx(1.0)
+    assert step_size(batch_size=256) == step_size(batch_size=1000) == step_size()
+    assert step_size(batch_size=1) == pytest.approx(1 / 16)
+    assert step_size(batch_size=64) == pytest.approx(0.5)
+    assert step_size(X / 10) == 1.0
+    assert step_size(X * 10) == pytest.approx(0.1)
+    assert step_size(momentum=0.9) == pytest.approx(0.1)
+    assert step_size(learning_rate=0.3) == 0.3
+
+
+def test_automatic_step_size_follows_the_weights():
+    """Rows repeated or weighed lead to the same step; weight 0 does not count."""
     X, y = targets("binary")
-    assert fitted(X, y).learning_rate_ == pytest.approx(0.5)
-    assert fitted(X / 10, y).learning_rate_ == 0.5
-    assert fitted(X * 10, y).learning_rate_ == pytest.approx(0.05)
-    assert fitted(X, y, momentum=0.9).learning_rate_ == pytest.approx(0.05)
-    assert fitted(X, y, learning_rate=0.3).learning_rate_ == 0.3
+    times = np.arange(70) % 3
+    X = X * (1 + times[:, np.newaxis])
+    weighted = fitted(X, y, times, batch_size=8)
+    repeated = fitted(X.repeat(times, 0), y.repeat(times), batch_size=8)
+    assert weighted.learning_rate_ == pytest.approx(repeated.learning_rate_, rel=1e-12)
 
 
 def test_automatic_step_size_stays_over_partial_fit():
     X, y = targets("binary")
-    clf = BGDClassifier().partial_fit(X * 10, y, classes=[0, 1])
-    assert clf.learning_rate_ == pytest.approx(0.05)
-    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(0.05)
+    clf = BGDClassifier(batch_size=16).partial_fit(X * 10, y, classes=[0, 1])
+    assert clf.learning_rate_ == pytest.approx(1 / 40)
+    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(1 / 40)
     assert clf.set_params(learning_rate=0.2).partial_fit(X, y).learning_rate_ == 0.2
 
 
