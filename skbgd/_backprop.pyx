@@ -17,15 +17,16 @@ units[L] = K outputs. Everything is row-major, samples in rows.
 The loss of a row is the cross-entropy summed over the output units, times its weight.
 It is computed from Z_L, never from log(A_L).
 
-`work` is scratch memory of `work_size(units, tile)` elements, owned by the caller so that
+`work` is scratch memory of `tile * row_work_size(units)` elements, owned by the caller so that
 it is allocated once. Rows are taken at most `tile` at a time: however large the batch,
 what is read and written between two passes over the weights stays in the cache.
 
 The functions here trust their arguments; `_descent` and `_network` are their callers.
 They release the GIL and keep no state.
 """
+from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
-from libc.math cimport isfinite, log1p
+from libc.math cimport isfinite, log1p, sqrt
 from libc.string cimport memcpy
 
 from ._blas cimport gemm
@@ -52,6 +53,16 @@ cdef extern from "_kernels.h" nogil:
                       float alpha)
     void sgd_step_f64(double *theta, const double *g, Py_ssize_t n, double eta,
                       double alpha)
+    void add_scaled_f32(float *g, const float *theta, Py_ssize_t n, float alpha)
+    void add_scaled_f64(double *g, const double *theta, Py_ssize_t n, double alpha)
+    double sum_of_squares_f32(const float *g, Py_ssize_t n)
+    double sum_of_squares_f64(const double *g, Py_ssize_t n)
+    void adam_step_f32(float *theta, const float *g, float *m, float *s, Py_ssize_t n,
+                       float eta, float alpha, float beta_1, float beta_2,
+                       float epsilon)
+    void adam_step_f64(double *theta, const double *g, double *m, double *s,
+                       Py_ssize_t n, double eta, double alpha, double beta_1,
+                       double beta_2, double epsilon)
     void momentum_step_f32(float *theta, const float *g, float *v, Py_ssize_t n,
                            float eta, float alpha, float mu, int nesterov)
     void momentum_step_f64(double *theta, const double *g, double *v, Py_ssize_t n,
@@ -94,6 +105,21 @@ cdef Activation _code(name):
     return SOFTMAX
 
 
+# The parameters of a step.
+cdef struct Rule:
+    double eta
+    double alpha
+    double momentum  # Adam: beta_1
+    bint nesterov
+    double beta_2
+    double epsilon
+    double max_gradient_norm  # 0: no limit
+
+# Counts multiplications, roughly, as a clock that costs nothing to read.
+cdef struct Clock:
+    double work
+    double work_per_row
+
 cdef struct Net:
     const Py_ssize_t *units
     Py_ssize_t n_layers
@@ -110,18 +136,15 @@ cdef Net _net(const Py_ssize_t[::1] units, hidden, output):
     return net
 
 
-def work_size(const Py_ssize_t[::1] units, Py_ssize_t tile):
-    """Number of elements of the scratch memory for tiles of `tile` rows.
+def row_work_size(units):
+    """Number of elements of scratch memory for each row of a tile.
 
-    Gathered rows of X, A_1 ... Z_L, one more layer for D W^T or the losses, and the
-    targets and weights of the rows: tile * (sum of units + largest + K + 1).
+    The gathered row of X, A_1 ... Z_L, one more layer for D W^T or the losses, and the
+    targets and weight of the row: sum of units + largest + K + 1.
     """
-    cdef Py_ssize_t layer, total = 0, largest = 0
-    for layer in range(units.shape[0]):
-        total += units[layer]
-        if layer > 0:
-            largest = max(largest, units[layer])
-    return tile * (total + largest + units[units.shape[0] - 1] + 1)
+    d, *widths = [int(n) for n in units]  # Python's integers do not overflow
+    *_, K = widths
+    return d + sum(widths) + max(widths) + K + 1
 
 
 # Products ------------------------------------------------------------------------------
@@ -306,6 +329,9 @@ cdef double output_gradient(
             row = softmax_cross_entropy(K, Z + i * K, Y + i * K)
         if weights == NULL:
             total += row
+        elif weights[i] == 0:
+            for k in range(K):
+                Z[i * K + k] = 0  # a product with 0 would keep a NaN
         else:
             total += weights[i] * row
             for k in range(K):
@@ -376,7 +402,7 @@ cdef double backprop_tile(
     floating scale,
     floating beta_W,
     floating beta_b,
-    floating *G,  # IN/OUT, see `backward`; untouched if the loss is not finite
+    floating *G,  # IN/OUT, see `backward`; untouched if the loss is not finite; or NULL
     floating *work,
 ) noexcept nogil:
     """sum_i w_i l_i over m rows, and its gradient into G."""
@@ -410,7 +436,7 @@ cdef double backprop_tile(
     Z = forward(net, theta, rows, m, A)
     S = Z + m * K
     loss = output_gradient(net, m, Z, T, NULL if weights == NULL else w, S)
-    if isfinite(loss):
+    if G != NULL and isfinite(loss):
         backward(net, theta, rows, m, A, S, scale, beta_W, beta_b, G)
     return loss
 
@@ -419,15 +445,21 @@ cdef double backprop(
     Net net, const floating *theta, const floating *X, const int *Y,
     Py_ssize_t n_targets, const floating *weights, const Py_ssize_t *order,
     Py_ssize_t m, floating scale, floating beta_W, floating beta_b, floating *G,
-    floating *work, Py_ssize_t tile,
-) noexcept nogil:
+    floating *work, Py_ssize_t tile, Clock *clock,
+) except? -1 nogil:
     """`backprop_tile` for any m: the gradient of one tile is added to that of the last.
 
-    Not finite as soon as one tile's loss is not; G is then partly written.
+    Not finite as soon as one tile's loss is not; G is then partly written. Some times
+    a second it lets Python raise KeyboardInterrupt.
     """
     cdef Py_ssize_t start = 0, rows
     cdef double loss = 0
     while start < m and isfinite(loss):
+        clock.work += min(tile, m - start) * clock.work_per_row
+        if clock.work > 1e8:
+            clock.work = 0
+            with gil:
+                PyErr_CheckSignals()
         rows = min(tile, m - start)
         loss += backprop_tile(
             net, theta,
@@ -442,28 +474,71 @@ cdef double backprop(
 
 
 cdef void update(
-    Net net, floating *theta, const floating *G,
-    floating *velocity,  # IN/OUT like theta, or NULL: no momentum
-    floating eta, floating alpha, floating momentum, bint nesterov,
+    Net net,
+    Rule rule,
+    long long n_steps,  # made before
+    floating *theta,
+    floating *G,  # IN, SCRATCH
+    floating *m,  # IN/OUT velocity or first moment; NULL: plain descent
+    floating *s,  # IN/OUT second moment; NULL: no Adam
 ) noexcept nogil:
-    """theta <- theta - eta (G + alpha W), or its momentum form; b carries no penalty."""
-    cdef Py_ssize_t layer, part, n, start = 0
-    cdef floating penalty
+    """One step along the gradient G of the cross-entropy; b carries no penalty."""
+    cdef:
+        Py_ssize_t layer, part, n, start = 0
+        double norm, total = 0, eta = rule.eta, alpha = rule.alpha, penalty
+    if rule.max_gradient_norm > 0:
+        # g <- g min(1, c / ||g||),  g = G + alpha W
+        for layer in range(net.n_layers):
+            n = net.units[layer + 1] * net.units[layer]
+            if floating is float:
+                add_scaled_f32(G + start, theta + start, n, <float> alpha)
+            else:
+                add_scaled_f64(G + start, theta + start, n, alpha)
+            start += n + net.units[layer + 1]
+        if floating is float:
+            total = sum_of_squares_f32(G, start)
+        else:
+            total = sum_of_squares_f64(G, start)
+        norm = sqrt(total)
+        if norm > rule.max_gradient_norm:
+            if floating is float:
+                add_scaled_f32(G, G, start, <float> (rule.max_gradient_norm / norm - 1))
+            else:
+                add_scaled_f64(G, G, start, rule.max_gradient_norm / norm - 1)
+        alpha = 0
+        start = 0
+    if s != NULL:
+        # eta sqrt(1 - beta_2^t) / (1 - beta_1^t)
+        eta *= (sqrt(1 - rule.beta_2 ** (n_steps + 1))
+                / (1 - rule.momentum ** (n_steps + 1)))
     for layer in range(net.n_layers):
         for part in range(2):
             n = net.units[layer + 1] * (1 if part else net.units[layer])
             penalty = 0 if part else alpha
-            if velocity == NULL:
-                if floating is float:
-                    sgd_step_f32(theta + start, G + start, n, eta, penalty)
+            if floating is float:
+                if s != NULL:
+                    adam_step_f32(
+                        theta + start, G + start, m + start, s + start, n, <float> eta,
+                        <float> penalty, <float> rule.momentum, <float> rule.beta_2,
+                        <float> rule.epsilon)
+                elif m != NULL:
+                    momentum_step_f32(
+                        theta + start, G + start, m + start, n, <float> eta,
+                        <float> penalty, <float> rule.momentum, rule.nesterov)
+                else:
+                    sgd_step_f32(theta + start, G + start, n, <float> eta,
+                                 <float> penalty)
+            else:
+                if s != NULL:
+                    adam_step_f64(
+                        theta + start, G + start, m + start, s + start, n, eta, penalty,
+                        rule.momentum, rule.beta_2, rule.epsilon)
+                elif m != NULL:
+                    momentum_step_f64(
+                        theta + start, G + start, m + start, n, eta, penalty,
+                        rule.momentum, rule.nesterov)
                 else:
                     sgd_step_f64(theta + start, G + start, n, eta, penalty)
-            elif floating is float:
-                momentum_step_f32(theta + start, G + start, velocity + start, n, eta,
-                                  penalty, momentum, nesterov)
-            else:
-                momentum_step_f64(theta + start, G + start, velocity + start, n, eta,
-                                  penalty, momentum, nesterov)
             start += n
 
 
@@ -473,7 +548,7 @@ def loss_gradient(
     const floating[:, ::1] X,  # IN (n, d)
     const int[:, ::1] Y,  # IN (n, 1) codes or (n, K) indicators
     const floating[::1] weights,  # IN (n,) or None
-    floating[::1] gradient,  # OUT, like theta
+    floating[::1] gradient,  # OUT, like theta; None: the loss alone
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
 ):
@@ -484,27 +559,28 @@ def loss_gradient(
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
+        Clock clock = Clock(0, 1000 + theta.shape[0])
         const floating *w = NULL if weights is None else &weights[0]
+        floating *G = NULL if gradient is None else &gradient[0]
         double loss
     with nogil:
         loss = backprop(net, &theta[0], &X[0, 0], &Y[0, 0], Y.shape[1], w, NULL,
-                        X.shape[0], 1, 0, 0, &gradient[0], &work[0], tile)
+                        X.shape[0], 1, 0, 0, G, &work[0], tile, &clock)
     return loss
 
 
 def run_batches(
     network,
     floating[::1] theta,  # IN/OUT
-    floating[::1] velocity,  # IN/OUT like theta, or None: no momentum
+    floating[::1] velocity,  # IN/OUT like theta; None: no momentum. Adam: first moment
+    floating[::1] second_moment,  # IN/OUT like theta; None: no Adam
+    long long n_steps,  # made before, for Adam
     const floating[:, ::1] X,  # IN (n, d)
     const int[:, ::1] Y,  # IN (n, 1) codes or (n, K) indicators
     const floating[::1] weights,  # IN (n,) or None
     const Py_ssize_t[::1] order,  # IN (n_order,) row numbers, or None: all as they come
     Py_ssize_t batch_size,
-    double eta,
-    double alpha,
-    double momentum,
-    bint nesterov,
+    step,  # the parameters of the step, see _descent.Step
     floating[::1] gradient,  # SCRATCH like theta
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
@@ -512,30 +588,44 @@ def run_batches(
     """One step of gradient descent per batch of `batch_size` rows; the last may be short.
 
         g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
-        theta <- theta - eta g
+        theta <- theta - eta g        or the rule of momentum, Nesterov or Adam
 
     The weights are expected to average 1 over the data.
 
     Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
     the number of rows whose step was made: fewer than there are if a loss was not
-    finite. That step is not made.
+    finite. That step is not made. Raises KeyboardInterrupt soon after Ctrl-C; theta then
+    holds the last whole step.
     """
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
-        const floating *w = NULL if weights is None else &weights[0]
+        Rule rule
+        Clock clock = Clock(0, 1000 + theta.shape[0])
+        const floating *all_weights = NULL if weights is None else &weights[0]
+        const floating *w = all_weights
         floating *v = NULL if velocity is None else &velocity[0]
+        floating *s = NULL if second_moment is None else &second_moment[0]
         bint shuffled = order is not None
         Py_ssize_t n = order.shape[0] if shuffled else X.shape[0]
         Py_ssize_t m, start = 0, n_targets = Y.shape[1]
         const floating *X_batch = &X[0, 0]
         const int *Y_batch = &Y[0, 0]
         const Py_ssize_t *rows = NULL
-        double loss, total = 0, scale
+        double loss, total = 0, scale, decay
         # Below, rounding the factor 1 - eta alpha would change alpha by a percent.
         double least_decay = 64 * (1.2e-7 if floating is float else 2.2e-16)
-        bint in_place = v == NULL and batch_size <= tile and (
-            alpha == 0 or eta * alpha > least_decay)
+        bint in_place
+    rule.eta = step.eta
+    rule.alpha = step.alpha
+    rule.momentum = step.momentum
+    rule.nesterov = step.nesterov
+    rule.beta_2 = step.beta_2
+    rule.epsilon = step.epsilon
+    rule.max_gradient_norm = step.max_gradient_norm
+    decay = rule.eta * rule.alpha
+    in_place = (v == NULL and rule.max_gradient_norm == 0 and batch_size <= tile
+                and (rule.alpha == 0 or decay > least_decay))
     with nogil:
         while start < n:
             m = min(batch_size, n - start)
@@ -544,25 +634,25 @@ def run_batches(
             else:
                 X_batch = &X[start, 0]
                 Y_batch = &Y[start, 0]
-                w = NULL if w == NULL else &weights[start]
+                w = NULL if w == NULL else all_weights + start
             scale = 1.0 / m
             if in_place:
                 # W <- (1 - eta alpha) W - eta scale dJ/dW: the gradient is never stored.
-                loss = backprop_tile(
+                loss = backprop(
                     net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> (-eta * scale), <floating> (1 - eta * alpha), 1,
-                    &theta[0], &work[0])
+                    <floating> (-rule.eta * scale), <floating> (1 - decay), 1,
+                    &theta[0], &work[0], tile, &clock)
             else:
                 loss = backprop(
                     net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> scale, 0, 0, &gradient[0], &work[0], tile)
+                    <floating> scale, 0, 0, &gradient[0], &work[0], tile, &clock)
                 if isfinite(loss):
-                    update(net, &theta[0], &gradient[0], v, <floating> eta,
-                           <floating> alpha, <floating> momentum, nesterov)
+                    update(net, rule, n_steps, &theta[0], &gradient[0], v, s)
             total += loss
             if not isfinite(loss):
                 break
             start += m
+            n_steps += 1
     return total, start
 
 

@@ -1,30 +1,46 @@
 """The estimator: parameters, validation, labels in and out; no arithmetic."""
 
 import warnings
-from contextlib import contextmanager
+from collections.abc import Sequence
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ._descent import Descent, State, minimize
+from ._descent import (
+    SCHEDULES,
+    SOLVERS,
+    Descent,
+    State,
+    Step,
+    mean_loss,
+    minimize,
+    schedule,
+)
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
+from ._watch import CallbackSupportMixin, Watcher, with_callbacks
 
 FLOATS = (np.float64, np.float32)
 
+# Root mean square of a feature above which it should have been scaled.
+LARGE_SCALE = 10.0
 
-class BGDClassifier(ClassifierMixin, BaseEstimator):
+
+class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
 
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
     mini-batches to batch gradient descent ("full").
 
-    Read more in the Notes on what is minimised and how.
+    The Notes say what is minimised, and how.
 
     Parameters
     ----------
@@ -51,25 +67,53 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         Step size :math:`\eta > 0`. "auto" is 1 for `batch_size` "auto" or "full" and
         :math:`\sqrt{\min(m, 256)} / 16` for one of :math:`m` rows (1/16 for a single
         row), times ``1 - momentum``, and
-
         - with hidden layers, divided by the root mean square of the features if that is
           larger than 1;
-        - with a single neuron, at most
-          :math:`4 / (1 + \operatorname{mean}_i \lVert x_i \rVert^2)`, small enough for
-          every step of batch gradient descent to lower the cost.
+        - with a single neuron, at most :math:`1 / (L + \alpha)` with
+          :math:`L = (1 + \operatorname{mean}_i \lVert x_i \rVert^2) / 4` (twice that
+          for a softmax): every step of plain batch gradient descent lowers the cost.
 
-        It is set by the rows of `fit`, or of the first call of `partial_fit`. No single
-        step size suits features of different scales: put a
+        The features are those of `fit`, or of the first call of `partial_fit`; a call
+        with one row counts as a batch of one. With ``solver="adam"`` "auto" is 0.001.
+        No single step size suits features of different scales: put a
         :class:`~sklearn.preprocessing.StandardScaler` in front.
 
-    solver : {"sgd"}, default="sgd"
-        Rule of the step; see Notes.
+    learning_rate_schedule : {"constant", "invscaling", "adaptive", "cosine"} or \
+            callable, default="constant"
+        The factor that multiplies the step size in each epoch, epochs counted from 0:
+
+        - "constant": 1;
+        - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
+          :math:`p` = `power_t`;
+        - "adaptive": a fifth of what it was whenever training would otherwise stop;
+          it stops when the step size is below 1e-6. `partial_fit` keeps the factor;
+        - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` in epoch :math:`k`, with :math:`T`
+          = `max_iter`;
+        - a function of the epoch :math:`k` that returns the factor.
+
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+
+    solver : {"sgd", "adam"}, default="sgd"
+        Rule of the step: gradient descent, with or without momentum, or Adam [5]_. See
+        Notes.
 
     momentum : float in [0, 1), default=0.0
-        Share :math:`\mu` of the last step that is carried into the next.
+        Share :math:`\mu` of the last step that is carried into the next. Only for
+        "sgd".
 
     nesterov : bool, default=False
         Whether to look ahead by the momentum (Nesterov). No effect without momentum.
+
+    beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
+        Decay of Adam's averages of the gradient and of its square.
+
+    epsilon : float, default=1e-8
+        Keeps Adam's denominator from 0.
+
+    max_gradient_norm : float or None, default=None
+        Longer gradients (penalty included, over all parameters) are shortened to this
+        Euclidean norm.
 
     alpha : float, default=0.0001
         Strength of the L2 penalty, not divided by anything: what it is in
@@ -78,15 +122,31 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         its ``batch_size``.
 
     max_iter : int, default=400
-        Largest number of epochs (passes over the rows).
+        Largest number of epochs (passes over the rows), with `warm_start` those of
+        earlier calls included.
 
     tol : float or None, default=1e-4
-        How far the loss has to fall, within `n_iter_no_change` epochs, for training to
-        go on. None: always `max_iter` epochs.
+        How far the criterion has to fall, within `n_iter_no_change` epochs, for
+        training to go on. The criterion is the training loss, or with `early_stopping`
+        the validation loss or minus the score. None: always `max_iter` epochs.
 
     n_iter_no_change : int, default=50
-        Training stops after exactly so many epochs in a row in which the loss did not
-        come to lie `tol` below the mark, the last loss that did.
+        Training stops after exactly so many epochs in a row in which the criterion did
+        not come to lie `tol` below the mark, the last value that did.
+
+    early_stopping : bool, default=False
+        Whether to stop by the validation rows instead of the training loss, and to keep
+        the parameters that were best on them. The validation rows are `X_val` and
+        `y_val` of `fit`, or a part of the rows that is set aside.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows to set aside if `early_stopping` is True and no validation
+        rows are given: at random, each class in proportion, the only member of a class
+        never.
+
+    scoring : str, callable or None, default=None
+        What to judge the validation rows by: None is their loss, otherwise a
+        scikit-learn scorer, larger is better.
 
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch. Without effect
@@ -96,15 +156,22 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         Weights of the classes, ``{label: weight}``; classes not named have weight 1.
         "balanced" gives every class the same total,
         ``n_samples / (n_classes * count)`` with counts weighted by `sample_weight`.
-        They multiply `sample_weight`. `partial_fit` takes a dict only. Not for
+        They multiply `sample_weight`. `partial_fit` takes a dict or None. Not for
         multilabel targets.
 
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last call instead of a new start. `max_iter`
+        counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
+        ``fit`` with ``a + b``, to the last bit, on the same data. The classes, the
+        features and the layers must be the same.
+
     random_state : int, RandomState instance or None, default=None
-        Initial weights and order of the rows. Pass an int for the same result each
-        time.
+        Initial weights, order of the rows and choice of the validation rows. Pass an
+        int for the same result each time.
 
     verbose : int, default=0
-        1 prints about 20 lines in the longest `fit`, 2 a line per epoch.
+        1 lets `fit` print at most about 20 lines, 2 a line per epoch. With scikit-learn
+        1.9 or newer see also `set_callbacks`.
 
     Attributes
     ----------
@@ -146,11 +213,22 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         taken just before the step it is part of, the penalty at the start of the
         epoch: with the whole batch, exactly :math:`J(\theta)` before each step.
 
+    validation_loss_curve_ : list of float
+        The loss of the validation rows, without penalty, after each epoch; empty
+        without validation rows.
+
+    validation_scores_ : list of float
+        Their score after each epoch, if `scoring` is given; else empty.
+
     loss_ : float
         The last entry of `loss_curve_`.
 
     best_loss_ : float
         The smallest entry of `loss_curve_`.
+
+    stop_reason_ : str
+        Why the last `fit` ended: "converged" (`tol`), "early_stopping" (`tol` on the
+        validation rows), "max_iter", "callback" or "interrupted" (Ctrl-C).
 
     See Also
     --------
@@ -172,15 +250,16 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
     .. math::
         J(\theta) = \frac{\sum_i w_i \ell_i}{\sum_i w_i}
         + \frac{\alpha}{2} \sum_l \lVert W_l \rVert^2, \qquad
-        \ell_i = -\sum_k y_{ik} \log a_{ik} + (1 - y_{ik}) \log(1 - a_{ik})
+        \ell_i = -\sum_k [y_{ik} \log a_{ik} + (1 - y_{ik}) \log(1 - a_{ik})]
 
-    (for softmax :math:`\ell_i = -\log a_{i y_i}`). Its gradient comes by
-    back-propagation, :math:`D_l = \partial J / \partial Z_l`, starting from
-    :math:`D_L = w (a - y)` for both kinds of output:
+    (for softmax :math:`\ell_i = -\log a_{i y_i}`). The gradient of the sum
+    :math:`E = \sum_i w_i \ell_i` comes by back-propagation,
+    :math:`D_l = \partial E / \partial Z_l`, starting from :math:`D_L = w (a - y)` for
+    both kinds of output:
 
     .. math::
-        \frac{\partial J}{\partial W_l} = A_{l-1}^T D_l, \qquad
-        \frac{\partial J}{\partial b_l} = \sum_i D_{l,i}, \qquad
+        \frac{\partial E}{\partial W_l} = A_{l-1}^T D_l, \qquad
+        \frac{\partial E}{\partial b_l} = \sum_i D_{l,i}, \qquad
         D_{l-1} = (D_l W_l^T) \odot f'(Z_{l-1})
 
     A step on batch :math:`B`, out of :math:`n` rows, is
@@ -189,18 +268,27 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         g = \frac{n}{|B| \sum_i w_i} \sum_{i \in B} w_i \nabla \ell_i + \alpha W,
         \qquad v \leftarrow \mu v - \eta g, \qquad \theta \leftarrow \theta + v
 
-    and with Nesterov's momentum :math:`\theta \leftarrow \theta + \mu v - \eta g`. So
+    and with Nesterov's momentum :math:`\theta \leftarrow \theta + \mu v - \eta g`. Step
+    number :math:`t` of Adam is, elementwise,
+
+    .. math::
+        m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad
+        s \leftarrow \beta_2 s + (1 - \beta_2) g^2, \quad
+        \theta \leftarrow \theta - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
+        \frac{m}{\sqrt{s} + \epsilon}
+
+    So
     scaling all weights changes nothing, a batch of weight zero does no harm, and with
     the whole batch an integer weight is the same as repeating the row. Biases carry no
     penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of the call.
 
-    The initial weights and biases are uniform in :math:`\pm g \sqrt{6 / (fan_{in} +
-    fan_{out})}`, with gain :math:`g = 4` in front of logistic hidden units and 1
+    The initial weights and biases are uniform in :math:`\pm c \sqrt{6 / (fan_{in} +
+    fan_{out})}` [3]_, with :math:`c = 4` in front of logistic hidden units and 1
     elsewhere; a single neuron starts at 0.
 
     A call that fails (bad input, or a step size so large that the loss is no longer
-    finite) leaves the estimator as it was before the call. Data of dtype float32
-    is computed in float32, everything else in float64.
+    finite) leaves the estimator as it was before the call. A model that is first fitted
+    to float32 computes in float32, any other in float64. X must be dense.
 
     References
     ----------
@@ -212,6 +300,7 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
        feedforward neural networks", AISTATS 2010.
     .. [4] L. Bottou, F. E. Curtis, J. Nocedal, "Optimization methods for large-scale
        machine learning", SIAM Review 60, 2018.
+    .. [5] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
 
     Examples
     --------
@@ -240,15 +329,25 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         output_activation="logistic",
         batch_size="auto",
         learning_rate="auto",
+        learning_rate_schedule="constant",
+        power_t=0.5,
         solver="sgd",
         momentum=0.0,
         nesterov=False,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        max_gradient_norm=None,
         alpha=1e-4,
         max_iter=400,
         tol=1e-4,
         n_iter_no_change=50,
         shuffle=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring=None,
         class_weight=None,
+        warm_start=False,
         random_state=None,
         verbose=0,
     ):
@@ -257,32 +356,64 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         self.output_activation = output_activation
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.power_t = power_t
         self.solver = solver
         self.momentum = momentum
         self.nesterov = nesterov
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_gradient_norm = max_gradient_norm
         self.alpha = alpha
         self.max_iter = max_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.shuffle = shuffle
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.scoring = scoring
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None):
-        """Train from a new start until the loss stands still.
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
+        """Train until the loss stands still, from a new start or with `warm_start` on.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The rows to learn from. A C-contiguous array of float32 or float64 is used
-            as it is, without a copy.
+            as it is, without a copy unless `early_stopping` sets rows aside.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels (at least two), or indicators 0/1 of several labels.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows: not negative, not all zero. Only their ratios matter.
+
+        X_val : array-like of shape (n_validation_samples, n_features), default=None
+            Validation rows: their loss is recorded after each epoch, and with
+            `early_stopping` training stops by it. In a
+            :class:`~sklearn.pipeline.Pipeline`, ``transform_input=["X_val"]`` passes
+            them through the steps before.
+
+        y_val : array-like of shape (n_validation_samples,) or \
+                (n_validation_samples, n_labels), default=None
+            Their labels, any of those in `y`.
+
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Their weights. Class weights come on top, in the loss.
 
         Returns
         -------
@@ -299,44 +430,24 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         -----
         ConvergenceWarning
             If the loss still falls after `max_iter` epochs.
+        UserWarning
+            If Ctrl-C ended training. The parameters reached are kept.
         """
-        with _unchanged_on_error(self):
-            _check_parameters(self)
-            X, y = self._validate(X, y, reset=True)
-            self._multilabel = _is_multilabel(y)
-            self.classes_ = _classes_in(y)
-            Y = self._encode(y)
-            weights = self._row_weights(Y, sample_weight, X.dtype)
-            if weights is not None and not weights.any():
-                raise ValueError(
-                    "All weights are zero (sample_weight times class weight); at least "
-                    "one row needs a positive weight."
-                )
-            self._start(X)
-            descent = self._descent(self._state, X, Y, weights)
-            converged = minimize(
-                descent,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                verbose=self.verbose,
-            )
-            self._store(descent.state)
-            self.learning_rate_ = descent.learning_rate
-        if not converged and self.tol is not None:
-            warnings.warn(
-                f"The loss still falls after max_iter={self.max_iter} epochs. Increase "
-                "max_iter or learning_rate, or stop earlier by a larger tol.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        trained = copy(self)
+        advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
+        if advice is not None:
+            warnings.warn(*advice, stacklevel=2)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Go on training with one epoch over the given rows.
 
-        Weights, momentum, counters, loss curve and the stream of random numbers go on
-        from the last call of `fit` or `partial_fit`.
+        Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
+        stream of random numbers go on from the last call of `fit` or `partial_fit`: k
+        calls with the same rows are ``fit`` with ``max_iter=k`` and ``tol=None``. After
+        early stopping it goes on from the best parameters. The loss curve grows by one
+        entry with each call.
 
         Parameters
         ----------
@@ -347,8 +458,8 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
             Class labels, any of `classes`, or indicators 0/1 of several labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All class labels that will ever come. Required in the first call (except
-            for indicators), optional and to be the same later.
+            All class labels that will ever come. Required in the first call, unless `y`
+            holds indicators; optional and to be the same later.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, not negative. If all are zero nothing is learned.
@@ -376,38 +487,9 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         >>> clf.score(X[1500:] / 16, y[1500:]) > 0.8
         True
         """
-        with _unchanged_on_error(self):
-            _check_parameters(self)
-            if self.class_weight == "balanced":
-                raise ValueError(
-                    "class_weight='balanced' needs all rows at once, which partial_fit "
-                    "never sees; pass a dict {label: weight}."
-                )
-            first = not hasattr(self, "_state")
-            X, y = self._validate(X, y, reset=first)
-            if first:
-                self._multilabel = classes is None and _is_multilabel(y)
-                self.classes_ = (
-                    _classes_in(y) if self._multilabel else _announced(classes)
-                )
-            elif classes is not None and not np.array_equal(
-                self.classes_, np.unique(classes)
-            ):
-                raise ValueError(
-                    "classes must be the same in every call of partial_fit; got "
-                    f"classes={classes!r} after {self.classes_.tolist()}."
-                )
-            Y = self._encode(y)
-            weights = self._row_weights(Y, sample_weight, X.dtype)
-            if first:
-                self._start(X)
-            # The old state stays whole until the epoch has gone well.
-            state = self._state.copy()
-            if weights is None or weights.any():
-                descent = self._descent(state, X, Y, weights)
-                descent.epoch()
-                self.learning_rate_ = descent.learning_rate
-            self._store(state)
+        trained = copy(self)
+        trained._partial_fit(X, y, classes, sample_weight)
+        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 
     def decision_function(self, X):
@@ -459,6 +541,8 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
         -------
         P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             In the order of `classes_`. Classes sum to 1 in each row, labels do not.
+            More than two classes with ``output_activation="logistic"`` have the
+            sigmoids of `decision_function`, divided by their sum.
         """
         return np.exp(self.predict_log_proba(X))
 
@@ -483,17 +567,105 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
     @property
     def coefs_(self):
         """Weight matrices, views into the vector of all parameters."""
-        return self._network.coefs(self._state.theta)
+        return self._network.coefs(self._state.model)
 
     @property
     def intercepts_(self):
         """Bias vectors, views into the vector of all parameters."""
-        return self._network.intercepts(self._state.theta)
+        return self._network.intercepts(self._state.model)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+    @with_callbacks
+    def _fit(self, X, y, sample_weight, X_val, y_val, sample_weight_val):
+        """`fit` on an estimator that may be left half-way.
+
+        Returns None or the message and category of a warning.
+        """
+        # Check what came in.
+        _check_parameters(self)
+        warm = self.warm_start and hasattr(self, "_state")
+        X, y = self._validate(X, y, reset=not warm)
+        classes = _classes_in(y)
+        if warm:
+            self._check_same_network()
+            self._check_same_classes(classes)
+        else:
+            self._multilabel = _is_multilabel(y)
+            self.classes_ = classes
+        Y = self._encode(y)
+        sample_weight = _check_sample_weight(sample_weight, X)
+
+        # Where to start, what to learn from, what to judge by.
+        if warm:
+            self._state = self._state.copy()
+        else:
+            self._start(X)
+        validation = self._given_validation(X_val, y_val, sample_weight_val)
+        if validation is None and self.early_stopping:
+            rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
+            X, y, Y = X[rows], y[rows], Y[rows]
+            sample_weight = None if sample_weight is None else sample_weight[rows]
+        class_weights = self._class_weights(Y, sample_weight)
+        weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
+        if weights is not None and not weights.any():
+            raise ValueError(
+                "All weights are zero (sample_weight times class weight); at least one "
+                "row needs a positive weight."
+            )
+
+        # Descend.
+        descent = self._descent(X, Y, weights)
+        watcher = Watcher(self, self._state, self._reached, X, y, sample_weight)
+        self.stop_reason_ = minimize(
+            descent,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            adaptive=self.learning_rate_schedule == "adaptive",
+            validate=validation and self._validator(*validation, class_weights),
+            early_stopping=self.early_stopping,
+            watcher=watcher,
+        )
+        self.learning_rate_ = descent.last_eta
+        self._store()
+        watcher.finish(self.stop_reason_)
+        return self._advice(X)
+
+    def _partial_fit(self, X, y, classes, sample_weight):
+        """`partial_fit` on an estimator that may be left half-way."""
+        _check_parameters(self)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' needs all rows at once, which partial_fit "
+                "never sees; pass a dict {label: weight}."
+            )
+        first = not hasattr(self, "_state")
+        X, y = self._validate(X, y, reset=first)
+        if first:
+            self._multilabel = _is_multilabel(y)
+            self.classes_ = _announced(y, classes, self._multilabel)
+            self._start(X)
+        else:
+            self._check_same_network()
+            if classes is not None:
+                self._check_same_classes(np.unique(classes))
+        Y = self._encode(y)
+        sample_weight = _check_sample_weight(sample_weight, X)
+        class_weights = self._class_weights(Y, sample_weight)
+        weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
+        # The curves are shared: a stream is not to copy them in each call, and nothing
+        # fails once they have grown.
+        self._state = self._state.copy(curves=False)
+        self._state.go_on_from_model()
+        if weights is None or weights.any():
+            descent = self._descent(X, Y, weights)
+            descent.epoch()
+            self.learning_rate_ = descent.last_eta
+        self._store()
 
     def _validate(self, X, y, reset):
         """X in a dtype and order the core can use; y dense, (n,) or (n, n_labels)."""
@@ -528,52 +700,160 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
             return np.ascontiguousarray(y, dtype=np.intc)
         if y.ndim != 1:
             raise ValueError(
-                f"y must hold one class label per row; got an array of shape {y.shape}."
+                "y must hold one class label per row; got an array of shape "
+                f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
             )
         try:
             codes = np.searchsorted(self.classes_, y)
             known = self.classes_[np.minimum(codes, len(self.classes_) - 1)] == y
+            known = np.broadcast_to(known, y.shape)
         except TypeError:  # labels that do not compare, such as numbers and strings
-            known = np.isin(y, self.classes_.astype(object))
-        if not np.all(known):
-            unknown = np.unique(y[np.logical_not(known)].astype(str))[:5].tolist()
+            known = np.zeros(len(y), dtype=bool)
+        if not known.all():
+            example = y[~known][:1].tolist()[0]
             raise ValueError(
-                f"y holds labels that were not announced: {unknown}. The classes are "
-                f"{self.classes_.tolist()}; announce all of them in the first call, "
-                "partial_fit(X, y, classes=...)."
+                f"y holds the label {example!r}, which is none of the classes "
+                f"{self.classes_.tolist()}. They are fixed by fit, or announced in the "
+                "first call of partial_fit(X, y, classes=...)."
             )
         return codes.astype(np.intc)[:, np.newaxis]
 
-    def _row_weights(self, Y, sample_weight, dtype):
-        """sample_weight times class weight, 1 on average or all 0; None for all 1."""
-        if sample_weight is None and self.class_weight is None:
-            return None
-        if sample_weight is None:
-            weights = np.ones(len(Y))
-        else:
-            weights = _check_sample_weight(sample_weight, len(Y))
-        if self.class_weight is not None:
-            if self._multilabel:
-                raise ValueError(
-                    "class_weight is for classes that exclude each other; got "
-                    f"class_weight={self.class_weight!r} with multilabel y. Use "
-                    "sample_weight."
-                )
-            codes = Y[:, 0]
-            weights = weights * self._class_weights(codes, weights)[codes]
-        if weights.any():
-            weights = weights / weights.max()  # no overflow in the sum
-            weights /= weights.mean()
-        return weights.astype(dtype)
+    def _check_same_classes(self, classes):
+        if not np.array_equal(self.classes_, classes):
+            raise ValueError(
+                f"Training goes on with the classes {self.classes_.tolist()}; got "
+                f"classes={classes.tolist()}. They must stay the same; for others fit "
+                "a new estimator."
+            )
 
-    def _class_weights(self, codes, weights):
-        """One weight per class, shape (n_classes,)."""
+    def _check_same_network(self):
+        network = self._new_network(self.n_features_in_)
+        if network != self._network:
+            raise ValueError(
+                f"Training goes on with {self._network}; the parameters now ask for "
+                f"{network}. hidden_layer_sizes, activation and output_activation must "
+                "stay the same, for others fit a new estimator."
+            )
+
+    def _new_network(self, n_features):
+        n_classes = len(self.classes_)
+        n_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
+        exclusive = n_outputs > 1 and not self._multilabel
+        return Network(
+            (n_features, *_hidden_units(self.hidden_layer_sizes), n_outputs),
+            self.activation,
+            self.output_activation if exclusive else "logistic",
+        )
+
+    def _start(self, X):
+        """Set the network and the state to start from."""
+        random_state = check_random_state(self.random_state)
+        self._network = self._new_network(X.shape[1])
+        self._state = State(
+            theta=self._network.initial_parameters(random_state, X.dtype),
+            shuffle_state=int(random_state.randint(2**63, dtype=np.uint64)),
+            split_seed=int(random_state.randint(2**32, dtype=np.uint64)),
+        )
+
+    def _given_validation(self, X_val, y_val, sample_weight_val):
+        """The user's validation rows: X, y, codes, weights; None if there are none."""
+        if X_val is None and y_val is None and sample_weight_val is None:
+            return None
+        if X_val is None or y_val is None:
+            missing = "X_val" if X_val is None else "y_val"
+            raise ValueError(
+                f"Validation rows need X_val and y_val; {missing} is missing."
+            )
+        X_val, y_val = self._validate(X_val, y_val, reset=False)
+        weights = _check_sample_weight(sample_weight_val, X_val, "sample_weight_val")
+        if weights is not None and not weights.any():
+            raise ValueError(
+                "sample_weight_val must hold a positive weight; all weights are zero."
+            )
+        return X_val, y_val, self._encode(y_val), weights
+
+    def _set_rows_aside(self, X, y, Y, sample_weight):
+        """Training row numbers, and validation rows as in `_given_validation`.
+
+        Rows of weight zero and the only members of a class stay in training.
+        """
+        candidates = np.arange(len(X))
+        if sample_weight is not None:
+            candidates = np.flatnonzero(sample_weight)
+        stratify, n_least = None, 1
+        if not self._multilabel:
+            codes = Y[candidates, 0]
+            counts = np.bincount(codes)
+            candidates = candidates[counts[codes] > 1]
+            stratify, n_least = Y[candidates, 0], max(1, (counts > 1).sum())
+        n_validation = max(
+            int(np.ceil(self.validation_fraction * len(candidates))), n_least
+        )
+        if len(candidates) < n_validation + n_least:
+            raise ValueError(
+                f"early_stopping cannot set {n_validation} of {len(candidates)} rows "
+                "aside (validation_fraction, but one of each class with several "
+                "members at least) and leave as many classes to learn from. Pass X_val "
+                "and y_val."
+            )
+        _, aside = train_test_split(
+            candidates,
+            test_size=n_validation,
+            random_state=self._state.split_seed,
+            stratify=stratify,
+        )
+        aside.sort()
+        rows = np.setdiff1d(np.arange(len(X)), aside, assume_unique=True)
+        weights = None if sample_weight is None else sample_weight[aside]
+        return rows, (X[aside], y[aside], Y[aside], weights)
+
+    def _validator(self, X_val, y_val, Y_val, sample_weight_val, class_weights):
+        """A function that records and returns the criterion of the validation rows."""
+        state = self._state
+        weights = _row_weights(Y_val, sample_weight_val, class_weights, X_val.dtype)
+        if self.scoring is not None:
+            scorer = check_scoring(self, scoring=self.scoring)
+            # It predicts with the parameters that the descent changes in place. By now
+            # X_val is an array, whatever it came as.
+            model = copy(self)
+            model._state = State(theta=state.theta)
+            vars(model).pop("feature_names_in_", None)
+            weighted = {}
+            if sample_weight_val is not None:
+                weighted["sample_weight"] = sample_weight_val
+
+        def validate():
+            loss = mean_loss(self._network, state.theta, X_val, Y_val, weights)
+            state.validation_loss_curve.append(loss)
+            if self.scoring is None:
+                return loss
+            score = float(scorer(model, X_val, y_val, **weighted))
+            state.validation_scores.append(score)
+            return -score
+
+        return validate
+
+    def _reached(self):
+        """What makes a copy of the estimator predict with the parameters reached."""
+        return {"_state": State(theta=self._state.theta.copy())}
+
+    def _class_weights(self, Y, sample_weight):
+        """One weight per class, shape (n_classes,), or None."""
+        if self.class_weight is None:
+            return None
+        if self._multilabel:
+            raise ValueError(
+                "class_weight is for classes that exclude each other; got "
+                f"class_weight={self.class_weight!r} with multilabel y. Use "
+                "sample_weight."
+            )
         n_classes = len(self.classes_)
         class_weights = np.ones(n_classes)
         if isinstance(self.class_weight, str):  # "balanced"
-            totals = np.bincount(codes, weights=weights, minlength=n_classes)
+            relative = None if sample_weight is None else _over_max(sample_weight)
+            totals = np.bincount(Y[:, 0], weights=relative, minlength=n_classes)
             present = totals > 0
-            class_weights[present] = weights.sum() / (n_classes * totals[present])
+            class_weights[present] = totals.sum() / (n_classes * totals[present])
             return class_weights
         code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
         for label, weight in self.class_weight.items():
@@ -585,67 +865,85 @@ class BGDClassifier(ClassifierMixin, BaseEstimator):
             class_weights[code_of[label]] = weight
         return class_weights
 
-    def _start(self, X):
-        """Set the network and the state to start from."""
-        random_state = check_random_state(self.random_state)
-        n_classes = len(self.classes_)
-        n_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
-        exclusive = n_outputs > 1 and not self._multilabel
-        self._network = Network(
-            (X.shape[1], *_hidden_units(self.hidden_layer_sizes), n_outputs),
-            self.activation,
-            self.output_activation if exclusive else "logistic",
+    def _descent(self, X, Y, weights):
+        adam = self.solver == "adam"
+        step = Step(
+            eta=self.learning_rate,
+            alpha=float(self.alpha),
+            solver=self.solver,
+            momentum=float(self.beta_1 if adam else self.momentum),
+            nesterov=self.nesterov,
+            beta_2=float(self.beta_2),
+            epsilon=float(self.epsilon),
+            max_gradient_norm=float(self.max_gradient_norm or 0),
         )
-        self._state = State(
-            theta=self._network.initial_parameters(random_state, X.dtype),
-            shuffle_state=int(random_state.randint(2**63, dtype=np.uint64)),
-        )
-
-    def _descent(self, state, X, Y, weights):
         return Descent(
             self._network,
-            state,
+            self._state,
             X,
             Y,
             weights,
+            step=step,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            alpha=self.alpha,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
+            schedule=schedule(
+                self.learning_rate_schedule,
+                power_t=self.power_t,
+                max_iter=self.max_iter,
+            ),
             shuffle=self.shuffle,
         )
 
-    def _store(self, state):
-        """Take over the state that the descent has reached."""
-        self._state = state
-        self.n_layers_ = len(self._network.units)
-        self.n_outputs_ = int(self._network.units[-1])
+    def _store(self):
+        """Set the fitted attributes that show the state."""
+        state = self._state
+        self.n_layers_ = len(self._network.layers)
+        self.n_outputs_ = self._network.layers[-1]
         self.out_activation_ = self._network.output_activation
         self.n_iter_ = state.n_iter
         self.t_ = state.t
         self.loss_curve_ = state.loss_curve
+        self.validation_loss_curve_ = state.validation_loss_curve
+        self.validation_scores_ = state.validation_scores
         if state.loss_curve:
             self.loss_ = state.loss_curve[-1]
-            self.best_loss_ = min(state.loss_curve)
+            self.best_loss_ = state.best_loss
+
+    def _advice(self, X):
+        """The message and category of the warning that a finished fit deserves."""
+        if self.stop_reason_ == "interrupted":
+            return (
+                f"Training was interrupted after {self.n_iter_} epochs; the parameters "
+                "reached are kept.",
+                UserWarning,
+            )
+        if self.stop_reason_ == "converged" and self.loss_ > self.loss_curve_[0]:
+            return (
+                f"The loss rose from {self.loss_curve_[0]:.3g} to {self.loss_:.3g}. "
+                f"Try a smaller learning_rate (it was {self.learning_rate_:g}), and "
+                "scale the features (StandardScaler).",
+                ConvergenceWarning,
+            )
+        if self.stop_reason_ != "max_iter" or self.tol is None:
+            return None
+        message = (
+            f"max_iter={self.max_iter} epochs were over before the loss stood still "
+            f"(within tol={self.tol:g} for n_iter_no_change={self.n_iter_no_change} "
+            "epochs). Increase max_iter, or pass tol=None to train for just so many."
+        )
+        scales = np.sqrt(np.einsum("ij,ij->j", X, X, dtype=float) / len(X))
+        if scales.max() > LARGE_SCALE:
+            message += (
+                " The features are badly scaled (root mean squares from "
+                f"{scales.min():.2g} to {scales.max():.2g}); put a StandardScaler in "
+                "front."
+            )
+        return message, ConvergenceWarning
 
     def _pre_activations(self, X):
         check_is_fitted(self)
-        theta = self._state.theta
+        theta = self._state.model
         X = validate_data(self, X, reset=False, dtype=theta.dtype, order="C")
         return self._network.decision_function(theta, X)
-
-
-@contextmanager
-def _unchanged_on_error(estimator):
-    """Whatever ends the block early, give the estimator its attributes back."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def _is_number(value, kind=Real):
@@ -653,10 +951,8 @@ def _is_number(value, kind=Real):
 
 
 def _hidden_units(hidden_layer_sizes):
-    """The parameter as a tuple; a bare number is one layer."""
-    if np.ndim(hidden_layer_sizes) == 0:
-        return (hidden_layer_sizes,)
-    return tuple(hidden_layer_sizes)
+    """The parameter as a tuple of ints; a bare number is one layer."""
+    return tuple(int(n) for n in np.ravel(hidden_layer_sizes))
 
 
 def _is_positive_int(value):
@@ -678,14 +974,15 @@ def _check_parameters(clf):
     check(
         "hidden_layer_sizes",
         _is_positive_int(sizes)
-        or isinstance(sizes, (tuple, list, np.ndarray))
+        or isinstance(sizes, (Sequence, np.ndarray))
+        and np.ndim(sizes) == 1
         and all(_is_positive_int(size) for size in sizes),
         "a positive int or a sequence of positive ints, () for a single neuron",
     )
     for name, choices in (
         ("activation", ACTIVATIONS),
         ("output_activation", OUTPUT_ACTIVATIONS),
-        ("solver", ("sgd",)),
+        ("solver", SOLVERS),
     ):
         value = getattr(clf, name)
         check(
@@ -711,10 +1008,36 @@ def _check_parameters(clf):
     )
     for name, low, high, rule in (
         ("momentum", 0, 1, "a number in [0, 1)"),
+        ("beta_1", 0, 1, "a number in [0, 1)"),
+        ("beta_2", 0, 1, "a number in [0, 1)"),
         ("alpha", 0, np.inf, "a finite number, 0 or larger"),
+        ("power_t", 0, np.inf, "a finite number, 0 or larger"),
     ):
         value = getattr(clf, name)
         check(name, _is_number(value) and low <= value < high, rule)
+    for name, value, high, rule in (
+        ("epsilon", clf.epsilon, np.inf, "a positive, finite number"),
+        ("validation_fraction", clf.validation_fraction, 1, "a number in (0, 1)"),
+    ):
+        check(name, _is_number(value) and 0 < value < high, rule)
+    limit = clf.max_gradient_norm
+    check(
+        "max_gradient_norm",
+        limit is None or _is_number(limit) and 0 < limit < np.inf,
+        "a positive, finite number or None",
+    )
+    check(
+        "learning_rate_schedule",
+        callable(clf.learning_rate_schedule)
+        or isinstance(clf.learning_rate_schedule, str)
+        and clf.learning_rate_schedule in SCHEDULES,
+        "one of " + ", ".join(map(repr, SCHEDULES)) + ", or a function of the epoch",
+    )
+    check(
+        "scoring",
+        clf.scoring is None or isinstance(clf.scoring, str) or callable(clf.scoring),
+        "the name of a scorer, a callable or None",
+    )
     for name in ("max_iter", "n_iter_no_change"):
         check(name, _is_positive_int(getattr(clf, name)), "a positive int")
     check(
@@ -722,7 +1045,7 @@ def _check_parameters(clf):
         clf.tol is None or _is_number(clf.tol) and 0 <= clf.tol < np.inf,
         "a finite number, 0 or larger, or None",
     )
-    for name in ("nesterov", "shuffle"):
+    for name in ("nesterov", "shuffle", "early_stopping", "warm_start"):
         check(name, _is_flag(getattr(clf, name)), "True or False")
     class_weight = clf.class_weight
     check(
@@ -742,22 +1065,47 @@ def _check_parameters(clf):
     )
 
 
-def _check_sample_weight(sample_weight, n_samples):
-    """sample_weight as an array of float64."""
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.ndim != 1 or len(weights) != n_samples:
+def _check_sample_weight(sample_weight, X, name="sample_weight"):
+    """sample_weight as an array of float64, or None."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, (Real, str)):
         raise ValueError(
-            f"sample_weight must have shape ({n_samples},), one weight per row of X; "
-            f"got shape {weights.shape}."
+            f"{name} must have shape ({len(X)},), one weight per row; got "
+            f"{sample_weight!r}. For weights of classes use class_weight."
+        )
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
+    )
+    if weights.shape != (len(X),):
+        raise ValueError(
+            f"{name} must have shape ({len(X)},), one weight per row; got shape "
+            f"{weights.shape}."
         )
     if (weights < 0).any():
         raise ValueError(
-            f"sample_weight must not be negative; got {weights.min():g}. A weight of 0 "
-            "leaves a row out."
+            f"{name} must not be negative; got {weights.min():g}. A weight of 0 leaves "
+            "a row out."
         )
     return weights
+
+
+def _row_weights(Y, sample_weight, class_weights, dtype):
+    """sample_weight times class weight, 1 on average or all 0; None for all 1."""
+    if sample_weight is None and class_weights is None:
+        return None
+    weights = np.ones(len(Y)) if sample_weight is None else _over_max(sample_weight)
+    if class_weights is not None:
+        weights = weights * _over_max(class_weights)[Y[:, 0]]
+    if weights.any():
+        weights = _over_max(weights)
+        weights /= weights.mean()
+    return weights.astype(dtype)
+
+
+def _over_max(weights):
+    """Weights in the same ratios, at most 1: sums and products do not overflow."""
+    return weights / weights.max() if weights.any() else weights
 
 
 def _is_multilabel(y):
@@ -766,10 +1114,14 @@ def _is_multilabel(y):
 
 def _classes_in(y):
     """The sorted labels in y, or the numbers of its columns if they are indicators."""
-    check_classification_targets(y)
+    if y.ndim == 2 and not _is_multilabel(y):
+        raise ValueError(
+            "y must hold one class label per row, or 0/1 indicators of several labels; "
+            f"got an array of shape {y.shape} with other values."
+        )
     if y.ndim == 2:
         return np.arange(y.shape[1])
-    classes = np.unique(y)
+    classes = _sorted_labels(y, "y")
     if len(classes) < 2:
         raise ValueError(
             f"y must hold at least two classes; got one class: {classes.tolist()[0]!r}."
@@ -777,16 +1129,40 @@ def _classes_in(y):
     return classes
 
 
-def _announced(classes):
+def _announced(y, classes, multilabel):
     """The sorted labels of the first call of partial_fit."""
+    if multilabel:
+        columns = np.arange(y.shape[1])
+        if classes is not None and not np.array_equal(np.unique(classes), columns):
+            raise ValueError(
+                f"y holds indicators of {len(columns)} labels, whose classes are their "
+                f"numbers 0 to {len(columns) - 1}; got classes={classes!r}. Leave "
+                "classes out."
+            )
+        return columns
     if classes is None:
         raise ValueError(
             "The first call of partial_fit must announce all classes: "
             "partial_fit(X, y, classes=...). Got classes=None."
         )
-    classes = np.unique(column_or_1d(classes))
+    classes = _sorted_labels(column_or_1d(classes), "classes")
     if len(classes) < 2:
         raise ValueError(
             f"classes must hold at least two labels; got {classes.tolist()}."
         )
+    return classes
+
+
+def _sorted_labels(labels, name):
+    """The different labels, sorted, of an array that may come from pandas."""
+    if labels.dtype == object and any(x is None or x != x for x in labels):
+        raise ValueError(f"{name} must not have missing labels; got None or NaN.")
+    try:
+        classes = np.unique(labels)
+    except TypeError as error:
+        raise ValueError(
+            f"The labels in {name} must be all numbers or all strings; got "
+            f"{sorted({type(x).__name__ for x in labels.tolist()})}."
+        ) from error
+    check_classification_targets(labels)
     return classes

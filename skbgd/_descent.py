@@ -1,16 +1,19 @@
-"""Gradient descent over epochs: batches, shuffling, the objective, when to stop."""
+"""Gradient descent over epochs: batches, steps, the objective, when to stop."""
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.extmath import row_norms
 
 from . import _backprop
 
 AUTO_BATCH_SIZE = 256
 
-# Bytes of gathered rows that a pass over the weights works on: they stay in the cache.
-TILE_BYTES = 1 << 20
+# Adam's usual step size for networks of this kind.
+ADAM_STEP_SIZE = 0.001
+
+# The step size at which the adaptive schedule gives up (as in MLPClassifier).
+SMALLEST_ADAPTIVE_STEP = 1e-6
 
 
 def rows_per_batch(batch_size, n_samples):
@@ -22,56 +25,141 @@ def rows_per_batch(batch_size, n_samples):
     return min(int(batch_size), n_samples)
 
 
-def default_step_size(network, X, weights, batch_size, momentum):
+class Step(NamedTuple):
+    """The parameters of a step; the core has the equations, in `_kernels.h`.
+
+    ``solver`` is "sgd" or "adam"; ``momentum`` is Adam's beta_1 for "adam";
+    ``max_gradient_norm`` is 0 for no limit.
+    """
+
+    eta: float
+    alpha: float = 0.0
+    solver: str = "sgd"
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    max_gradient_norm: float = 0.0
+
+
+SOLVERS = ("sgd", "adam")
+SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
+
+
+def schedule(rule, *, power_t, max_iter):
+    """The factor of the step size as a function of the state.
+
+    In epoch k, counted from 0, after t rows and c cuts:
+
+    - "constant": 1
+    - "invscaling": 1 / (t + 1)^power_t
+    - "adaptive": 1 / 5^c
+    - "cosine": (1 + cos(pi k / max_iter)) / 2, and 0 after `max_iter` epochs
+    - callable: rule(k)
+    """
+    if callable(rule):
+        return lambda state: rule(state.n_iter)
+    return {
+        "constant": lambda state: 1.0,
+        "invscaling": lambda state: 1 / (state.t + 1) ** power_t,
+        "adaptive": lambda state: 0.2**state.n_cuts,
+        "cosine": lambda state: (
+            (1 + np.cos(np.pi * min(state.n_iter / max_iter, 1))) / 2
+        ),
+    }[rule]
+
+
+def mean_squared_norm(X, weights):
+    """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
+    squared_norms = np.einsum("ij,ij->i", X, X, dtype=float)
+    if weights is None:
+        return squared_norms.mean()
+    seen = weights > 0
+    return np.average(squared_norms[seen], weights=weights[seen])
+
+
+def default_step_size(network, squared_norm, batch_size, step):
     """The step size that ``learning_rate="auto"`` stands for.
 
-    It starts from sqrt(min(m, 256)) / 16 for batches of m rows, as the noise of a mean
+    For Adam, whose steps do not scale with the gradient, ADAM_STEP_SIZE. Otherwise it
+    starts from sqrt(min(m, 256)) / 16 for batches of m rows, as the noise of a mean
     over m rows falls with sqrt(m), and from 1 for "auto" and "full", however few rows
     there are (examples/study_defaults.py shows what this is worth).
 
     With hidden layers it is divided by the features' root mean square, if that is
-    larger than 1. With one neuron it is at most 1 / L: L = (1 + mean_i ||x_i||^2) / 4
-    bounds the curvature of the cross-entropy, so that the whole batch is sure to
-    descend. Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken
-    back.
+    larger than 1, and at most 1 / alpha. With one neuron it is at most 1 / (L + alpha):
+    L = s (1 + mean_i ||x_i||^2) bounds the curvature of the cross-entropy, s = 1/4 for
+    sigmoids and 1/2 for a softmax, so that the whole batch is sure to descend. Momentum
+    mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
     """
-    squared_norm = np.average(row_norms(X, squared=True).astype(float), weights=weights)
+    if step.solver == "adam":
+        return ADAM_STEP_SIZE
     if not np.isfinite(squared_norm):
         raise ValueError(
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
     step_size = np.sqrt(rows_per_batch(batch_size, AUTO_BATCH_SIZE) / AUTO_BATCH_SIZE)
-    if len(network.units) == 2:
-        step_size = min(step_size, 4 / (1 + squared_norm))
+    curvature = step.alpha
+    if len(network.layers) == 2:
+        s = 0.5 if network.output_activation == "softmax" else 0.25
+        curvature += s * (1 + squared_norm)
     else:
-        step_size /= max(1.0, np.sqrt(squared_norm / X.shape[1]))
-    return float(step_size * (1 - momentum))
+        step_size /= max(1.0, np.sqrt(squared_norm / network.layers[0]))
+    return float(min(step_size, 1 / max(curvature, 1e-300)) * (1 - step.momentum))
 
 
 @dataclass
 class State:
     """All that changes as the descent goes on, and what a later call continues from.
 
-    ``theta`` and ``velocity`` are changed in place by `Descent`; `copy` first.
+    `Descent` and `minimize` change it in place; `copy` first.
     """
 
     theta: np.ndarray
-    shuffle_state: int
-    auto_step_size: float | None = None  # from the first rows that have a weight
-    velocity: np.ndarray | None = None  # None: no momentum
-    n_iter: int = 0
+    shuffle_state: int = 0
+    split_seed: int = 0  # of the validation rows
+    squared_norm: float | None = None  # mean of ||x||^2 in the first rows with a weight
+    velocity: np.ndarray | None = None  # momentum; Adam's first moment
+    second_moment: np.ndarray | None = None  # Adam
+    n_steps: int = 0
     t: int = 0
     loss_curve: list = field(default_factory=list)
+    best_loss: float = np.inf
+    validation_loss_curve: list = field(default_factory=list)
+    validation_scores: list = field(default_factory=list)
+    # Of the stopping rule:
+    mark: float = np.inf
+    n_flat: int = 0
+    n_cuts: int = 0
+    best: float = np.inf
+    best_theta: np.ndarray | None = None
 
-    def copy(self):
-        velocity = None if self.velocity is None else self.velocity.copy()
-        return replace(
-            self,
-            theta=self.theta.copy(),
-            velocity=velocity,
-            loss_curve=self.loss_curve.copy(),
-        )
+    def copy(self, curves=True):
+        """A copy that shares no array, and no list unless `curves` is False."""
+        kinds = (np.ndarray, list) if curves else np.ndarray
+        changed = {
+            name: value.copy()
+            for name, value in vars(self).items()
+            if isinstance(value, kinds)
+        }
+        return replace(self, **changed)
+
+    @property
+    def n_iter(self):
+        """Epochs made."""
+        return len(self.loss_curve)
+
+    @property
+    def model(self):
+        """The parameters to predict with: the best, if they were kept, or the last."""
+        return self.theta if self.best_theta is None else self.best_theta
+
+    def go_on_from_model(self):
+        """Let the descent go on from the best parameters, momentum at rest."""
+        if self.best_theta is not None:
+            self.theta, self.best_theta, self.best = self.best_theta, None, np.inf
+            self.velocity = self.second_moment = None
 
 
 class Descent:
@@ -91,119 +179,183 @@ class Descent:
         Class codes, or 0/1 indicators.
     weights : ndarray of shape (n,) or None
         Not negative, 1 on average; None means all 1.
+    step : Step
+        Its `eta` is a number or "auto".
+    batch_size : int, "full" or "auto"
+    schedule : callable
+        The factor of the step size for a state.
+    shuffle : bool
     """
 
     def __init__(
-        self,
-        network,
-        state,
-        X,
-        Y,
-        weights=None,
-        *,
-        batch_size,
-        learning_rate,
-        alpha=0.0,
-        momentum=0.0,
-        nesterov=False,
-        shuffle=True,
+        self, network, state, X, Y, weights, *, step, batch_size, schedule, shuffle
     ):
-        n_samples, n_features = X.shape
+        n_samples = len(X)
         self.network = network
         self.state = state
         self.data = X, Y, weights
         self.batch_size = rows_per_batch(batch_size, n_samples)
-        if learning_rate == "auto":
-            if state.auto_step_size is None:
-                state.auto_step_size = default_step_size(
-                    network, X, weights, batch_size, momentum
-                )
-            learning_rate = state.auto_step_size
-        self.learning_rate = float(learning_rate)
-        self.alpha = float(alpha)
-        self.momentum = float(momentum)
-        self.nesterov = nesterov
+        self.schedule = schedule
+        if step.eta == "auto":
+            if state.squared_norm is None:
+                state.squared_norm = float(mean_squared_norm(X, weights))
+            # A stream of single rows has batches of one row, whatever batch_size says.
+            m = batch_size if n_samples > 1 else 1
+            step = step._replace(
+                eta=default_step_size(network, state.squared_norm, m, step)
+            )
+        self.step = step
+        self.last_eta = step.eta
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and self.batch_size < n_samples
         self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
-        rows_in_cache = max(64, TILE_BYTES // (X.itemsize * n_features))
-        self.tile = min(self.batch_size, rows_in_cache, 1024)
-        if momentum == 0:
+        needs_second_moment = step.solver == "adam"
+        needs_velocity = needs_second_moment or step.momentum > 0
+        if needs_second_moment != (state.second_moment is not None):
+            state.velocity, state.n_steps = None, 0  # another solver: start it afresh
+            state.second_moment = (
+                np.zeros_like(state.theta) if needs_second_moment else None
+            )
+        if not needs_velocity:
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         self.gradient = np.empty_like(state.theta)
-        self.work = np.empty(
-            _backprop.work_size(network.units, self.tile), dtype=X.dtype
-        )
+        self.tile, self.work = network.scratch(self.batch_size, X.dtype)
+
+    @property
+    def eta(self):
+        """The step size of the next epoch."""
+        factor = self.schedule(self.state)
+        if not 0 <= factor < np.inf:
+            raise ValueError(
+                f"Got {factor!r} from learning_rate_schedule for epoch "
+                f"{self.state.n_iter}; it must be a finite number, 0 or larger."
+            )
+        return self.step.eta * float(factor)
 
     def epoch(self):
-        """Pass over all rows once; returns and records the objective.
+        """Pass over all rows once and record the objective.
 
         The loss of each row is taken just before the step that it is part of, the
         penalty at the start of the epoch: with the whole batch this is J(theta) before
         the step.
         """
         state = self.state
+        self.last_eta = self.eta
+        step = self.step._replace(eta=self.last_eta)
         n_samples = self.data[0].shape[0]
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
         penalty = 0.0
-        if self.alpha > 0:
-            penalty = self.alpha / 2 * self.network.squared_norm(state.theta)
+        if step.alpha > 0:
+            with np.errstate(over="ignore"):
+                penalty = step.alpha / 2 * self.network.squared_norm(state.theta)
         total, n_done = _backprop.run_batches(
             self.network,
             state.theta,
             state.velocity,
+            state.second_moment,
+            state.n_steps,
             *self.data,
             self.order,
             self.batch_size,
-            self.learning_rate,
-            self.alpha,
-            self.momentum,
-            self.nesterov,
+            step,
             self.gradient,
             self.work,
             self.tile,
         )
-        if n_done < n_samples or not np.isfinite(state.theta).all():
+        loss = total / n_samples + penalty
+        # theta changed last: its norm tells whether the next loss would be finite.
+        with np.errstate(over="ignore"):
+            norm = np.linalg.norm(state.theta)
+        if n_done < n_samples or not np.isfinite(loss) or not np.isfinite(norm):
             raise ValueError(
                 f"The loss is no longer finite in epoch {state.n_iter + 1} with "
-                f"learning_rate={self.learning_rate:g}: the descent has diverged. Try "
-                "a smaller learning_rate, and scale the features (StandardScaler)."
+                f"learning_rate={step.eta:g} and alpha={step.alpha:g}: the descent has "
+                "diverged. Try a smaller learning_rate, and scale the features "
+                "(StandardScaler)."
             )
-        loss = total / n_samples + penalty
-        state.n_iter += 1
         state.t += n_samples
+        state.n_steps += -(-n_samples // self.batch_size)
         state.loss_curve.append(loss)
-        return loss
+        state.best_loss = min(state.best_loss, loss)
 
 
-def minimize(descent, *, max_iter, tol, n_iter_no_change, verbose=0):
-    """Run epochs until the loss stands still.
+def mean_loss(network, theta, X, Y, weights):
+    """sum_i w_i l_i / n without penalty, for weights that average 1."""
+    tile, work = network.scratch(len(X), X.dtype)
+    total = _backprop.loss_gradient(network, theta, X, Y, weights, None, work, tile)
+    return total / len(X)
 
-    It stands still when `n_iter_no_change` epochs in a row did not bring it `tol` below
-    the mark. The mark moves only when it is beaten by `tol`, so that many small gains
-    count as much as one large one. With ``tol=None`` all `max_iter` epochs are run.
+
+def minimize(
+    descent,
+    *,
+    max_iter,
+    tol,
+    n_iter_no_change,
+    adaptive=False,
+    validate=None,
+    early_stopping=False,
+    watcher=None,
+):
+    """Run epochs until there is a reason to stop.
+
+    The criterion, the training loss or what `validate` returns, stands still when
+    `n_iter_no_change` epochs in a row did not bring it `tol` below the mark. The mark
+    moves only when it is beaten by `tol`, so that many small gains count as much as one
+    large one.
+
+    Parameters
+    ----------
+    descent : Descent
+        Its state is changed in place, and holds all that a later call continues from.
+    max_iter : int
+        Number of epochs at which to stop, those of earlier calls included.
+    tol : float or None
+        None: never stands still.
+    n_iter_no_change : int
+    adaptive : bool
+        Cut the step size where the criterion stands still, and stop only when it is
+        tiny.
+    validate : callable or None
+        Called after each epoch; returns a number that is better if smaller.
+    early_stopping : bool
+        Judge by `validate`, not by the training loss, and keep the best parameters.
+    watcher : object or None
+        Its `before_epoch` and `after_epoch` are called first and last in each epoch;
+        `after_epoch` stops the descent by returning True.
 
     Returns
     -------
-    converged : bool
-        Whether the loss stood still within `max_iter` epochs.
+    stop_reason : {"converged", "early_stopping", "max_iter", "callback", "interrupted"}
     """
-    mark, n_flat = np.inf, 0
-    # About 20 lines for the longest run, or a line for each epoch.
-    interval = 1 if verbose > 1 else -(-max_iter // 20)
-    for epoch in range(1, max_iter + 1):
-        loss = descent.epoch()
-        if tol is not None and not loss < mark - tol:
-            n_flat += 1
-        else:
-            mark, n_flat = loss, 0
-        converged = tol is not None and n_flat >= n_iter_no_change
-        if verbose and (converged or epoch == max_iter or epoch % interval == 0):
-            number = f"{epoch:>{len(str(max_iter))}}"
-            print(f"epoch {number} of {max_iter}   loss {loss:.6g}")
-        if converged:
-            return True
-    return False
+    state = descent.state
+    try:
+        while True:
+            if tol is not None and state.n_flat >= n_iter_no_change:
+                if not adaptive or descent.eta <= SMALLEST_ADAPTIVE_STEP:
+                    return "early_stopping" if early_stopping else "converged"
+                state.n_cuts += 1
+                state.n_flat = 0
+            if state.n_iter >= max_iter:
+                return "max_iter"
+            if watcher is not None:
+                watcher.before_epoch()
+            descent.epoch()
+            value = state.loss_curve[-1]
+            if validate is not None:
+                validation_value = validate()
+                if early_stopping:
+                    value = validation_value
+            if early_stopping and value < state.best:
+                state.best, state.best_theta = value, state.theta.copy()
+            if value < state.mark - (tol or 0):
+                state.mark, state.n_flat = value, 0
+            else:
+                state.n_flat += 1
+            if watcher is not None and watcher.after_epoch():
+                return "callback"
+    except KeyboardInterrupt:
+        return "interrupted"

@@ -41,6 +41,7 @@
 /* log2(e) and Cody & Waite's split of ln 2: n * LN2_HI is exact for every n used. */
 #define REAL float
 #define INT int32_t
+#define SQRT sqrtf
 #define NAME(x) x##_f32
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
@@ -62,6 +63,7 @@
 #include "_kernels.h"
 #undef REAL
 #undef INT
+#undef SQRT
 #undef NAME
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
@@ -75,6 +77,7 @@
 
 #define REAL double
 #define INT int64_t
+#define SQRT sqrt
 #define NAME(x) x##_f64
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
@@ -189,9 +192,10 @@ CLONES static void NAME(rectified_backward)(const REAL *S, REAL *A, ptrdiff_t n)
 }
 
 /* Binary cross-entropy of sigmoid units from their pre-activations z, and its gradient:
-       loss = softplus(z) - y z = max(z, 0) - y z + log(1 + e^-|z|)
+       loss = softplus(z) - y z = max(t, 0) + log(1 + e^-|z|),  t = -z if y = 1 else z
        Z <- dloss/dz = sigma(z) - y
-   log(1 + e) = 2 atanh(s) with s = e / (2 + e): no logarithm, no cancellation. */
+   Choosing t keeps the digits of a confident, right answer, which a difference loses.
+   log(1 + e) = 2 atanh(s) with s = e / (2 + e): no logarithm. */
 CLONES static void NAME(cross_entropy)(REAL *Z, const REAL *Y, REAL *loss, ptrdiff_t n)
 {
 #pragma omp simd
@@ -200,8 +204,8 @@ CLONES static void NAME(cross_entropy)(REAL *Z, const REAL *Y, REAL *loss, ptrdi
         REAL e = NAME(exp_negative)(z > 0 ? -z : z);
         REAL s = e / (2 + e), u = s * s;
         REAL log1p_e = 2 * (s + s * u * ATANH_POLY(u));
-        /* (1 - y) z, not z - y z, keeps the digits of a confident, right answer. */
-        loss[i] = (z > 0 ? (1 - y) * z : -y * z) + log1p_e;
+        REAL t = y > 0 ? -z : z;
+        loss[i] = (t < 0 ? 0 : t) + log1p_e;
         Z[i] = (z < 0 ? e : 1) / (1 + e) - y;
     }
 }
@@ -212,6 +216,24 @@ CLONES static void NAME(exponential)(REAL *A, ptrdiff_t n)
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
         A[i] = NAME(exp_negative)(A[i]);
+}
+
+/* g <- g + alpha theta */
+CLONES static void NAME(add_scaled)(REAL *g, const REAL *theta, ptrdiff_t n, REAL alpha)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        g[i] += alpha * theta[i];
+}
+
+/* sum_i g_i^2 */
+CLONES static double NAME(sum_of_squares)(const REAL *g, ptrdiff_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t i = 0; i < n; i++)
+        sum += (double)g[i] * g[i];
+    return sum;
 }
 
 /* theta <- theta - eta (g + alpha theta) */
@@ -234,6 +256,22 @@ CLONES static void NAME(momentum_step)(REAL *theta, const REAL *g, REAL *v, ptrd
         REAL gradient = g[i] + alpha * theta[i];
         v[i] = mu * v[i] - eta * gradient;
         theta[i] += mu_again * v[i] - eta_again * gradient;
+    }
+}
+
+/* m <- beta_1 m + (1 - beta_1) g,  s <- beta_2 s + (1 - beta_2) g^2,
+   theta <- theta - eta m / (sqrt(s) + epsilon), g with its penalty; Adam's correction of
+   the bias of m and s is in eta. */
+CLONES static void NAME(adam_step)(REAL *theta, const REAL *g, REAL *m, REAL *s,
+                                   ptrdiff_t n, REAL eta, REAL alpha, REAL beta_1,
+                                   REAL beta_2, REAL epsilon)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        REAL gradient = g[i] + alpha * theta[i];
+        m[i] = beta_1 * m[i] + (1 - beta_1) * gradient;
+        s[i] = beta_2 * s[i] + (1 - beta_2) * gradient * gradient;
+        theta[i] -= eta * m[i] / (SQRT(s[i]) + epsilon);
     }
 }
 

@@ -10,8 +10,10 @@ from . import _backprop
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
 OUTPUT_ACTIVATIONS = ("logistic", "softmax")
 
-# Rows that the forward pass of a prediction takes at a time.
-TILE = 256
+# A pass over the weights works on so many bytes of rows and activations, to stay in the
+# cache, but on so many rows at least and at most.
+TILE_BYTES = 1 << 20
+TILE_ROWS = 64, 1024
 
 
 class Network:
@@ -31,15 +33,30 @@ class Network:
     """
 
     def __init__(self, units, activation, output_activation):
-        self.units = np.array(units, dtype=np.intp)
+        # Python's integers, where sizes are multiplied: they do not overflow.
+        self.layers = [int(n) for n in units]
+        self.units = np.array(self.layers, dtype=np.intp)  # for the core
         self.activation = activation
         self.output_activation = output_activation
+
+    def __eq__(self, other):
+        return (self.layers, self.activation, self.output_activation) == (
+            other.layers,
+            other.activation,
+            other.output_activation,
+        )
+
+    def __repr__(self):
+        return (
+            f"layers of {'-'.join(map(str, self.layers))} units, activation="
+            f"{self.activation!r}, output_activation={self.output_activation!r}"
+        )
 
     @cached_property
     def _slices(self):
         """For each layer, where W and b lie in theta, and the shape of W."""
         slices, start = [], 0
-        for fan_in, fan_out in zip(self.units[:-1], self.units[1:], strict=True):
+        for fan_in, fan_out in zip(self.layers[:-1], self.layers[1:], strict=True):
             middle, end = start + fan_in * fan_out, start + (fan_in + 1) * fan_out
             slices.append((slice(start, middle), slice(middle, end), (fan_in, fan_out)))
             start = end
@@ -47,7 +64,7 @@ class Network:
 
     @property
     def n_parameters(self):
-        return int(self._slices[-1][1].stop)
+        return self._slices[-1][1].stop
 
     def coefs(self, theta):
         """The matrices W_1 ... W_L, as views into theta."""
@@ -60,6 +77,14 @@ class Network:
     def squared_norm(self, theta):
         """sum_l ||W_l||^2, without the intercepts."""
         return sum(float(np.vdot(theta[W], theta[W])) for W, _, _ in self._slices)
+
+    def scratch(self, n_rows, dtype):
+        """Rows of a tile for batches of `n_rows`, and the core's scratch memory."""
+        row_size = _backprop.row_work_size(self.units)
+        least, most = TILE_ROWS
+        tile = TILE_BYTES // (row_size * np.dtype(dtype).itemsize)
+        tile = min(max(tile, least), most, n_rows)
+        return tile, np.empty(tile * row_size, dtype=dtype)
 
     def initial_parameters(self, random_state, dtype):
         """A random start: uniform in +-gain sqrt(6 / (fan_in + fan_out)), b likewise.
@@ -82,8 +107,7 @@ class Network:
     def decision_function(self, theta, X):
         """Pre-activations of the output layer, shape (n, K)."""
         Z = np.empty((X.shape[0], self.units[-1]), dtype=theta.dtype)
-        tile = min(TILE, max(1, X.shape[0]))
-        work = np.empty(_backprop.work_size(self.units, tile), dtype=theta.dtype)
+        tile, work = self.scratch(len(X), theta.dtype)
         _backprop.decision_function(self, theta, X, Z, work, tile)
         return Z
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from skbgd import _backprop
+from skbgd._descent import Step
 from skbgd._network import Network
 
 FLOATS = [np.float32, np.float64]
@@ -67,7 +68,7 @@ def make_problem(
 
 def loss_gradient(network, theta, X, Y, weights, tile=16):
     gradient = np.full_like(theta, np.nan)
-    work = np.empty(_backprop.work_size(network.units, tile), dtype=theta.dtype)
+    work = np.empty(tile * _backprop.row_work_size(network.units), dtype=theta.dtype)
     loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
     return loss, gradient
 
@@ -81,17 +82,16 @@ def run_batches(
     velocity=None,
     order=None,
     batch_size=8,
-    eta=0.3,
-    alpha=0.0,
-    momentum=0.0,
-    nesterov=False,
     tile=16,
+    second_moment=None,
+    eta=0.3,
+    **step,
 ):
     gradient = np.empty_like(theta)
-    work = np.empty(_backprop.work_size(network.units, tile), dtype=theta.dtype)
+    work = np.empty(tile * _backprop.row_work_size(network.units), dtype=theta.dtype)
     return _backprop.run_batches(
-        network, theta, velocity, X, Y, weights, order, batch_size, eta, alpha,
-        momentum, nesterov, gradient, work, tile,
+        network, theta, velocity, second_moment, 0, X, Y, weights, order, batch_size,
+        Step(eta, **step), gradient, work, tile,
     )  # fmt: skip
 
 
@@ -347,10 +347,18 @@ def test_steps_equal_reference(
         activation=activation, output=network.output_activation,
     )  # fmt: skip
     velocity = np.zeros_like(theta) if momentum else None
+    w = np.ones(n) if weights is None else weights
+    J = reference.cost(
+        network.coefs(theta), network.intercepts(theta), X, one_hot, w, 0,
+        activation, network.output_activation,
+    )  # fmt: skip
+    loss, _ = loss_gradient(network, theta, X, Y, weights, tile=tile)
+    assert loss / n == pytest.approx(J, rel=1e-9)
     for _ in range(2):
         _, n_done = run_batches(
-            network, theta, X, Y, weights, velocity, None, batch_size, 0.02, alpha,
-            momentum, nesterov, min(tile, batch_size),
+            network, theta, X, Y, weights, velocity, None, batch_size,
+            min(tile, batch_size), eta=0.02, alpha=alpha, momentum=momentum,
+            nesterov=nesterov,
         )  # fmt: skip
         assert n_done == n
     for ours, theirs in zip(
@@ -392,11 +400,14 @@ def test_penalty_too_small_for_a_float32_factor():
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_batch_without_weight_is_harmless(dtype):
-    """A batch of zero weights makes no step, even if its loss would overflow."""
-    network, theta, X, Y, _, _ = make_problem(n=16, activation="identity", dtype=dtype)
+    """A batch of zero weights makes no step, even if its loss overflows."""
+    network, theta, X, Y, _, _ = make_problem((), n=16, dtype=dtype)
     weights = np.ones(16, dtype=dtype)
     weights[8:] = 0
-    X[8:] *= dtype(1e30)
+    X[8:] = np.finfo(dtype).max / 2
+    X[8:, 0] *= -1
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not np.isfinite(X[8:] @ network.coefs(theta)[0]).all()
     expected = theta.copy()
     run_batches(network, expected, X[:8], Y[:8])
     total, n_done = run_batches(network, theta, X, Y, weights)
@@ -423,6 +434,8 @@ def test_a_loss_that_is_not_finite_stops_before_its_step(momentum, tile):
     assert n_done == 16
     assert not np.isfinite(total)
     np.testing.assert_array_equal(theta, expected)
+    if momentum:
+        np.testing.assert_array_equal(velocity, expected_velocity)
 
 
 def test_shuffle_is_a_fair_permutation():

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skbgd import BGDClassifier
 
@@ -36,9 +36,12 @@ def snapshot(clf):
     return values
 
 
-def check_raises(action, match, params=None, errors=(ValueError, TypeError)):
+def check_raises(
+    action, match, params=None, errors=(ValueError, TypeError), activation="logistic"
+):
     """`action(clf)` raises on a new and on a fitted estimator and changes neither."""
-    for clf in (small(), small(momentum=0.9).fit(X, y)):
+    new = small(activation=activation)
+    for clf in (new, clone(new).set_params(momentum=0.9).fit(X, y)):
         clf.set_params(**(params or {}))
         before = snapshot(clf)
         with pytest.raises(errors, match=match):
@@ -131,10 +134,11 @@ def test_init_does_not_judge():
         (X[:0], y[:0], "0 sample"),
         (X[:, :0], y, "0 feature"),
         (X, y[:-1], "inconsistent"),
-        (X, np.linspace(0, 1, 40), "continuous|announced"),
+        (X, np.linspace(0, 1, 40), "continuous|none of the classes"),
         (X, np.where(y == 0, np.nan, 1.0), "NaN"),
-        (X, np.array([None, "a"] * 20, dtype=object), "NaN|None|label|str"),
-        (X, np.column_stack([y, y + 1]), "0 or 1|multioutput|one class label"),
+        (X, np.array([None, "a"] * 20, dtype=object), "missing labels|none of the cl"),
+        (X, np.array([1, "a"] * 20, dtype=object), "all numbers or|none of the cl"),
+        (X, np.column_stack([y, y + 1]), "one class label per row"),
         (X.astype(complex), y, "[Cc]omplex"),
         (np.full((40, 4), "a"), y, "convert|numeric"),
         (sparse.csr_array(X), y, "dense"),
@@ -143,7 +147,8 @@ def test_init_does_not_judge():
     ],
     ids=[
         "NaN in X", "inf in X", "1-D X", "no rows", "no features", "short y",
-        "continuous y", "NaN in y", "None in y", "multi-output y", "complex X",
+        "continuous y", "NaN in y", "None in y",
+        "mixed y", "multi-output y", "complex X",
         "strings in X", "sparse X", "no X", "no y",
     ],
 )  # fmt: skip
@@ -173,8 +178,9 @@ def test_one_class():
         (np.ones(39), r"shape \(40,\).*got shape \(39,\)"),
         (np.ones((40, 1)), r"shape \(40,\).*got shape \(40, 1\)"),
         (["a"] * 40, "convert"),
+        (2.0, r"shape \(40,\).*got 2.0. .* use class_weight"),
     ],
-    ids=["negative", "NaN", "inf", "short", "column", "strings"],
+    ids=["negative", "NaN", "inf", "short", "column", "strings", "number"],
 )
 def test_sample_weight(method, weights, match):
     def action(clf):
@@ -216,9 +222,10 @@ def test_partial_fit():
     clf = small().partial_fit(X, y, classes=[0, 1])
     before = snapshot(clf)
     for action, match in (
-        (lambda: clf.partial_fit(X, y + 1), r"not announced: \['2'\].*0, 1"),
-        (lambda: clf.partial_fit(X, y.astype(str)), "not announced: .*'0', '1'"),
-        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "same in every call"),
+        (lambda: clf.partial_fit(X, y + 1), r"label 2, which.* \[0, 1\]"),
+        (lambda: clf.partial_fit(X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
+        (lambda: clf.partial_fit(X, (y + 0j).astype(object)), r"none of the classes"),
+        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "must stay the same"),
         (lambda: clf.partial_fit(X[:, :3], y), "expecting 4 features"),
         (lambda: clf.partial_fit(X, Y), "one class label per row"),
     ):
@@ -260,15 +267,14 @@ def test_prediction(method):
 def test_divergence_names_epoch_and_step_size(method, momentum, batch_size):
     """The error says when, at which step size, and what to try; the old model stays."""
     params = {
-        "activation": "relu",
         "learning_rate": 1e200,
         "momentum": momentum,
         "batch_size": batch_size,
     }
     message = (
-        r"epoch \d+ with learning_rate=1e\+200.*smaller learning_rate.*StandardScaler"
+        r"epoch \d+ with learning_rate=1e\+200 .*smaller learning_rate.*StandardScaler"
     )
-    check_raises(method, message, params, ValueError)
+    check_raises(method, message, params, ValueError, activation="relu")
 
 
 def test_divergence_in_the_last_step_is_seen():
@@ -280,3 +286,50 @@ def test_divergence_in_the_last_step_is_seen():
 
 def test_features_too_large_for_the_automatic_step():
     check_raises(lambda clf: clf.fit(X * 1e200, y), "too large.*StandardScaler")
+    w = np.ones(40)
+    w[3] = 0  # ... but a row without weight does not count
+    outlier = X.copy()
+    outlier[3] = 1e200
+    assert small().fit(outlier, y, w).learning_rate_ < 1.1
+    # float32 squares beyond its own range are no problem
+    small().fit((X * 1e20).astype(np.float32), y)
+
+
+def test_a_penalty_that_overflows_is_seen():
+    """The loss proper is finite here, the objective is not."""
+    clf = small(alpha=3.0, learning_rate=1.0, max_iter=600)
+    with pytest.raises(ValueError, match="epoch .* alpha=3"):
+        clf.fit(X, y)
+
+
+def test_parameters_that_overflow_are_seen():
+    """The step that ruins the model fails, though its own loss was finite."""
+    clf = small().fit(X, y)
+    before = snapshot(clf)
+    with pytest.raises(ValueError, match="diverged"):
+        clf.set_params(learning_rate=1e300).partial_fit(X, y)
+    assert snapshot(clf.set_params(learning_rate="auto")) == before
+
+
+def test_a_loss_that_rose_is_no_convergence():
+    """|1 - eta alpha| = 1.05: each step lengthens the weights, none overflows."""
+    clf = small(learning_rate=0.5, alpha=4.1, batch_size="full", tol=1e-4, max_iter=99)
+    clf.set_params(n_iter_no_change=10)
+    with pytest.warns(ConvergenceWarning, match="rose from .* smaller learning_rate"):
+        clf.fit(X, y)
+
+
+def test_going_on_with_other_layers():
+    clf = small().fit(X, y)
+    for params in ({"hidden_layer_sizes": (4,)}, {"activation": "tanh"}):
+        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
+            clone(clf).fit(X, y).set_params(**params).partial_fit(X, y)
+        warm = clone(clf).fit(X, y).set_params(**params, warm_start=True)
+        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
+            warm.fit(X, y)
+
+
+def test_sizes_beyond_memory():
+    """Sizes that overflow 64 bits are refused, not wrapped round."""
+    with pytest.raises((ValueError, MemoryError, OverflowError)):
+        small(hidden_layer_sizes=(2**62, 4)).fit(X, y)

@@ -350,12 +350,39 @@ def test_params_of_numpy_types_are_accepted(binary):
         shuffle=np.bool_(True),
     )
     assert clone(clf).fit(X, y).n_layers_ == 4
+    assert quick(hidden_layer_sizes=range(3, 5)).fit(X, y).n_layers_ == 4
 
 
 def test_bare_int_is_one_hidden_layer(binary):
     X, y = binary
     first = quick(hidden_layer_sizes=6).fit(X, y)
     np.testing.assert_array_equal(first.coefs_[0], quick().fit(X, y).coefs_[0])
+
+
+def test_multilabel_partial_fit_takes_classes_like_mlp(multilabel):
+    X, Y = multilabel
+    with_classes = quick().partial_fit(X, Y, classes=[0, 1, 2, 3])
+    expected = quick().partial_fit(X, Y)
+    np.testing.assert_array_equal(with_classes.coefs_[0], expected.coefs_[0])
+    with pytest.raises(ValueError, match="numbers 0 to 3.*Leave classes out"):
+        quick().partial_fit(X, Y, classes=["a", "b", "c", "d"])
+
+
+def test_extreme_weights(binary):
+    """Only the ratios of weights matter, at the ends of the floats too."""
+    X, y = binary
+    expected = quick(class_weight={0: 2.0}).fit(X, y).predict_proba(X)
+    for scale in (1e308, 1e-308):
+        clf = quick(class_weight={0: 2.0}).fit(X, y, np.full(60, scale))
+        np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-9)
+        balanced = quick(class_weight="balanced").fit(X, y, np.full(60, scale))
+        np.testing.assert_allclose(
+            balanced.predict_proba(X),
+            quick(class_weight="balanced").fit(X, y).predict_proba(X),
+            rtol=1e-9,
+        )
+    tiny = quick(class_weight={0: 1e-200, 1: 5e-201}).fit(X, y, np.full(60, 1e-200))
+    np.testing.assert_allclose(tiny.predict_proba(X), expected, rtol=1e-9)
 
 
 def test_initial_weights(binary):

@@ -1,0 +1,77 @@
+"""What is seen of a fit while it runs: printed lines and scikit-learn's callbacks."""
+
+try:  # scikit-learn 1.9 and newer
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:
+        """Stands in for scikit-learn's, without its methods."""
+
+    def with_callbacks(method):
+        return method
+
+
+class Watcher:
+    """Reports each epoch of a fit.
+
+    Parameters
+    ----------
+    clf : BGDClassifier
+        The estimator that is being fitted; `verbose` and `max_iter` are read from it.
+    state : State
+        Of the descent.
+    reached : callable
+        Gives the attributes with which a copy of `clf` predicts as trained so far.
+    X, y, sample_weight : training rows, handed to callbacks.
+    """
+
+    def __init__(self, clf, state, reached, X, y, sample_weight):
+        self.clf = clf
+        self.state = state
+        # About 20 lines for the longest fit, or a line for each epoch.
+        self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter // 20)
+        self.context = None
+        if hasattr(clf, "_init_callback_context"):
+            metadata = {"sample_weight": sample_weight}
+            self.seen = {
+                "estimator": clf,
+                "X": X,
+                "y": y,
+                "metadata": None if sample_weight is None else metadata,
+            }
+            self.reached = {"reconstruction_attributes": reached}
+            n_epochs = max(0, clf.max_iter - state.n_iter)
+            self.context = clf._init_callback_context(max_subtasks=n_epochs)
+            self.context.call_on_fit_task_begin(**self.seen)
+
+    def before_epoch(self):
+        if self.context is not None:
+            self.epoch = self.context.subcontext(task_name="epoch")
+            self.epoch.call_on_fit_task_begin(**self.seen, **self.reached)
+
+    def after_epoch(self):
+        """Returns True if a callback asks to stop."""
+        state = self.state
+        if self.clf.verbose and state.n_iter % self.interval == 0:
+            self.print_line()
+        return self.context is not None and self.epoch.call_on_fit_task_end(
+            **self.seen, **self.reached
+        )
+
+    def print_line(self):
+        state, max_iter = self.state, self.clf.max_iter
+        line = f"epoch {state.n_iter:>{len(str(max_iter))}} of {max_iter}"
+        for name, values in (
+            ("loss", state.loss_curve),
+            ("validation loss", state.validation_loss_curve),
+            ("score", state.validation_scores),
+        ):
+            if values:
+                line += f"   {name} {values[-1]:.6g}"
+        print(line)
+
+    def finish(self, stop_reason):
+        if self.clf.verbose:
+            print(f"stopped after {self.state.n_iter} epochs: {stop_reason}")
+        if self.context is not None:
+            self.context.call_on_fit_task_end(**self.seen, **self.reached)
