@@ -57,6 +57,8 @@ CANDIDATES = [
     {"n_iter_no_change": 25},
     {"tol": 1e-3},
     {"momentum": 0.9, "nesterov": True},
+    {"solver": "adam"},
+    {"solver": "adam", "learning_rate": 0.001},
     {"batch_size": 32, "max_iter": 100},
     {"batch_size": 1, "max_iter": 50},
     {"batch_size": 1, "max_iter": 50, "learning_rate": 1.0},

@@ -74,7 +74,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
           for a softmax): every step of plain batch gradient descent lowers the cost.
 
         The features are those of `fit`, or of the first call of `partial_fit`; a call
-        with one row counts as a batch of one. With ``solver="adam"`` "auto" is 0.001.
+        with one row counts as a batch of one. With ``solver="adam"`` "auto" is 0.01.
         No single step size suits features of different scales: put a
         :class:`~sklearn.preprocessing.StandardScaler` in front.
 
@@ -587,6 +587,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         # Check what came in.
         _check_parameters(self)
+        seen = X, y  # by callbacks: a frame with its names, as predictions want it
         warm = self.warm_start and hasattr(self, "_state")
         X, y = self._validate(X, y, reset=not warm)
         classes = _classes_in(y)
@@ -598,6 +599,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.classes_ = classes
         Y = self._encode(y)
         sample_weight = _check_sample_weight(sample_weight, X)
+        _check_some_weight(sample_weight, "sample_weight")
 
         # Where to start, what to learn from, what to judge by.
         if warm:
@@ -608,18 +610,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if validation is None and self.early_stopping:
             rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
             X, y, Y = X[rows], y[rows], Y[rows]
+            seen = X, y
             sample_weight = None if sample_weight is None else sample_weight[rows]
         class_weights = self._class_weights(Y, sample_weight)
         weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
-        if weights is not None and not weights.any():
-            raise ValueError(
-                "All weights are zero (sample_weight times class weight); at least one "
-                "row needs a positive weight."
-            )
+        _check_some_weight(weights, "sample_weight times class weight")
 
         # Descend.
         descent = self._descent(X, Y, weights)
-        watcher = Watcher(self, self._state, self._reached, X, y, sample_weight)
+        watcher = Watcher(self, self._state, self._reached, *seen, sample_weight)
         self.stop_reason_ = minimize(
             descent,
             max_iter=self.max_iter,
@@ -766,10 +765,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         X_val, y_val = self._validate(X_val, y_val, reset=False)
         weights = _check_sample_weight(sample_weight_val, X_val, "sample_weight_val")
-        if weights is not None and not weights.any():
-            raise ValueError(
-                "sample_weight_val must hold a positive weight; all weights are zero."
-            )
+        _check_some_weight(weights, "sample_weight_val")
         return X_val, y_val, self._encode(y_val), weights
 
     def _set_rows_aside(self, X, y, Y, sample_weight):
@@ -1088,6 +1084,13 @@ def _check_sample_weight(sample_weight, X, name="sample_weight"):
             "a row out."
         )
     return weights
+
+
+def _check_some_weight(weights, name):
+    if weights is not None and not weights.any():
+        raise ValueError(
+            f"All weights are zero ({name}); at least one row needs a positive weight."
+        )
 
 
 def _row_weights(Y, sample_weight, class_weights, dtype):

@@ -9,8 +9,8 @@ from . import _backprop
 
 AUTO_BATCH_SIZE = 256
 
-# Adam's usual step size for networks of this kind.
-ADAM_STEP_SIZE = 0.001
+# Of the study of defaults too.
+ADAM_STEP_SIZE = 0.01
 
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).
 SMALLEST_ADAPTIVE_STEP = 1e-6

@@ -56,6 +56,7 @@ def starting_from(mlp, clf, X, y):
     mlp.coefs_ = [W.copy() for W in network.coefs(start)]
     mlp.intercepts_ = [b.copy() for b in network.intercepts(start)]
     mlp.loss_curve_ = []
+    mlp.t_ = 0
     mlp.set_params(max_iter=epochs).fit(X, y)
     return mlp
 
