@@ -14,7 +14,7 @@ seconds::
 """
 
 # %%
-# Two noisy half-moons: 100 rows to learn from, 200 to judge by, many to test on.
+# Two noisy half-moons: 60 rows to learn from, 200 to judge by, many to test on.
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
 
-X, y = make_moons(100, noise=0.35, random_state=0)
+X, y = make_moons(60, noise=0.35, random_state=0)
 X_val, y_val = make_moons(200, noise=0.35, random_state=1)
 X_test, y_test = make_moons(5000, noise=0.35, random_state=2)
 
@@ -39,9 +39,10 @@ def train(early_stopping):
     clf = BGDClassifier(
         hidden_layer_sizes=(100,),
         solver="adam",
+        learning_rate=0.03,
         alpha=0.0,
         max_iter=500,
-        tol=1e-4 if early_stopping else None,
+        tol=0 if early_stopping else None,
         n_iter_no_change=50,
         early_stopping=early_stopping,
         random_state=0,
@@ -103,8 +104,8 @@ ax.axvline(
 ax.set(
     xlabel="epoch",
     ylabel="loss (mean cross-entropy)",
-    yscale="log",
-    title="100 sigmoids, 100 rows: learning the moons, then their noise",
+    ylim=(0, None),
+    title="100 sigmoids, 60 rows: learning the moons, then their noise",
     xlim=(1, 500),
 )
 ax.grid(alpha=0.3)

@@ -99,7 +99,11 @@ def main():
         results = [evaluate(makers, X, y) for X, y in DATASETS.values()]
     results = np.transpose(results, (1, 0, 2))
 
-    print("Accuracy, log-loss and epochs; time: MLPClassifier's over ours.\n")
+    print(
+        "Each cell: accuracy, log-loss, epochs, and how many times as fast as "
+        "MLPClassifier's\nthe fit was. The last two columns: points of accuracy gained "
+        "on MLPClassifier(), at\nworst and on average over the data sets.\n"
+    )
     print("| setting | " + " | ".join(DATASETS) + " | worst | mean |")
     print("|---|" + "---|" * (len(DATASETS) + 2))
     names = ["MLPClassifier()"] + [
@@ -118,9 +122,6 @@ def main():
         print(
             f"| {name} | {' | '.join(cells)} | {gain.min():+.1f} | {gain.mean():+.1f} |"
         )
-    print(
-        "\nworst, mean: points of accuracy against MLPClassifier(), over the data sets."
-    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import pickle
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 from scipy import sparse
 from sklearn.base import clone
@@ -197,6 +196,7 @@ def test_memory_mapped_read_only_input(binary, dtype, tmp_path):
 
 
 def test_feature_names(binary):
+    pl = pytest.importorskip("polars")
     X, y = binary
     names = [f"x{i}" for i in range(5)]
     for frame in (pd.DataFrame(X, columns=names), pl.DataFrame(X, schema=names)):
@@ -210,6 +210,7 @@ def test_feature_names(binary):
 
 
 def test_y_as_pandas_and_polars_series(binary):
+    pl = pytest.importorskip("polars")
     X, y = binary
     expected = quick().fit(X, y).predict_proba(X)
     labels = np.array(["no", "yes"])[y]
