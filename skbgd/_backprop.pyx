@@ -17,9 +17,9 @@ units[L] = K outputs. Everything is row-major, samples in rows.
 The loss of a row is the cross-entropy summed over the output units, times its weight.
 It is computed from Z_L, never from log(A_L).
 
-`work` is scratch memory of `tile * row_work_size(units)` elements, owned by the caller so that
-it is allocated once. Rows are taken at most `tile` at a time: however large the batch,
-what is read and written between two passes over the weights stays in the cache.
+`work` is scratch memory of `tile * row_work_size(units)` elements, owned by the caller
+so that it is allocated once. Rows are taken at most `tile` at a time: however large the
+batch, what is read and written between two passes over the weights stays in the cache.
 
 The functions here trust their arguments; `_descent` and `_network` are their callers.
 They release the GIL and keep no state.

@@ -429,7 +429,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If the loss still falls after `max_iter` epochs.
+            If `max_iter` epochs were over before the criterion stood still, or if it
+            stood still with a loss larger than the first.
         UserWarning
             If Ctrl-C ended training. The parameters reached are kept.
         """
