@@ -55,6 +55,8 @@ cdef extern from "_kernels.h" nogil:
                       double alpha)
     void add_scaled_f32(float *g, const float *theta, Py_ssize_t n, float alpha)
     void add_scaled_f64(double *g, const double *theta, Py_ssize_t n, double alpha)
+    void scale_f32(float *g, Py_ssize_t n, float factor)
+    void scale_f64(double *g, Py_ssize_t n, double factor)
     double sum_of_squares_f32(const float *g, Py_ssize_t n)
     double sum_of_squares_f64(const double *g, Py_ssize_t n)
     void adam_step_f32(float *theta, const float *g, float *m, float *s, Py_ssize_t n,
@@ -79,6 +81,16 @@ cdef extern from "_kernels.h" nogil:
                          const float *A, const float *D, float beta, float *G)
     void small_outer_f64(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, double scale,
                          const double *A, const double *D, double beta, double *G)
+    enum:
+        SMALL_GEMM_DEPTH
+    void small_gemm_f32(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, float scale,
+                        const float *A, Py_ssize_t row, Py_ssize_t column,
+                        const float *B, float beta, float *C)
+    void small_gemm_f64(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double scale,
+                        const double *A, Py_ssize_t row, Py_ssize_t column,
+                        const double *B, double beta, double *C)
+    void transpose_f32(Py_ssize_t p, Py_ssize_t q, const float *W, float *T)
+    void transpose_f64(Py_ssize_t p, Py_ssize_t q, const double *W, double *T)
     void sum_rows_f32(Py_ssize_t m, Py_ssize_t q, float scale, const float *D,
                       float beta, float *g)
     void sum_rows_f64(Py_ssize_t m, Py_ssize_t q, double scale, const double *D,
@@ -149,9 +161,15 @@ def row_work_size(units):
 
 # Products ------------------------------------------------------------------------------
 
-cdef inline bint _is_small(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
-    # A BLAS call costs some 0.3 us before its first multiplication.
-    return m == 1 or q == 1 or m * p * q <= 8192
+# One row, or a layer of one unit, is no matrix product: plain loops. A small product
+# does not pay for a BLAS call and the packing that goes with it.
+cdef enum:
+    SMALL_PRODUCT = 1 << 18
+    SMALL_MATRIX = 4096  # elements of W, to be transposed on the stack
+
+
+cdef inline bint _is_small(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    return m * n * k <= SMALL_PRODUCT and k <= SMALL_GEMM_DEPTH
 
 
 cdef void affine(
@@ -161,15 +179,20 @@ cdef void affine(
 ) noexcept nogil:
     # Z = A W + b
     cdef Py_ssize_t i
-    if _is_small(m, p, q):
+    if m == 1 or q == 1:
         if floating is float:
             small_affine_f32(m, p, q, A, W, b, Z)
         else:
             small_affine_f64(m, p, q, A, W, b, Z)
-    else:
-        for i in range(m):
-            memcpy(Z + i * q, b, q * sizeof(floating))
+        return
+    for i in range(m):
+        memcpy(Z + i * q, b, q * sizeof(floating))
+    if not _is_small(m, q, p):
         gemm(False, False, m, q, p, <floating> 1, A, W, <floating> 1, Z)
+    elif floating is float:
+        small_gemm_f32(m, q, p, 1, A, p, 1, W, 1, Z)
+    else:
+        small_gemm_f64(m, q, p, 1, A, p, 1, W, 1, Z)
 
 
 cdef void times_transpose(
@@ -178,13 +201,20 @@ cdef void times_transpose(
     floating *S,  # OUT (m, p)
 ) noexcept nogil:
     # S = D W^T
-    if _is_small(m, p, q):
+    cdef floating[SMALL_MATRIX] T
+    if m == 1 or q == 1:
         if floating is float:
             small_backward_f32(m, p, q, D, W, S)
         else:
             small_backward_f64(m, p, q, D, W, S)
-    else:
+    elif not _is_small(m, p, q) or p * q > SMALL_MATRIX:
         gemm(False, True, m, p, q, <floating> 1, D, W, <floating> 0, S)
+    elif floating is float:
+        transpose_f32(p, q, W, T)
+        small_gemm_f32(m, p, q, 1, D, q, 1, T, 0, S)
+    else:
+        transpose_f64(p, q, W, T)
+        small_gemm_f64(m, p, q, 1, D, q, 1, T, 0, S)
 
 
 cdef void add_outer(
@@ -193,13 +223,17 @@ cdef void add_outer(
     floating *G,  # IN/OUT (p, q)
 ) noexcept nogil:
     # G = beta G + scale A^T D
-    if _is_small(m, p, q):
+    if m == 1 or q == 1:
         if floating is float:
             small_outer_f32(m, p, q, scale, A, D, beta, G)
         else:
             small_outer_f64(m, p, q, scale, A, D, beta, G)
-    else:
+    elif not _is_small(p, q, m):
         gemm(True, False, p, q, m, scale, A, D, beta, G)
+    elif floating is float:
+        small_gemm_f32(p, q, m, scale, A, 1, p, D, beta, G)
+    else:
+        small_gemm_f64(p, q, m, scale, A, 1, p, D, beta, G)
 
 
 # Layers --------------------------------------------------------------------------------
@@ -502,9 +536,9 @@ cdef void update(
         norm = sqrt(total)
         if norm > rule.max_gradient_norm:
             if floating is float:
-                add_scaled_f32(G, G, start, <float> (rule.max_gradient_norm / norm - 1))
+                scale_f32(G, start, <float> (rule.max_gradient_norm / norm))
             else:
-                add_scaled_f64(G, G, start, rule.max_gradient_norm / norm - 1)
+                scale_f64(G, start, rule.max_gradient_norm / norm)
         alpha = 0
         start = 0
     if s != NULL:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from copy import copy
 from numbers import Integral, Real
+from zlib import crc32
 
 import numpy as np
 from scipy.sparse import issparse
@@ -146,7 +147,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     scoring : str, callable or None, default=None
         What to judge the validation rows by: None is their loss, otherwise a
-        scikit-learn scorer, larger is better.
+        scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
+        it is called with ``sample_weight`` too.
 
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch. Without effect
@@ -162,7 +164,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` goes on from the last call instead of a new start. `max_iter`
         counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
-        ``fit`` with ``a + b``, to the last bit, on the same data. The classes, the
+        ``fit`` with ``a + b``, to the last bit, with the same rows and parameters.
+        Other rows or another goal (such as `tol`, `scoring` or `learning_rate`) let
+        it go on from the model, and the stopping rule start anew. The classes, the
         features and the layers must be the same.
 
     random_state : int, RandomState instance or None, default=None
@@ -215,7 +219,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     validation_loss_curve_ : list of float
         The loss of the validation rows, without penalty, after each epoch; empty
-        without validation rows.
+        without validation rows, nan in epochs of a warm start that had none.
 
     validation_scores_ : list of float
         Their score after each epoch, if `scoring` is given; else empty.
@@ -611,11 +615,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if validation is None and self.early_stopping:
             rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
             X, y, Y = X[rows], y[rows], Y[rows]
-            seen = X, y
+            seen = X, y  # arrays
             sample_weight = None if sample_weight is None else sample_weight[rows]
         class_weights = self._class_weights(Y, sample_weight)
         weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
         _check_some_weight(weights, "sample_weight times class weight")
+        goal = self._goal(X, Y, weights, validation)
+        if self._state.goal != goal:
+            self._state.go_on_from_model()
+            self._state.goal, self._state.n_cuts = goal, 0
 
         # Descend.
         descent = self._descent(X, Y, weights)
@@ -630,7 +638,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             early_stopping=self.early_stopping,
             watcher=watcher,
         )
-        self.learning_rate_ = descent.last_eta
+        if descent.last_eta is not None:
+            self.learning_rate_ = descent.last_eta
         self._store()
         watcher.finish(self.stop_reason_)
         return self._advice(X)
@@ -703,12 +712,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "y must hold one class label per row; got an array of shape "
                 f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
             )
-        try:
-            codes = np.searchsorted(self.classes_, y)
-            known = self.classes_[np.minimum(codes, len(self.classes_) - 1)] == y
-            known = np.broadcast_to(known, y.shape)
-        except TypeError:  # labels that do not compare, such as numbers and strings
-            known = np.zeros(len(y), dtype=bool)
+        known = np.zeros(len(y), dtype=bool)
+        kinds = y.dtype.kind, self.classes_.dtype.kind
+        # Text never equals a number; older NumPy only warns.
+        if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
+            try:
+                codes = np.searchsorted(self.classes_, y)
+                known = self.classes_[np.minimum(codes, len(self.classes_) - 1)] == y
+            except TypeError:  # objects that do not compare with the classes
+                pass
         if not known.all():
             example = y[~known][:1].tolist()[0]
             raise ValueError(
@@ -719,7 +731,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return codes.astype(np.intc)[:, np.newaxis]
 
     def _check_same_classes(self, classes):
-        if not np.array_equal(self.classes_, classes):
+        if self.classes_.tolist() != classes.tolist():
             raise ValueError(
                 f"Training goes on with the classes {self.classes_.tolist()}; got "
                 f"classes={classes.tolist()}. They must stay the same; for others fit "
@@ -748,6 +760,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _start(self, X):
         """Set the network and the state to start from."""
         random_state = check_random_state(self.random_state)
+        for name in ("loss_", "best_loss_", "learning_rate_"):
+            vars(self).pop(name, None)
         self._network = self._new_network(X.shape[1])
         self._state = State(
             theta=self._network.initial_parameters(random_state, X.dtype),
@@ -764,10 +778,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"Validation rows need X_val and y_val; {missing} is missing."
             )
-        X_val, y_val = self._validate(X_val, y_val, reset=False)
+        try:
+            X_val, y_val = self._validate(X_val, y_val, reset=False)
+            Y_val = self._encode(y_val)
+        except ValueError as error:
+            raise ValueError(f"In X_val, y_val: {error}") from error
         weights = _check_sample_weight(sample_weight_val, X_val, "sample_weight_val")
         _check_some_weight(weights, "sample_weight_val")
-        return X_val, y_val, self._encode(y_val), weights
+        return X_val, y_val, Y_val, weights
 
     def _set_rows_aside(self, X, y, Y, sample_weight):
         """Training row numbers, and validation rows as in `_given_validation`.
@@ -808,6 +826,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """A function that records and returns the criterion of the validation rows."""
         state = self._state
         weights = _row_weights(Y_val, sample_weight_val, class_weights, X_val.dtype)
+        _check_some_weight(weights, "of the validation rows, times class weight")
         if self.scoring is not None:
             scorer = check_scoring(self, scoring=self.scoring)
             # It predicts with the parameters that the descent changes in place. By now
@@ -819,20 +838,49 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if sample_weight_val is not None:
                 weighted["sample_weight"] = sample_weight_val
 
+        def record(curve, value):
+            # nan for epochs without validation rows, so that entry k is epoch k + 1
+            curve.extend([np.nan] * (state.n_iter - 1 - len(curve)))
+            curve.append(value)
+
         def validate():
             loss = mean_loss(self._network, state.theta, X_val, Y_val, weights)
-            state.validation_loss_curve.append(loss)
+            record(state.validation_loss_curve, loss)
             if self.scoring is None:
                 return loss
             score = float(scorer(model, X_val, y_val, **weighted))
-            state.validation_scores.append(score)
+            record(state.validation_scores, score)
             return -score
 
         return validate
 
-    def _reached(self):
+    def _goal(self, X, Y, weights, validation):
+        """What the stopping rule belongs to: where it changes, the rule starts anew."""
+        if not self.warm_start:
+            return ()
+        arrays = [X, Y, weights]
+        if validation is not None:
+            arrays += [validation[0], validation[2], validation[3]]
+        return (
+            self.early_stopping,
+            self.tol,
+            self.n_iter_no_change,
+            self.solver,
+            self.learning_rate,
+            _name(self.learning_rate_schedule),
+            _name(self.scoring),
+            *(None if array is None else _fingerprint(array) for array in arrays),
+        )
+
+    def _reached(self, best=False):
         """What makes a copy of the estimator predict with the parameters reached."""
-        return {"_state": State(theta=self._state.theta.copy())}
+        state = self._state
+        theta = state.model if best else state.theta
+        attributes = {"_state": State(theta=theta.copy())}
+        if self.early_stopping and "feature_names_in_" in vars(self):
+            # Callbacks may have been given a part of X, which is an array.
+            attributes["feature_names_in_"] = None
+        return attributes
 
     def _class_weights(self, Y, sample_weight):
         """One weight per class, shape (n_classes,), or None."""
@@ -922,6 +970,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if self.stop_reason_ != "max_iter" or self.tol is None:
             return None
+        if self.n_iter_ > self.max_iter:
+            return (
+                f"No epoch was made: max_iter={self.max_iter} counts all epochs, and "
+                f"there were {self.n_iter_} before. Increase max_iter.",
+                ConvergenceWarning,
+            )
         message = (
             f"max_iter={self.max_iter} epochs were over before the loss stood still "
             f"(within tol={self.tol:g} for n_iter_no_change={self.n_iter_no_change} "
@@ -1112,6 +1166,16 @@ def _over_max(weights):
     return weights / weights.max() if weights.any() else weights
 
 
+def _name(value):
+    """A parameter that may be a function, in a form that survives a pickle."""
+    return getattr(value, "__qualname__", "function") if callable(value) else value
+
+
+def _fingerprint(array):
+    """A checksum of about a thousand evenly spaced rows."""
+    return array.shape, crc32(array[:: 1 + len(array) // 1000].tobytes())
+
+
 def _is_multilabel(y):
     return y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
 
@@ -1136,14 +1200,14 @@ def _classes_in(y):
 def _announced(y, classes, multilabel):
     """The sorted labels of the first call of partial_fit."""
     if multilabel:
-        columns = np.arange(y.shape[1])
-        if classes is not None and not np.array_equal(np.unique(classes), columns):
+        n_labels = y.shape[1]
+        if classes is not None and np.unique(classes).tolist() != [*range(n_labels)]:
             raise ValueError(
-                f"y holds indicators of {len(columns)} labels, whose classes are their "
-                f"numbers 0 to {len(columns) - 1}; got classes={classes!r}. Leave "
-                "classes out."
+                f"y holds indicators of {n_labels} labels, whose classes are their "
+                f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Leave classes "
+                "out."
             )
-        return columns
+        return np.arange(n_labels)
     if classes is None:
         raise ValueError(
             "The first call of partial_fit must announce all classes: "

@@ -123,12 +123,14 @@ class State:
     velocity: np.ndarray | None = None  # momentum; Adam's first moment
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0
+    n_iter: int = 0  # epochs made
     t: int = 0
     loss_curve: list = field(default_factory=list)
     best_loss: float = np.inf
     validation_loss_curve: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
-    # Of the stopping rule:
+    # Of the stopping rule, and what it belongs to:
+    goal: tuple = ()
     mark: float = np.inf
     n_flat: int = 0
     n_cuts: int = 0
@@ -146,20 +148,20 @@ class State:
         return replace(self, **changed)
 
     @property
-    def n_iter(self):
-        """Epochs made."""
-        return len(self.loss_curve)
-
-    @property
     def model(self):
         """The parameters to predict with: the best, if they were kept, or the last."""
         return self.theta if self.best_theta is None else self.best_theta
 
     def go_on_from_model(self):
-        """Let the descent go on from the best parameters, momentum at rest."""
+        """Forget the stopping rule, and go on from the best parameters.
+
+        Where these are not the last ones, momentum is at rest.
+        """
         if self.best_theta is not None:
-            self.theta, self.best_theta, self.best = self.best_theta, None, np.inf
+            self.theta, self.best_theta = self.best_theta, None
             self.velocity = self.second_moment = None
+        self.mark = self.best = np.inf
+        self.n_flat = 0
 
 
 class Descent:
@@ -205,7 +207,7 @@ class Descent:
                 eta=default_step_size(network, state.squared_norm, m, step)
             )
         self.step = step
-        self.last_eta = step.eta
+        self.last_eta = None  # before the first epoch
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and self.batch_size < n_samples
         self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
@@ -278,7 +280,11 @@ class Descent:
             )
         state.t += n_samples
         state.n_steps += -(-n_samples // self.batch_size)
+        if len(state.loss_curve) > state.n_iter:
+            # A copy of the estimator, which shares the curve, has gone on by itself.
+            state.loss_curve = state.loss_curve[: state.n_iter]
         state.loss_curve.append(loss)
+        state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
 
 
@@ -349,6 +355,12 @@ def minimize(
                 validation_value = validate()
                 if early_stopping:
                     value = validation_value
+                    if not np.isfinite(value):
+                        raise ValueError(
+                            f"The validation rows gave {value} in epoch "
+                            f"{state.n_iter}, which early_stopping cannot judge by. "
+                            "Check X_val, y_val and scoring."
+                        )
             if early_stopping and value < state.best:
                 state.best, state.best_theta = value, state.theta.copy()
             if value < state.mark - (tol or 0):

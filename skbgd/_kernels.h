@@ -226,6 +226,14 @@ CLONES static void NAME(add_scaled)(REAL *g, const REAL *theta, ptrdiff_t n, REA
         g[i] += alpha * theta[i];
 }
 
+/* g <- factor g */
+CLONES static void NAME(scale)(REAL *g, ptrdiff_t n, REAL factor)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        g[i] *= factor;
+}
+
 /* sum_i g_i^2 */
 CLONES static double NAME(sum_of_squares)(const REAL *g, ptrdiff_t n)
 {
@@ -275,8 +283,8 @@ CLONES static void NAME(adam_step)(REAL *theta, const REAL *g, REAL *m, REAL *s,
     }
 }
 
-/* The three products of back-propagation for a batch too small to pay for a BLAS call.
-   Four terms at a time, so that the result is loaded and stored a quarter as often. */
+/* The three products of back-propagation for one row, or for layers of one unit. Four
+   terms at a time, so that the result is loaded and stored a quarter as often. */
 
 /* y <- y + sum_k x_k M_k,  k = 0 ... n - 1, with M_k = M + k ld, each of length q */
 ALWAYS_INLINE void NAME(add_rows)(ptrdiff_t n, ptrdiff_t q, const REAL *x,
@@ -358,6 +366,107 @@ CLONES static void NAME(small_outer)(ptrdiff_t m, ptrdiff_t p, ptrdiff_t q, REAL
         for (ptrdiff_t k = 0; k < p; k++)
             NAME(add_rows)(m, q, A + k, p, scale, D, q, G + k * q);
     }
+}
+
+/* C <- beta C + scale op(A) B for matrices too small to pay for a BLAS call.
+
+   op(A) (m, k) has the strides `row` and `column`, B (k, n) and C (m, n) are row-major,
+   k <= SMALL_GEMM_DEPTH; beta = 0 overwrites. Blocks of 4 rows and two vectors of
+   columns are summed up in registers. */
+#define SMALL_GEMM_DEPTH 512
+#if defined(__GNUC__) /* gcc and clang */
+#define LANES (32 / (int)sizeof(REAL))
+#define WIDTH (2 * LANES)
+typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL))));
+
+/* sums (4, WIDTH) <- the block; a0 ... a3 are the rows of op(A), ld that of B. */
+ALWAYS_INLINE void NAME(block)(ptrdiff_t k, const REAL *a0, const REAL *a1,
+                               const REAL *a2, const REAL *a3, ptrdiff_t column,
+                               const REAL *B, ptrdiff_t ld, REAL *sums)
+{
+    NAME(vector) s00 = {0}, s01 = {0}, s10 = {0}, s11 = {0};
+    NAME(vector) s20 = {0}, s21 = {0}, s30 = {0}, s31 = {0};
+    for (ptrdiff_t t = 0; t < k; t++, B += ld) {
+        NAME(vector) b0, b1;
+        memcpy(&b0, B, sizeof b0);
+        memcpy(&b1, B + LANES, sizeof b1);
+        s00 += a0[t * column] * b0;
+        s01 += a0[t * column] * b1;
+        s10 += a1[t * column] * b0;
+        s11 += a1[t * column] * b1;
+        s20 += a2[t * column] * b0;
+        s21 += a2[t * column] * b1;
+        s30 += a3[t * column] * b0;
+        s31 += a3[t * column] * b1;
+    }
+    memcpy(sums, &s00, sizeof s00);
+    memcpy(sums + LANES, &s01, sizeof s01);
+    memcpy(sums + 2 * LANES, &s10, sizeof s10);
+    memcpy(sums + 3 * LANES, &s11, sizeof s11);
+    memcpy(sums + 4 * LANES, &s20, sizeof s20);
+    memcpy(sums + 5 * LANES, &s21, sizeof s21);
+    memcpy(sums + 6 * LANES, &s30, sizeof s30);
+    memcpy(sums + 7 * LANES, &s31, sizeof s31);
+}
+
+CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
+                                    const REAL *A, ptrdiff_t row, ptrdiff_t column,
+                                    const REAL *B, REAL beta, REAL *C)
+{
+    REAL padded[SMALL_GEMM_DEPTH * WIDTH], sums[4 * WIDTH];
+    for (ptrdiff_t j = 0; j < n; j += WIDTH) {
+        int count = n - j < WIDTH ? (int)(n - j) : WIDTH;
+        const REAL *b = B + j;
+        ptrdiff_t ld = n;
+        if (count < WIDTH) { /* the last columns, filled up: nothing is read past B */
+            for (ptrdiff_t t = 0; t < k; t++)
+                for (int l = 0; l < WIDTH; l++)
+                    padded[t * WIDTH + l] = l < count ? b[t * n + l] : 0;
+            b = padded;
+            ld = WIDTH;
+        }
+        for (ptrdiff_t i = 0; i < m; i += 4) {
+            int rows = m - i < 4 ? (int)(m - i) : 4;
+            const REAL *a = A + i * row; /* a missing row is the last, once more */
+            NAME(block)(k, a, a + (rows > 1 ? row : 0), a + (rows > 2 ? 2 * row : 0),
+                        a + (rows > 3 ? 3 * row : 0), column, b, ld, sums);
+            for (int r = 0; r < rows; r++) {
+                REAL *c = C + (i + r) * n + j;
+                const REAL *sum = sums + r * WIDTH;
+                if (beta == 0) {
+#pragma omp simd
+                    for (int l = 0; l < count; l++)
+                        c[l] = scale * sum[l];
+                } else {
+#pragma omp simd
+                    for (int l = 0; l < count; l++)
+                        c[l] = beta * c[l] + scale * sum[l];
+                }
+            }
+        }
+    }
+}
+#undef LANES
+#undef WIDTH
+#else
+CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
+                                    const REAL *A, ptrdiff_t row, ptrdiff_t column,
+                                    const REAL *B, REAL beta, REAL *C)
+{
+    for (ptrdiff_t i = 0; i < m; i++, A += row, C += n) {
+        for (ptrdiff_t j = 0; j < n; j++)
+            C[j] = beta == 0 ? 0 : beta * C[j];
+        NAME(add_rows)(k, n, A, column, scale, B, n, C);
+    }
+}
+#endif
+
+/* T <- W^T      (p, q) to (q, p) */
+static void NAME(transpose)(ptrdiff_t p, ptrdiff_t q, const REAL *W, REAL *T)
+{
+    for (ptrdiff_t k = 0; k < p; k++)
+        for (ptrdiff_t j = 0; j < q; j++)
+            T[j * p + k] = W[k * q + j];
 }
 
 /* g <- beta g + scale sum_i D_i      over the m rows of D; beta = 0 overwrites */

@@ -21,7 +21,8 @@ class Watcher:
     state : State
         Of the descent.
     reached : callable
-        Gives the attributes with which a copy of `clf` predicts as trained so far.
+        Gives the attributes with which a copy of `clf` predicts as trained so far, or
+        with ``best=True`` as it will in the end.
     X, y, sample_weight : training rows, handed to callbacks.
     """
 
@@ -39,7 +40,7 @@ class Watcher:
                 "y": y,
                 "metadata": None if sample_weight is None else metadata,
             }
-            self.reached = {"reconstruction_attributes": reached}
+            self.reached = reached
             n_epochs = max(0, clf.max_iter - state.n_iter)
             self.context = clf._init_callback_context(max_subtasks=n_epochs)
             self.context.call_on_fit_task_begin(**self.seen)
@@ -47,7 +48,9 @@ class Watcher:
     def before_epoch(self):
         if self.context is not None:
             self.epoch = self.context.subcontext(task_name="epoch")
-            self.epoch.call_on_fit_task_begin(**self.seen, **self.reached)
+            self.epoch.call_on_fit_task_begin(
+                **self.seen, reconstruction_attributes=self.reached
+            )
 
     def after_epoch(self):
         """Returns True if a callback asks to stop."""
@@ -55,7 +58,7 @@ class Watcher:
         if self.clf.verbose and state.n_iter % self.interval == 0:
             self.print_line()
         return self.context is not None and self.epoch.call_on_fit_task_end(
-            **self.seen, **self.reached
+            **self.seen, reconstruction_attributes=self.reached
         )
 
     def print_line(self):
@@ -74,4 +77,6 @@ class Watcher:
         if self.clf.verbose:
             print(f"stopped after {self.state.n_iter} epochs: {stop_reason}")
         if self.context is not None:
-            self.context.call_on_fit_task_end(**self.seen, **self.reached)
+            self.context.call_on_fit_task_end(
+                **self.seen, reconstruction_attributes=lambda: self.reached(best=True)
+            )

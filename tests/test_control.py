@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -175,8 +176,11 @@ def test_rows_set_aside_of_multilabel(multilabel):
         ({"X_val": [[0, 0]]}, "y_val is missing"),
         ({"y_val": [0]}, "X_val is missing"),
         ({"sample_weight_val": [1]}, "X_val is missing"),
-        ({"X_val": [[0, 0]], "y_val": [7]}, "label 7, which is none of the classes"),
-        ({"X_val": [[0, 0, 0]], "y_val": [0]}, "3 features.*expecting 2"),
+        (
+            {"X_val": [[0, 0]], "y_val": [7]},
+            "In X_val, y_val: y holds the label 7, which is",
+        ),
+        ({"X_val": [[0, 0, 0]], "y_val": [0]}, "In X_val.*3 features.*expecting 2"),
         ({"X_val": [[0, 0]], "y_val": [0], "sample_weight_val": [0]}, "are zero"),
         ({"X_val": [[0, 0]], "y_val": [0], "sample_weight_val": [-1]}, "_val must not"),
         ({"X_val": [[np.nan, 0]], "y_val": [0]}, "NaN"),
@@ -307,6 +311,58 @@ def test_warm_start_continues_exactly(moons, history, pickled):
     expected = small(**params).set_params(max_iter=20).fit(X, y)
     same(clf, expected)
     assert clf.stop_reason_ == expected.stop_reason_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
+    """The rule that ended the last fit does not end this one; its best is no bar."""
+    X, X_val, y, y_val = moons
+    own = {"X_val": X_val, "y_val": y_val}
+    params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
+    clf = small(**params, scoring="accuracy", n_iter_no_change=3, tol=0).fit(
+        X, y, **own
+    )
+    assert clf.stop_reason_ == "early_stopping"
+    for change, call in (
+        ({"scoring": None}, own),
+        ({"early_stopping": False}, {}),
+        ({"tol": None}, {}),
+        ({}, {"y": 1 - y}),
+    ):
+        best, n_iter = parameters(clf).copy(), clf.n_iter_
+        clf.set_params(**change, max_iter=n_iter + 1).fit(X, **{"y": y, **call})
+        assert clf.n_iter_ == n_iter + 1
+        assert (parameters(clf) != best).any()
+        # one step away from what it was, not back at some older parameters
+        assert np.abs(parameters(clf) - best).max() < 0.5
+    assert np.isnan(clf.validation_loss_curve_).sum() == 0
+    clf.set_params(max_iter=clf.n_iter_ + 1).fit(X, y, **own)
+    assert len(clf.validation_loss_curve_) == clf.n_iter_
+    assert np.isnan(clf.validation_loss_curve_).sum() == 3
+    with pytest.warns(ConvergenceWarning, match="No epoch was made"):
+        clf.set_params(max_iter=1, tol=0).fit(X, y)
+
+
+def test_a_copy_goes_on_by_itself(moons):
+    X, _, y, _ = moons
+    clf = small().fit(X, y)
+    other = copy(clf).partial_fit(X, y)
+    assert (clf.n_iter_, other.n_iter_) == (12, 13)
+    clf.partial_fit(X, y)
+    other.partial_fit(X, y)
+    clf.partial_fit(X, y)
+    same(clf, other)
+    assert clf.n_iter_ == len(clf.loss_curve_) == 14
+
+
+def test_a_criterion_that_is_no_number(moons):
+    X, X_val, y, y_val = moons
+    clf = small(early_stopping=True, scoring=lambda clf, X, y: np.nan)
+    with pytest.raises(ValueError, match="gave nan in epoch 1.*scoring"):
+        clf.fit(X, y, X_val=X_val, y_val=y_val)
+    clf = small(early_stopping=True, class_weight={0: 0.0})
+    with pytest.raises(ValueError, match="weights are zero .of the validation rows"):
+        clf.fit(X, y, X_val=X_val[y_val == 0], y_val=y_val[y_val == 0])
 
 
 def test_warm_start_needs_the_same_classes(moons):
@@ -440,6 +496,17 @@ def test_a_schedule_that_gives_no_factor(moons, factor):
         small(learning_rate_schedule=lambda k: factor if k == 3 else 1.0).fit(X, y)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
+def test_clipping_in_float32(scale):
+    """However long the gradient, the step of a neuron that starts at 0 has length 1."""
+    rng = np.random.default_rng(0)
+    X = (scale * rng.normal(size=(50, 20)) + scale).astype(np.float32)
+    clf = BGDClassifier(
+        (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1
+    ).fit(X, rng.integers(2, size=50))
+    assert np.linalg.norm(parameters(clf)) == pytest.approx(0.1, rel=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [16, "full"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_clipped_gradient_has_the_given_norm(moons, alpha, batch_size):
@@ -483,7 +550,7 @@ class TestCallbacks:
 
             def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
                 self.events.append(f"end {context.task_name}")
-                self.last = fitted_estimator.predict_proba(X)
+                self.last, self.seen = fitted_estimator.predict_proba(X), X
                 return context.task_name == "epoch" and context.task_id == stop_at
 
         return Recorder()
@@ -532,6 +599,20 @@ class TestCallbacks:
         X, _, y, _ = moons
         frame = pd.DataFrame(X, columns=["a", "b"])
         small(max_iter=2).set_callbacks(self.make()).fit(frame, y)
+
+    def test_the_end_shows_the_model(self, moons):
+        """The last hook sees the parameters that are kept, rows set aside or not."""
+        X, _, y, _ = moons
+        X = pd.DataFrame(X, columns=["a", "b"])
+        recorder = self.make()
+        clf = small(
+            early_stopping=True, scoring=lambda clf, X, y: -clf.coefs_[0].max()
+        ).set_callbacks(recorder)
+        clf.fit(X, y)
+        assert recorder.last.shape[0] == clf.t_ // 12
+        rows = recorder.seen
+        vars(clf).pop("feature_names_in_")
+        np.testing.assert_array_equal(recorder.last, clf.predict_proba(rows))
 
     def test_progress_bar_through_search_and_pipeline(self, moons, capsys, monkeypatch):
         pytest.importorskip("rich")

@@ -352,6 +352,7 @@ class Recorded:
 
     def epoch(self):
         self.state.loss_curve.append(next(self.losses))
+        self.state.n_iter += 1
 
 
 @pytest.mark.parametrize(
