@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from numbers import Integral, Real
 from zlib import crc32
 
@@ -592,7 +593,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         # Check what came in.
         _check_parameters(self)
-        seen = X, y  # by callbacks: a frame with its names, as predictions want it
+        # Callbacks see a frame with its names, as predictions want it.
+        seen, reached = (X, y), self._reached
         warm = self.warm_start and hasattr(self, "_state")
         X, y = self._validate(X, y, reset=not warm)
         classes = _classes_in(y)
@@ -615,7 +617,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if validation is None and self.early_stopping:
             rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
             X, y, Y = X[rows], y[rows], Y[rows]
-            seen = X, y  # arrays
+            # ... and arrays, if these are only a part of the rows.
+            seen, reached = (X, y), partial(self._reached, nameless=True)
             sample_weight = None if sample_weight is None else sample_weight[rows]
         class_weights = self._class_weights(Y, sample_weight)
         weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
@@ -627,7 +630,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         # Descend.
         descent = self._descent(X, Y, weights)
-        watcher = Watcher(self, self._state, self._reached, *seen, sample_weight)
+        watcher = Watcher(self, self._state, reached, *seen, sample_weight)
         self.stop_reason_ = minimize(
             descent,
             max_iter=self.max_iter,
@@ -872,13 +875,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             *(None if array is None else _fingerprint(array) for array in arrays),
         )
 
-    def _reached(self, best=False):
+    def _reached(self, best=False, nameless=False):
         """What makes a copy of the estimator predict with the parameters reached."""
         state = self._state
         theta = state.model if best else state.theta
         attributes = {"_state": State(theta=theta.copy())}
-        if self.early_stopping and "feature_names_in_" in vars(self):
-            # Callbacks may have been given a part of X, which is an array.
+        if nameless and "feature_names_in_" in vars(self):
             attributes["feature_names_in_"] = None
         return attributes
 

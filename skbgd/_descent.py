@@ -9,7 +9,7 @@ from . import _backprop
 
 AUTO_BATCH_SIZE = 256
 
-# Of the study of defaults too.
+# Adam's step size for learning_rate="auto" (examples/study_defaults.py).
 ADAM_STEP_SIZE = 0.01
 
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).

@@ -599,6 +599,9 @@ class TestCallbacks:
         X, _, y, _ = moons
         frame = pd.DataFrame(X, columns=["a", "b"])
         small(max_iter=2).set_callbacks(self.make()).fit(frame, y)
+        stopping = small(max_iter=2, early_stopping=True).set_callbacks(self.make())
+        stopping.fit(frame, y, X_val=frame, y_val=y)
+        stopping.fit(frame, y)  # sets rows aside
 
     def test_the_end_shows_the_model(self, moons):
         """The last hook sees the parameters that are kept, rows set aside or not."""
