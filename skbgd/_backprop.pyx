@@ -11,7 +11,7 @@ units[L] = K outputs. Everything is row-major, samples in rows.
     A_0      the rows of X, (m, d)
     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
     A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
-    D_l      dJ/dZ_l, (m, units[layer]); at the output, for both losses, w_i (a_i - y_i)
+    D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
     Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
 
 The loss of a row is the cross-entropy summed over the output units, times its weight.
@@ -21,16 +21,30 @@ It is computed from Z_L, never from log(A_L).
 so that it is allocated once. Rows are taken at most `tile` at a time: however large the
 batch, what is read and written between two passes over the weights stays in the cache.
 
+A crew of threads may run `loss_gradient` and `run_batches` together: all call it with the
+same arguments, but each with its own rank. Each takes its share of the rows of a tile
+through the network and back; when all have done so, each adds its share of the rows of
+every W_l to the gradient, from all rows of the tile. No sum is split between threads.
+
 The functions here trust their arguments; `_descent` and `_network` are their callers.
 They release the GIL and keep no state.
 """
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
-from libc.math cimport isfinite, log1p, sqrt
-from libc.string cimport memcpy
+from libc.math cimport NAN, isfinite, log1p, sqrt
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
 from ._blas cimport gemm
 
+
+cdef extern from "_barrier.h" nogil:
+    ctypedef struct Barrier:
+        int n_threads
+    enum:
+        BARRIER_WORKS
+    bint barrier_wait(Barrier *barrier)
+    void barrier_stop(Barrier *barrier)
 
 cdef extern from "_kernels.h" nogil:
     void logistic_f32(float *A, Py_ssize_t n)
@@ -39,62 +53,82 @@ cdef extern from "_kernels.h" nogil:
     void hyperbolic_f64(double *A, Py_ssize_t n)
     void rectified_f32(float *A, Py_ssize_t n)
     void rectified_f64(double *A, Py_ssize_t n)
-    void logistic_backward_f32(const float *S, float *A, Py_ssize_t n)
-    void logistic_backward_f64(const double *S, double *A, Py_ssize_t n)
-    void hyperbolic_backward_f32(const float *S, float *A, Py_ssize_t n)
-    void hyperbolic_backward_f64(const double *S, double *A, Py_ssize_t n)
-    void rectified_backward_f32(const float *S, float *A, Py_ssize_t n)
-    void rectified_backward_f64(const double *S, double *A, Py_ssize_t n)
+    void logistic_backward_f32(const float *A, float *D, Py_ssize_t n)
+    void logistic_backward_f64(const double *A, double *D, Py_ssize_t n)
+    void hyperbolic_backward_f32(const float *A, float *D, Py_ssize_t n)
+    void hyperbolic_backward_f64(const double *A, double *D, Py_ssize_t n)
+    void rectified_backward_f32(const float *A, float *D, Py_ssize_t n)
+    void rectified_backward_f64(const double *A, double *D, Py_ssize_t n)
     void cross_entropy_f32(float *Z, const float *Y, float *loss, Py_ssize_t n)
     void cross_entropy_f64(double *Z, const double *Y, double *loss, Py_ssize_t n)
     void exponential_f32(float *A, Py_ssize_t n)
     void exponential_f64(double *A, Py_ssize_t n)
-    void sgd_step_f32(float *theta, const float *g, Py_ssize_t n, float eta,
-                      float alpha)
-    void sgd_step_f64(double *theta, const double *g, Py_ssize_t n, double eta,
-                      double alpha)
+    void sgd_step_f32(float *theta, const float *g, Py_ssize_t n, float eta, float alpha)
+    void sgd_step_f64(double *theta, const double *g, Py_ssize_t n, double eta, double alpha)
     void add_scaled_f32(float *g, const float *theta, Py_ssize_t n, float alpha)
     void add_scaled_f64(double *g, const double *theta, Py_ssize_t n, double alpha)
     void scale_f32(float *g, Py_ssize_t n, float factor)
     void scale_f64(double *g, Py_ssize_t n, double factor)
     double sum_of_squares_f32(const float *g, Py_ssize_t n)
     double sum_of_squares_f64(const double *g, Py_ssize_t n)
-    void adam_step_f32(float *theta, const float *g, float *m, float *s, Py_ssize_t n,
-                       float eta, float alpha, float beta_1, float beta_2,
-                       float epsilon)
-    void adam_step_f64(double *theta, const double *g, double *m, double *s,
-                       Py_ssize_t n, double eta, double alpha, double beta_1,
-                       double beta_2, double epsilon)
-    void momentum_step_f32(float *theta, const float *g, float *v, Py_ssize_t n,
-                           float eta, float alpha, float mu, int nesterov)
-    void momentum_step_f64(double *theta, const double *g, double *v, Py_ssize_t n,
-                           double eta, double alpha, double mu, int nesterov)
-    void small_affine_f32(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const float *A,
-                          const float *W, const float *b, float *Z)
-    void small_affine_f64(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const double *A,
-                          const double *W, const double *b, double *Z)
-    void small_backward_f32(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const float *D,
-                            const float *W, float *S)
-    void small_backward_f64(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const double *D,
-                            const double *W, double *S)
-    void small_outer_f32(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, float scale,
-                         const float *A, const float *D, float beta, float *G)
-    void small_outer_f64(Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, double scale,
-                         const double *A, const double *D, double beta, double *G)
-    enum:
-        SMALL_GEMM_DEPTH
-    void small_gemm_f32(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, float scale,
-                        const float *A, Py_ssize_t row, Py_ssize_t column,
-                        const float *B, float beta, float *C)
-    void small_gemm_f64(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double scale,
-                        const double *A, Py_ssize_t row, Py_ssize_t column,
-                        const double *B, double beta, double *C)
+    void adam_step_f32(
+        float *theta, const float *g, float *m, float *s, Py_ssize_t n, float eta,
+        float alpha, float beta_1, float beta_2, float epsilon)
+    void adam_step_f64(
+        double *theta, const double *g, double *m, double *s, Py_ssize_t n, double eta,
+        double alpha, double beta_1, double beta_2, double epsilon)
+    void momentum_step_f32(
+        float *theta, const float *g, float *v, Py_ssize_t n, float eta, float alpha,
+        float mu, int nesterov)
+    void momentum_step_f64(
+        double *theta, const double *g, double *v, Py_ssize_t n, double eta, double alpha,
+        double mu, int nesterov)
+    void small_gemm_f32(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, float scale, const float *A,
+        Py_ssize_t row, Py_ssize_t column, const float *B, float decay, const float *P,
+        Py_ssize_t ld_P, float *C)
+    void small_gemm_f64(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double scale, const double *A,
+        Py_ssize_t row, Py_ssize_t column, const double *B, double decay, const double *P,
+        Py_ssize_t ld_P, double *C)
+    void row_affine_f32(
+        Py_ssize_t p, Py_ssize_t q, const float *x, const float *W, const float *b,
+        float *z)
+    void row_affine_f64(
+        Py_ssize_t p, Py_ssize_t q, const double *x, const double *W, const double *b,
+        double *z)
+    void row_outer_f32(
+        Py_ssize_t p, Py_ssize_t q, float scale, const float *x, const float *d, float decay,
+        const float *P, float *G)
+    void row_outer_f64(
+        Py_ssize_t p, Py_ssize_t q, double scale, const double *x, const double *d, double decay,
+        const double *P, double *G)
+    void column_affine_f32(
+        Py_ssize_t m, Py_ssize_t p, const float *A, const float *w, const float *b, float *z)
+    void column_affine_f64(
+        Py_ssize_t m, Py_ssize_t p, const double *A, const double *w, const double *b, double *z)
+    void column_outer_f32(
+        Py_ssize_t m, Py_ssize_t p, float scale, const float *A, Py_ssize_t ld,
+        const float *d, float decay, const float *P, float *g)
+    void column_outer_f64(
+        Py_ssize_t m, Py_ssize_t p, double scale, const double *A, Py_ssize_t ld,
+        const double *d, double decay, const double *P, double *g)
+    void small_backward_f32(
+        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const float *D, const float *W, float *S)
+    void small_backward_f64(
+        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const double *D, const double *W, double *S)
     void transpose_f32(Py_ssize_t p, Py_ssize_t q, const float *W, float *T)
     void transpose_f64(Py_ssize_t p, Py_ssize_t q, const double *W, double *T)
-    void sum_rows_f32(Py_ssize_t m, Py_ssize_t q, float scale, const float *D,
-                      float beta, float *g)
-    void sum_rows_f64(Py_ssize_t m, Py_ssize_t q, double scale, const double *D,
-                      double beta, double *g)
+    void sum_rows_f32(
+        Py_ssize_t m, Py_ssize_t q, float scale, const float *D, const float *P, float *g)
+    void sum_rows_f64(
+        Py_ssize_t m, Py_ssize_t q, double scale, const double *D, const double *P, double *g)
+    Py_ssize_t descend_rows_f32(
+        Py_ssize_t n, Py_ssize_t d, const float *X, const int *Y, const float *weights,
+        const Py_ssize_t *order, float eta, float decay, float *theta, double *total)
+    Py_ssize_t descend_rows_f64(
+        Py_ssize_t n, Py_ssize_t d, const double *X, const int *Y, const double *weights,
+        const Py_ssize_t *order, double eta, double decay, double *theta, double *total)
 
 
 cdef enum Activation:
@@ -151,25 +185,68 @@ cdef Net _net(const Py_ssize_t[::1] units, hidden, output):
 def row_work_size(units):
     """Number of elements of scratch memory for each row of a tile.
 
-    The gathered row of X, A_1 ... Z_L, one more layer for D W^T or the losses, and the
-    targets and weight of the row: sum of units + largest + K + 1.
+    The gathered row of X, its target and weight, the losses of its output units,
+    A_1 ... Z_L and D_1 ... D_{L-1}.
     """
-    d, *widths = [int(n) for n in units]  # Python's integers do not overflow
-    *_, K = widths
-    return d + sum(widths) + max(widths) + K + 1
+    d, *hidden, K = [int(n) for n in units]  # Python's integers do not overflow
+    return d + 1 + 3 * K + 2 * sum(hidden)
+
+
+# Crews ---------------------------------------------------------------------------------
+
+cdef struct Crew:
+    Barrier barrier
+    double *shares  # one number per thread, 64 bytes apart
+
+
+cdef class Together:
+    """What the threads of a crew share: where they meet, and what each contributes."""
+    cdef Crew crew
+
+    def __cinit__(self, int n_threads=1):
+        self.crew.barrier.n_threads = n_threads if BARRIER_WORKS else 1
+        self.crew.shares = <double *> calloc(n_threads, 64)
+        if self.crew.shares == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.crew.shares)
+
+    @property
+    def n_threads(self):
+        return self.crew.barrier.n_threads
+
+    def stop(self):
+        """Let all threads leave that wait for others."""
+        barrier_stop(&self.crew.barrier)
+
+
+cdef double sum_of_shares(Crew *crew, int rank, double share) noexcept nogil:
+    """The sum over all threads, the same for each; nan if the crew was stopped."""
+    cdef double total = 0
+    cdef int i
+    if crew.barrier.n_threads == 1:
+        return share
+    crew.shares[8 * rank] = share
+    if not barrier_wait(&crew.barrier):
+        return NAN
+    for i in range(crew.barrier.n_threads):
+        total += crew.shares[8 * i]
+    return total
+
+
+cdef inline Py_ssize_t share(Py_ssize_t n, int rank, Crew *crew) noexcept nogil:
+    """Where the share of a thread begins; that of the next is where it ends."""
+    return n * rank // crew.barrier.n_threads
 
 
 # Products ------------------------------------------------------------------------------
 
-# One row, or a layer of one unit, is no matrix product: plain loops. A small product
-# does not pay for a BLAS call and the packing that goes with it.
+# One row, or a layer of one unit, is no matrix product. A small product does not pay for
+# a BLAS call and the packing that goes with it.
 cdef enum:
-    SMALL_PRODUCT = 1 << 18
+    LARGE_PRODUCT = 1 << 21  # multiplications
     SMALL_MATRIX = 4096  # elements of W, to be transposed on the stack
-
-
-cdef inline bint _is_small(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    return m * n * k <= SMALL_PRODUCT and k <= SMALL_GEMM_DEPTH
 
 
 cdef void affine(
@@ -179,20 +256,24 @@ cdef void affine(
 ) noexcept nogil:
     # Z = A W + b
     cdef Py_ssize_t i
-    if m == 1 or q == 1:
+    if q == 1:
         if floating is float:
-            small_affine_f32(m, p, q, A, W, b, Z)
+            column_affine_f32(m, p, A, W, b, Z)
         else:
-            small_affine_f64(m, p, q, A, W, b, Z)
-        return
-    for i in range(m):
-        memcpy(Z + i * q, b, q * sizeof(floating))
-    if not _is_small(m, q, p):
-        gemm(False, False, m, q, p, <floating> 1, A, W, <floating> 1, Z)
+            column_affine_f64(m, p, A, W, b, Z)
+    elif m == 1:
+        if floating is float:
+            row_affine_f32(p, q, A, W, b, Z)
+        else:
+            row_affine_f64(p, q, A, W, b, Z)
+    elif m * p * q > LARGE_PRODUCT:
+        for i in range(m):
+            memcpy(Z + i * q, b, q * sizeof(floating))
+        gemm(False, False, m, q, p, <floating> 1, A, p, W, <floating> 1, Z)
     elif floating is float:
-        small_gemm_f32(m, q, p, 1, A, p, 1, W, 1, Z)
+        small_gemm_f32(m, q, p, 1, A, p, 1, W, 0, b, 0, Z)
     else:
-        small_gemm_f64(m, q, p, 1, A, p, 1, W, 1, Z)
+        small_gemm_f64(m, q, p, 1, A, p, 1, W, 0, b, 0, Z)
 
 
 cdef void times_transpose(
@@ -207,33 +288,42 @@ cdef void times_transpose(
             small_backward_f32(m, p, q, D, W, S)
         else:
             small_backward_f64(m, p, q, D, W, S)
-    elif not _is_small(m, p, q) or p * q > SMALL_MATRIX:
-        gemm(False, True, m, p, q, <floating> 1, D, W, <floating> 0, S)
+    elif m * p * q > LARGE_PRODUCT or p * q > SMALL_MATRIX:
+        gemm(False, True, m, p, q, <floating> 1, D, q, W, <floating> 0, S)
     elif floating is float:
         transpose_f32(p, q, W, T)
-        small_gemm_f32(m, p, q, 1, D, q, 1, T, 0, S)
+        small_gemm_f32(m, p, q, 1, D, q, 1, T, 0, NULL, 0, S)
     else:
         transpose_f64(p, q, W, T)
-        small_gemm_f64(m, p, q, 1, D, q, 1, T, 0, S)
+        small_gemm_f64(m, p, q, 1, D, q, 1, T, 0, NULL, 0, S)
 
 
 cdef void add_outer(
     Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, floating scale,
-    const floating *A, const floating *D, floating beta,
+    const floating *A,  # (m, p), its rows `width` apart
+    Py_ssize_t width,
+    const floating *D, floating decay,
+    const floating *P,  # G itself, or NULL: 0
     floating *G,  # IN/OUT (p, q)
 ) noexcept nogil:
-    # G = beta G + scale A^T D
-    if m == 1 or q == 1:
+    # G = P - decay P + scale A^T D
+    if q == 1:
         if floating is float:
-            small_outer_f32(m, p, q, scale, A, D, beta, G)
+            column_outer_f32(m, p, scale, A, width, D, decay, P, G)
         else:
-            small_outer_f64(m, p, q, scale, A, D, beta, G)
-    elif not _is_small(p, q, m):
-        gemm(True, False, p, q, m, scale, A, D, beta, G)
+            column_outer_f64(m, p, scale, A, width, D, decay, P, G)
+    elif m == 1:
+        if floating is float:
+            row_outer_f32(p, q, scale, A, D, decay, P, G)
+        else:
+            row_outer_f64(p, q, scale, A, D, decay, P, G)
+    elif m * p * q > LARGE_PRODUCT:
+        gemm(True, False, p, q, m, scale, A, width, D,
+             <floating> (0 if P == NULL else 1 - decay), G)
     elif floating is float:
-        small_gemm_f32(p, q, m, scale, A, 1, p, D, beta, G)
+        small_gemm_f32(p, q, m, scale, A, 1, width, D, decay, P, q, G)
     else:
-        small_gemm_f64(p, q, m, scale, A, 1, p, D, beta, G)
+        small_gemm_f64(p, q, m, scale, A, 1, width, D, decay, P, q, G)
 
 
 # Layers --------------------------------------------------------------------------------
@@ -258,83 +348,102 @@ cdef void activate(Activation f, floating *Z, Py_ssize_t n) noexcept nogil:
 
 
 cdef void times_derivative(
-    Activation f, const floating *S, floating *A, Py_ssize_t n
+    Activation f, const floating *A, floating *D, Py_ssize_t n
 ) noexcept nogil:
-    # D = S * f'(Z), f' written in terms of a = f(z); D replaces A
+    # D = D * f'(Z), f' written in terms of a = f(z)
     if f == LOGISTIC:
         if floating is float:
-            logistic_backward_f32(S, A, n)
+            logistic_backward_f32(A, D, n)
         else:
-            logistic_backward_f64(S, A, n)
+            logistic_backward_f64(A, D, n)
     elif f == TANH:
         if floating is float:
-            hyperbolic_backward_f32(S, A, n)
+            hyperbolic_backward_f32(A, D, n)
         else:
-            hyperbolic_backward_f64(S, A, n)
+            hyperbolic_backward_f64(A, D, n)
     elif f == RELU:
         if floating is float:
-            rectified_backward_f32(S, A, n)
+            rectified_backward_f32(A, D, n)
         else:
-            rectified_backward_f64(S, A, n)
-    else:
-        memcpy(A, S, n * sizeof(floating))
+            rectified_backward_f64(A, D, n)
 
 
 cdef floating *forward(
     Net net,
     const floating *theta,
-    const floating *X,  # IN (m, d)
+    const floating *X,  # IN (n, d)
+    Py_ssize_t n,
+    floating *A,  # OUT A_1, ..., A_{L-1}, Z_L, each (m, q), one behind the other
     Py_ssize_t m,
-    floating *A,  # OUT A_1, ..., A_{L-1}, Z_L, one behind the other
+    Py_ssize_t first,  # the first row of them to write
 ) noexcept nogil:
-    """The forward pass; returns the address of Z_L."""
+    """The forward pass of n rows; returns the address of the first row of Z_L."""
     cdef:
         Py_ssize_t layer, p, q
         const floating *A_in = X
         const floating *W = theta
+        floating *A_out
     for layer in range(net.n_layers):
         p, q = net.units[layer], net.units[layer + 1]
+        A_out = A + first * q
         # Z_l = A_{l-1} W_l + b_l
-        affine(m, p, q, A_in, W, W + p * q, A)
+        affine(n, p, q, A_in, W, W + p * q, A_out)
         if layer == net.n_layers - 1:
-            return A
+            return A_out
         # A_l = f(Z_l)
-        activate(net.hidden, A, m * q)
+        activate(net.hidden, A_out, n * q)
         W += (p + 1) * q
-        A_in = A
+        A_in = A_out
         A += m * q
 
 
-cdef double softmax_cross_entropy(
-    Py_ssize_t K,
-    floating *Z,  # IN z, OUT softmax(z) - y, (K,)
-    const floating *Y,
+cdef void softmax_cross_entropy(
+    Py_ssize_t m, Py_ssize_t K,
+    floating *Z,  # IN z, OUT softmax(z) - y, (m, K)
+    const floating *Y,  # IN (m, K)
+    floating *loss,  # OUT log(sum_k exp(z_k)) - z_y, (m,)
 ) noexcept nogil:
-    """The loss of one row, log(sum_k exp(z_k)) - z_y, and its gradient."""
     cdef:
-        Py_ssize_t k, top = 0
-        floating z_top, z_y = 0
-        double rest = 0
-    for k in range(1, K):
-        if Z[k] > Z[top]:
-            top = k
-    z_top = Z[top]
-    for k in range(K):
-        # Subtracting the row's largest changes neither loss nor gradient: exp(z) <= 1.
-        Z[k] -= z_top
-        if Y[k] != 0:
-            z_y = Z[k]
+        Py_ssize_t i, k, top
+        floating z_top
+        floating *z = Z
+        const floating *y = Y
+        double rest, factor
+    for i in range(m):
+        top = 0
+        for k in range(1, K):
+            if z[k] > z[top]:
+                top = k
+        z_top = z[top]
+        loss[i] = 0
+        for k in range(K):
+            # Subtracting the row's largest changes neither loss nor gradient.
+            z[k] -= z_top
+            if y[k] != 0:
+                loss[i] = -z[k]
+        z += K
+        y += K
     if floating is float:
-        exponential_f32(Z, K)
+        exponential_f32(Z, m * K)
     else:
-        exponential_f64(Z, K)
-    for k in range(K):
-        if k != top:
-            rest += Z[k]
-    for k in range(K):
-        Z[k] = <floating> (Z[k] / (1 + rest)) - Y[k]
-    # log(1 + rest): no digit of a confident, right answer is lost
-    return log1p(rest) - z_y
+        exponential_f64(Z, m * K)
+    z, y = Z, Y
+    for i in range(m):
+        # The largest is 1 now. It is kept out of the sum: log(1 + rest) and 1 / (1 + rest)
+        # lose no digit of a confident, right answer.
+        rest = 0
+        top = -1
+        for k in range(K):
+            if top < 0 and z[k] == 1:
+                top = k
+            else:
+                rest += z[k]
+        loss[i] = <floating> (log1p(rest) + loss[i])
+        factor = 1 / (1 + rest)
+        for k in range(K):
+            z[k] = <floating> (z[k] * factor) - y[k]
+        z += K
+        y += K
 
 
 cdef double output_gradient(
@@ -345,22 +454,21 @@ cdef double output_gradient(
     const floating *weights,  # IN (m,), or NULL: all 1
     floating *loss,  # SCRATCH (m, K)
 ) noexcept nogil:
-    """sum_i w_i l_i over the batch, and D_L."""
+    """sum_i w_i l_i over m rows, and D_L."""
     cdef:
         Py_ssize_t i, k, K = net.units[net.n_layers]
+        Py_ssize_t n_terms = K if net.output == LOGISTIC else 1
         double row, total = 0
-    if net.output == LOGISTIC:
-        if floating is float:
-            cross_entropy_f32(Z, Y, loss, m * K)
-        else:
-            cross_entropy_f64(Z, Y, loss, m * K)
+    if net.output == SOFTMAX:
+        softmax_cross_entropy(m, K, Z, Y, loss)
+    elif floating is float:
+        cross_entropy_f32(Z, Y, loss, m * K)
+    else:
+        cross_entropy_f64(Z, Y, loss, m * K)
     for i in range(m):
-        if net.output == LOGISTIC:
-            row = 0
-            for k in range(K):
-                row += loss[i * K + k]
-        else:
-            row = softmax_cross_entropy(K, Z + i * K, Y + i * K)
+        row = 0
+        for k in range(n_terms):
+            row += loss[i * n_terms + k]
         if weights == NULL:
             total += row
         elif weights[i] == 0:
@@ -373,58 +481,9 @@ cdef double output_gradient(
     return total
 
 
-cdef void backward(
-    Net net,
-    const floating *theta,
-    const floating *X,  # IN (m, d)
-    Py_ssize_t m,
-    floating *A,  # IN A_1 ... A_{L-1}, D_L as laid out by `forward`; OUT D_1 ... D_L
-    floating *S,  # SCRATCH (m, widest layer)
-    floating scale,
-    floating beta_W,
-    floating beta_b,
-    floating *G,  # IN/OUT, like theta; may be theta itself
-) noexcept nogil:
-    """G_W <- beta_W G_W + scale dJ/dW and G_b <- beta_b G_b + scale dJ/db, all layers.
-
-    With G = theta, scale = -eta / m, beta_b = 1 and beta_W = 1 - eta alpha this *is* the
-    step of gradient descent: D_{l-1} is taken before W_l changes.
-    """
-    cdef:
-        Py_ssize_t layer, p, q, offset = 0
-        const floating *W
-        const floating *A_in
-        floating *D = A
-        floating *D_in
-    for layer in range(net.n_layers):
-        offset += (net.units[layer] + 1) * net.units[layer + 1]
-        if layer > 0:
-            D += m * net.units[layer]
-    for layer in range(net.n_layers - 1, -1, -1):
-        p, q = net.units[layer], net.units[layer + 1]
-        offset -= (p + 1) * q
-        W = theta + offset
-        D_in = D - m * p  # where A_{l-1} lies, and D_{l-1} will; unused for layer 0
-        A_in = D_in if layer > 0 else X
-        if layer > 0:
-            # dJ/dA_{l-1} = D_l W_l^T
-            times_transpose(m, p, q, D, W, S)
-        # dJ/dW_l = A_{l-1}^T D_l
-        add_outer(m, p, q, scale, A_in, D, beta_W, G + offset)
-        # dJ/db_l = sum_i D_l[i]
-        if floating is float:
-            sum_rows_f32(m, q, scale, D, beta_b, G + offset + p * q)
-        else:
-            sum_rows_f64(m, q, scale, D, beta_b, G + offset + p * q)
-        if layer > 0:
-            # D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1})
-            times_derivative(net.hidden, S, D_in, m * p)
-            D = D_in
-
-
 # Batches -------------------------------------------------------------------------------
 
-cdef double backprop_tile(
+cdef double share_of_rows(
     Net net,
     const floating *theta,
     const floating *X,  # IN (n, d)
@@ -432,82 +491,166 @@ cdef double backprop_tile(
     Py_ssize_t n_targets,
     const floating *weights,  # IN (n,), or NULL: all 1
     const Py_ssize_t *order,  # IN (m,) row numbers, or NULL: the first m rows
-    Py_ssize_t m,
-    floating scale,
-    floating beta_W,
-    floating beta_b,
-    floating *G,  # IN/OUT, see `backward`; untouched if the loss is not finite; or NULL
-    floating *work,
+    Py_ssize_t m,  # rows of the tile; this thread takes first ... last - 1
+    Py_ssize_t first, Py_ssize_t last,
+    bint with_gradient,
+    floating *gathered,  # OUT (m, d); as the rest, the rows first ... last - 1
+    floating *A,  # OUT A_1 ... A_{L-1}, D_L, each (m, q), one behind the other
+    floating *D,  # OUT D_1 ... D_{L-1}
+    floating *T,  # SCRATCH (m, 2 K + 1)
 ) noexcept nogil:
-    """sum_i w_i l_i over m rows, and its gradient into G."""
+    """Take rows through the network and back; returns sum_i w_i l_i over them."""
     cdef:
-        Py_ssize_t i, k, row, d = net.units[0], K = net.units[net.n_layers]
-        floating *gathered = work
-        floating *T = gathered + m * d
-        floating *w = T + m * K
-        floating *A = w + m
-        const floating *rows = X
+        Py_ssize_t i, k, layer, p, q, row, n = last - first
+        Py_ssize_t d = net.units[0], K = net.units[net.n_layers]
+        Py_ssize_t offset, hidden = 0
+        const floating *rows = gathered + first * d
+        floating *y = T + first * K
+        floating *w = T + m * K + first
+        floating *losses = T + m * K + m + first * K
         floating *Z
-        floating *S
+        floating *D_in
         double loss
-    # Gather the rows of the batch, their targets (one-hot) and their weights.
-    if order != NULL:
-        if m == 1:
-            rows = X + order[0] * d
+    # The rows, their targets (one-hot) and their weights
+    if order == NULL:
+        rows = X + first * d
+    elif m == 1:
+        rows = X + order[0] * d
+    for i in range(n):
+        row = first + i if order == NULL else order[first + i]
+        if order != NULL and m > 1:
+            memcpy(gathered + (first + i) * d, X + row * d, d * sizeof(floating))
+        if n_targets == K:
+            for k in range(K):
+                y[i * K + k] = <floating> Y[row * K + k]
         else:
-            for i in range(m):
-                memcpy(gathered + i * d, X + order[i] * d, d * sizeof(floating))
-            rows = gathered
-    for i in range(m):
-        row = i if order == NULL else order[i]
-        for k in range(K):
-            if n_targets == K:
-                T[i * K + k] = <floating> Y[row * K + k]
-            else:
-                T[i * K + k] = k == Y[row]
+            memset(y + i * K, 0, K * sizeof(floating))
+            y[i * K + Y[row]] = 1
         if weights != NULL:
             w[i] = weights[row]
-    Z = forward(net, theta, rows, m, A)
-    S = Z + m * K
-    loss = output_gradient(net, m, Z, T, NULL if weights == NULL else w, S)
-    if G != NULL and isfinite(loss):
-        backward(net, theta, rows, m, A, S, scale, beta_W, beta_b, G)
+    Z = forward(net, theta, rows, n, A, m, first)
+    loss = output_gradient(net, n, Z, y, NULL if weights == NULL else w, losses)
+    if not with_gradient or not isfinite(loss):
+        return loss
+    offset = 0  # of W_l in theta
+    for layer in range(net.n_layers):
+        offset += (net.units[layer] + 1) * net.units[layer + 1]
+        if layer > 0:
+            hidden += net.units[layer]
+    A += m * hidden
+    D += m * hidden
+    for layer in range(net.n_layers - 1, 0, -1):
+        p, q = net.units[layer], net.units[layer + 1]
+        offset -= (p + 1) * q
+        A -= m * p
+        D -= m * p
+        # dJ/dA_{l-1} = D_l W_l^T
+        times_transpose(n, p, q, Z, theta + offset, D + first * p)
+        # D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1})
+        times_derivative(net.hidden, A + first * p, D + first * p, n * p)
+        Z = D + first * p
     return loss
+
+
+cdef void share_of_gradient(
+    Net net,
+    Py_ssize_t m,
+    const floating *X,  # IN (m, d) the rows of the tile
+    const floating *A,  # IN as from `share_of_rows`
+    const floating *D,
+    floating scale,
+    floating decay,
+    const floating *P,  # G itself, or NULL: 0
+    floating *G,  # IN/OUT, like theta; may be theta itself
+    int rank,
+    Crew *crew,
+) noexcept nogil:
+    """G_W <- P_W - decay P_W + scale dJ/dW and G_b <- P_b + scale dJ/db.
+
+    Of each W_l a share of its rows; the b_l by the last thread. With P = G = theta,
+    scale = -eta / m and decay = eta alpha this *is* the step of gradient descent.
+    """
+    cdef:
+        Py_ssize_t layer, p, q, first, last
+        const floating *A_in = X
+        const floating *D_out
+    for layer in range(net.n_layers):
+        p, q = net.units[layer], net.units[layer + 1]
+        D_out = A if layer == net.n_layers - 1 else D
+        first, last = share(p, rank, crew), share(p, rank + 1, crew)
+        # dJ/dW_l = A_{l-1}^T D_l
+        if first < last:
+            add_outer(m, last - first, q, scale, A_in + first, p, D_out, decay,
+                      NULL if P == NULL else G + first * q, G + first * q)
+        G += p * q
+        # dJ/db_l = sum_i D_l[i]
+        if rank == crew.barrier.n_threads - 1:
+            if floating is float:
+                sum_rows_f32(m, q, scale, D_out, NULL if P == NULL else G, G)
+            else:
+                sum_rows_f64(m, q, scale, D_out, NULL if P == NULL else G, G)
+        G += q
+        A_in = A
+        A += m * q
+        D += m * q
 
 
 cdef double backprop(
     Net net, const floating *theta, const floating *X, const int *Y,
     Py_ssize_t n_targets, const floating *weights, const Py_ssize_t *order,
-    Py_ssize_t m, floating scale, floating beta_W, floating beta_b, floating *G,
-    floating *work, Py_ssize_t tile, Clock *clock,
+    Py_ssize_t m, floating scale, floating decay, const floating *P,
+    floating *G,  # IN/OUT, see `share_of_gradient`; or NULL
+    floating *work, Py_ssize_t tile, Clock *clock, int rank, Crew *crew,
 ) except? -1 nogil:
-    """`backprop_tile` for any m: the gradient of one tile is added to that of the last.
+    """sum_i w_i l_i over m rows, and its gradient into G.
 
-    Not finite as soon as one tile's loss is not; G is then partly written. Some times
-    a second it lets Python raise KeyboardInterrupt.
+    Not finite as soon as the loss of one tile is not; G is then partly written, but not
+    by the first tile. Some times a second the first thread lets Python raise
+    KeyboardInterrupt.
     """
-    cdef Py_ssize_t start = 0, rows
-    cdef double loss = 0
+    cdef:
+        Py_ssize_t layer, n, start = 0
+        Py_ssize_t d = net.units[0], K = net.units[net.n_layers], hidden = 0
+        floating *T
+        floating *A
+        floating *D
+        const floating *rows
+        double loss = 0
+    for layer in range(1, net.n_layers):
+        hidden += net.units[layer]
     while start < m and isfinite(loss):
-        clock.work += min(tile, m - start) * clock.work_per_row
-        if clock.work > 1e8:
-            clock.work = 0
-            with gil:
-                PyErr_CheckSignals()
-        rows = min(tile, m - start)
-        loss += backprop_tile(
-            net, theta,
-            X if order != NULL else X + start * net.units[0],
-            Y if order != NULL else Y + start * n_targets, n_targets,
-            weights if order != NULL or weights == NULL else weights + start,
-            NULL if order == NULL else order + start, rows,
-            scale, beta_W if start == 0 else <floating> 1,
-            beta_b if start == 0 else <floating> 1, G, work)
-        start += rows
+        n = min(tile, m - start)
+        if rank == 0:
+            clock.work += n * clock.work_per_row
+            if clock.work > 1e8:
+                clock.work = 0
+                with gil:
+                    PyErr_CheckSignals()
+        T = work + n * d
+        A = T + n * (2 * K + 1)
+        D = A + n * (hidden + K)
+        loss += sum_of_shares(crew, rank, share_of_rows(
+            net, theta, X, Y, n_targets, weights, order, n,
+            share(n, rank, crew), share(n, rank + 1, crew), G != NULL, work, A, D, T))
+        if G != NULL and isfinite(loss):
+            rows = X if order == NULL else X + order[0] * d if n == 1 else work
+            share_of_gradient(net, n, rows, A, D, scale, decay, P, G, rank, crew)
+            decay, P = 0, G
+        # The scratch memory is free again, and G complete, when all are here.
+        if not barrier_wait(&crew.barrier):
+            return NAN
+        start += n
+        if order != NULL:
+            order += n
+        else:
+            X += n * d
+            Y += n * n_targets
+            if weights != NULL:
+                weights += n
     return loss
 
 
-cdef void update(
+cdef bint update(
     Net net,
     Rule rule,
     long long n_steps,  # made before
@@ -515,65 +658,93 @@ cdef void update(
     floating *G,  # IN, SCRATCH
     floating *m,  # IN/OUT velocity or first moment; NULL: plain descent
     floating *s,  # IN/OUT second moment; NULL: no Adam
+    int rank,
+    Crew *crew,
 ) noexcept nogil:
-    """One step along the gradient G of the cross-entropy; b carries no penalty."""
+    """One step along the gradient G of the cross-entropy; b carries no penalty.
+
+    Each thread takes the share of theta whose gradient it has. Returns whether all did.
+    """
     cdef:
-        Py_ssize_t layer, part, n, start = 0
-        double norm, total = 0, eta = rule.eta, alpha = rule.alpha, penalty
-    if rule.max_gradient_norm > 0:
-        # g <- g min(1, c / ||g||),  g = G + alpha W
-        for layer in range(net.n_layers):
-            n = net.units[layer + 1] * net.units[layer]
-            if floating is float:
-                add_scaled_f32(G + start, theta + start, n, <float> alpha)
-            else:
-                add_scaled_f64(G + start, theta + start, n, alpha)
-            start += n + net.units[layer + 1]
-        if floating is float:
-            total = sum_of_squares_f32(G, start)
-        else:
-            total = sum_of_squares_f64(G, start)
-        norm = sqrt(total)
-        if norm > rule.max_gradient_norm:
-            if floating is float:
-                scale_f32(G, start, <float> (rule.max_gradient_norm / norm))
-            else:
-                scale_f64(G, start, rule.max_gradient_norm / norm)
-        alpha = 0
-        start = 0
+        Py_ssize_t layer, part, p, q, first, last, n, start = 0
+        int task  # 0: penalty and norm, 1: step
+        bint limited = rule.max_gradient_norm > 0
+        double norm, total = 0, factor = 1, eta = rule.eta, penalty
     if s != NULL:
         # eta sqrt(1 - beta_2^t) / (1 - beta_1^t)
         eta *= (sqrt(1 - rule.beta_2 ** (n_steps + 1))
                 / (1 - rule.momentum ** (n_steps + 1)))
-    for layer in range(net.n_layers):
-        for part in range(2):
-            n = net.units[layer + 1] * (1 if part else net.units[layer])
-            penalty = 0 if part else alpha
-            if floating is float:
-                if s != NULL:
-                    adam_step_f32(
-                        theta + start, G + start, m + start, s + start, n, <float> eta,
-                        <float> penalty, <float> rule.momentum, <float> rule.beta_2,
-                        <float> rule.epsilon)
-                elif m != NULL:
-                    momentum_step_f32(
-                        theta + start, G + start, m + start, n, <float> eta,
-                        <float> penalty, <float> rule.momentum, rule.nesterov)
-                else:
-                    sgd_step_f32(theta + start, G + start, n, <float> eta,
-                                 <float> penalty)
-            else:
-                if s != NULL:
-                    adam_step_f64(
-                        theta + start, G + start, m + start, s + start, n, eta, penalty,
-                        rule.momentum, rule.beta_2, rule.epsilon)
-                elif m != NULL:
-                    momentum_step_f64(
-                        theta + start, G + start, m + start, n, eta, penalty,
-                        rule.momentum, rule.nesterov)
-                else:
-                    sgd_step_f64(theta + start, G + start, n, eta, penalty)
-            start += n
+    for task in range(0 if limited else 1, 2):
+        if limited and task == 1:
+            # g <- g min(1, c / ||g||),  g = G + alpha W
+            norm = sqrt(sum_of_shares(crew, rank, total))
+            if norm > rule.max_gradient_norm:
+                factor = rule.max_gradient_norm / norm
+        start = 0
+        for layer in range(net.n_layers):
+            p, q = net.units[layer], net.units[layer + 1]
+            for part in range(2):  # W, then b
+                first, last = share(p, rank, crew) * q, share(p, rank + 1, crew) * q
+                penalty = rule.alpha
+                if part == 1:
+                    first = 0
+                    last = q if rank == crew.barrier.n_threads - 1 else 0
+                    penalty = 0
+                n = last - first
+                first += start
+                start += p * q if part == 0 else q
+                if task == 0:
+                    total += penalized(
+                        theta + first, G + first, n, <floating> penalty)
+                    continue
+                if limited:
+                    penalty = 0  # is in G
+                    if factor < 1:
+                        if floating is float:
+                            scale_f32(G + first, n, <float> factor)
+                        else:
+                            scale_f64(G + first, n, factor)
+                step(rule, eta, penalty, theta + first, G + first,
+                     NULL if m == NULL else m + first,
+                     NULL if s == NULL else s + first, n)
+    return barrier_wait(&crew.barrier)
+
+
+cdef double penalized(
+    const floating *theta, floating *G, Py_ssize_t n, floating alpha
+) noexcept nogil:
+    """G <- G + alpha theta; returns ||G||^2."""
+    if floating is float:
+        add_scaled_f32(G, theta, n, alpha)
+        return sum_of_squares_f32(G, n)
+    else:
+        add_scaled_f64(G, theta, n, alpha)
+        return sum_of_squares_f64(G, n)
+
+
+cdef void step(
+    Rule rule, double eta, double alpha, floating *theta, const floating *G,
+    floating *m, floating *s, Py_ssize_t n,
+) noexcept nogil:
+    """The rule of the step on n parameters; the equations are in _kernels.h."""
+    if floating is float:
+        if s != NULL:
+            adam_step_f32(theta, G, m, s, n, <float> eta, <float> alpha,
+                          <float> rule.momentum, <float> rule.beta_2,
+                          <float> rule.epsilon)
+        elif m != NULL:
+            momentum_step_f32(theta, G, m, n, <float> eta, <float> alpha,
+                              <float> rule.momentum, rule.nesterov)
+        else:
+            sgd_step_f32(theta, G, n, <float> eta, <float> alpha)
+    else:
+        if s != NULL:
+            adam_step_f64(theta, G, m, s, n, eta, alpha, rule.momentum, rule.beta_2,
+                          rule.epsilon)
+        elif m != NULL:
+            momentum_step_f64(theta, G, m, n, eta, alpha, rule.momentum, rule.nesterov)
+        else:
+            sgd_step_f64(theta, G, n, eta, alpha)
 
 
 def loss_gradient(
@@ -585,6 +756,8 @@ def loss_gradient(
     floating[::1] gradient,  # OUT, like theta; None: the loss alone
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
+    Together together=None,
+    int rank=0,
 ):
     """sum_i w_i l_i over the rows of X, and its gradient with respect to theta.
 
@@ -597,9 +770,11 @@ def loss_gradient(
         const floating *w = NULL if weights is None else &weights[0]
         floating *G = NULL if gradient is None else &gradient[0]
         double loss
+    together = Together() if together is None else together
     with nogil:
         loss = backprop(net, &theta[0], &X[0, 0], &Y[0, 0], Y.shape[1], w, NULL,
-                        X.shape[0], 1, 0, 0, G, &work[0], tile, &clock)
+                        X.shape[0], 1, 0, NULL, G, &work[0], tile, &clock, rank,
+                        &together.crew)
     return loss
 
 
@@ -614,10 +789,12 @@ def run_batches(
     const floating[::1] weights,  # IN (n,) or None
     const Py_ssize_t[::1] order,  # IN (n_order,) row numbers, or None: all as they come
     Py_ssize_t batch_size,
-    step,  # the parameters of the step, see _descent.Step
+    step_rule,  # the parameters of the step, see _descent.Step
     floating[::1] gradient,  # SCRATCH like theta
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
+    Together together=None,
+    int rank=0,
 ):
     """One step of gradient descent per batch of `batch_size` rows; the last may be short.
 
@@ -636,57 +813,80 @@ def run_batches(
         Net net = _net(units, network.activation, network.output_activation)
         Rule rule
         Clock clock = Clock(0, 1000 + theta.shape[0])
-        const floating *all_weights = NULL if weights is None else &weights[0]
-        const floating *w = all_weights
+        const floating *w = NULL if weights is None else &weights[0]
         floating *v = NULL if velocity is None else &velocity[0]
         floating *s = NULL if second_moment is None else &second_moment[0]
-        bint shuffled = order is not None
-        Py_ssize_t n = order.shape[0] if shuffled else X.shape[0]
-        Py_ssize_t m, start = 0, n_targets = Y.shape[1]
+        const Py_ssize_t *rows = NULL if order is None else &order[0]
+        Py_ssize_t n = X.shape[0] if order is None else order.shape[0]
+        Py_ssize_t m, start = 0, n_targets = Y.shape[1], d = X.shape[1]
         const floating *X_batch = &X[0, 0]
         const int *Y_batch = &Y[0, 0]
-        const Py_ssize_t *rows = NULL
         double loss, total = 0, scale, decay
-        # Below, rounding the factor 1 - eta alpha would change alpha by a percent.
         double least_decay = 64 * (1.2e-7 if floating is float else 2.2e-16)
-        bint in_place
-    rule.eta = step.eta
-    rule.alpha = step.alpha
-    rule.momentum = step.momentum
-    rule.nesterov = step.nesterov
-    rule.beta_2 = step.beta_2
-    rule.epsilon = step.epsilon
-    rule.max_gradient_norm = step.max_gradient_norm
+        Py_ssize_t layer, largest = 0
+        bint in_place, one_neuron
+        Crew *crew
+    rule.eta = step_rule.eta
+    rule.alpha = step_rule.alpha
+    rule.momentum = step_rule.momentum
+    rule.nesterov = step_rule.nesterov
+    rule.beta_2 = step_rule.beta_2
+    rule.epsilon = step_rule.epsilon
+    rule.max_gradient_norm = step_rule.max_gradient_norm
     decay = rule.eta * rule.alpha
-    in_place = (v == NULL and rule.max_gradient_norm == 0 and batch_size <= tile
-                and (rule.alpha == 0 or decay > least_decay))
+    for layer in range(net.n_layers):
+        largest = max(largest, units[layer] * units[layer + 1])
+    # The BLAS scales by 1 - decay: if that is too close to 1, rounding it would change
+    # alpha by a percent.
+    in_place = v == NULL and rule.max_gradient_norm == 0 and batch_size <= tile and (
+        decay == 0 or decay > least_decay
+        or batch_size * largest <= LARGE_PRODUCT)
+    one_neuron = net.n_layers == 1 and units[1] == 1 and batch_size == 1 and in_place
+    together = Together() if together is None else together
+    crew = &together.crew
     with nogil:
         while start < n:
             m = min(batch_size, n - start)
-            if shuffled:
-                rows = &order[start]
-            else:
-                X_batch = &X[start, 0]
-                Y_batch = &Y[start, 0]
-                w = NULL if w == NULL else all_weights + start
-            scale = 1.0 / m
-            if in_place:
-                # W <- (1 - eta alpha) W - eta scale dJ/dW: the gradient is never stored.
+            if one_neuron:
+                # As many rows as are over before a Ctrl-C has waited for long
+                m = min(1 + <Py_ssize_t> (1e8 / clock.work_per_row), n - start)
+                with gil:
+                    PyErr_CheckSignals()
+                loss = 0
+                if floating is float:
+                    m = descend_rows_f32(m, d, X_batch, Y_batch, w, rows, <float> rule.eta,
+                                         <float> decay, &theta[0], &loss)
+                else:
+                    m = descend_rows_f64(m, d, X_batch, Y_batch, w, rows, rule.eta,
+                                         decay, &theta[0], &loss)
+            elif in_place:
+                # W <- W - eta alpha W - eta / m dJ/dW: the gradient is never stored.
+                scale = -rule.eta / m
                 loss = backprop(
                     net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> (-rule.eta * scale), <floating> (1 - decay), 1,
-                    &theta[0], &work[0], tile, &clock)
+                    <floating> scale, <floating> decay, &theta[0], &theta[0], &work[0], tile, &clock, rank, crew)
             else:
+                scale = 1.0 / m
                 loss = backprop(
                     net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> scale, 0, 0, &gradient[0], &work[0], tile, &clock)
-                if isfinite(loss):
-                    update(net, rule, n_steps, &theta[0], &gradient[0], v, s)
+                    <floating> scale, 0, NULL, &gradient[0], &work[0], tile, &clock, rank,
+                    crew)
+                if isfinite(loss) and not update(
+                        net, rule, n_steps, &theta[0], &gradient[0], v, s, rank, crew):
+                    loss = NAN
             total += loss
             if not isfinite(loss):
+                start += m if one_neuron else 0
                 break
             start += m
             n_steps += 1
+            if rows != NULL:
+                rows += m
+            else:
+                X_batch += m * d
+                Y_batch += m * n_targets
+                if w != NULL:
+                    w += m
     return total, start
 
 
@@ -697,17 +897,26 @@ def decision_function(
     floating[:, ::1] Z,  # OUT (n, K) pre-activations of the output layer
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
+    Together together=None,
+    int rank=0,
 ):
-    """Z_L for every row of X."""
+    """Z_L for every row of X; each thread takes its share of the rows, and of `work`."""
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
-        Py_ssize_t n = X.shape[0], K = Z.shape[1], start = 0, m
+        Py_ssize_t start, stop, m, K = Z.shape[1]
+        floating *own
         floating *out
+        Crew *crew
+    together = Together() if together is None else together
+    crew = &together.crew
+    start, stop = share(X.shape[0], rank, crew), share(X.shape[0], rank + 1, crew)
+    own = &work[0] + share(tile, rank, crew) * (work.shape[0] // tile)
+    tile = tile // crew.barrier.n_threads
     with nogil:
-        while start < n:
-            m = min(tile, n - start)
-            out = forward(net, &theta[0], &X[start, 0], m, &work[0])
+        while start < stop:
+            m = min(tile, stop - start)
+            out = forward(net, &theta[0], &X[start, 0], m, own, m, 0)
             memcpy(&Z[start, 0], out, m * K * sizeof(floating))
             start += m
 

@@ -178,6 +178,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         1 lets `fit` print at most about 20 lines, 2 a line per epoch. With scikit-learn
         1.9 or newer see also `set_callbacks`.
 
+    n_jobs : int or None, default=None
+        Number of threads that `fit`, `partial_fit` and predictions may use; -1 is one
+        for each core. None: as many as the BLAS may use at the time, at most one for
+        each core, which is 1 in a worker of joblib that shares the machine with others.
+        Small batches of small networks run in one thread whatever is allowed. Results
+        are the same for any number, but for rounding.
+
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
@@ -355,6 +362,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         warm_start=False,
         random_state=None,
         verbose=0,
+        n_jobs=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -382,6 +390,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.n_jobs = n_jobs
 
     def fit(
         self,
@@ -629,18 +638,18 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._state.goal, self._state.n_cuts = goal, 0
 
         # Descend.
-        descent = self._descent(X, Y, weights)
         watcher = Watcher(self, self._state, reached, *seen, sample_weight)
-        self.stop_reason_ = minimize(
-            descent,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            adaptive=self.learning_rate_schedule == "adaptive",
-            validate=validation and self._validator(*validation, class_weights),
-            early_stopping=self.early_stopping,
-            watcher=watcher,
-        )
+        with self._descent(X, Y, weights) as descent:
+            self.stop_reason_ = minimize(
+                descent,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                n_iter_no_change=self.n_iter_no_change,
+                adaptive=self.learning_rate_schedule == "adaptive",
+                validate=validation and self._validator(*validation, class_weights),
+                early_stopping=self.early_stopping,
+                watcher=watcher,
+            )
         if descent.last_eta is not None:
             self.learning_rate_ = descent.last_eta
         self._store()
@@ -674,8 +683,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._state = self._state.copy(curves=False)
         self._state.go_on_from_model()
         if weights is None or weights.any():
-            descent = self._descent(X, Y, weights)
-            descent.epoch()
+            with self._descent(X, Y, weights) as descent:
+                descent.epoch()
             self.learning_rate_ = descent.last_eta
         self._store()
 
@@ -847,7 +856,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             curve.append(value)
 
         def validate():
-            loss = mean_loss(self._network, state.theta, X_val, Y_val, weights)
+            loss = mean_loss(
+                self._network, state.theta, X_val, Y_val, weights, self.n_jobs
+            )
             record(state.validation_loss_curve, loss)
             if self.scoring is None:
                 return loss
@@ -938,6 +949,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 max_iter=self.max_iter,
             ),
             shuffle=self.shuffle,
+            n_jobs=self.n_jobs,
         )
 
     def _store(self):
@@ -996,7 +1008,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         theta = self._state.model
         X = validate_data(self, X, reset=False, dtype=theta.dtype, order="C")
-        return self._network.decision_function(theta, X)
+        return self._network.decision_function(theta, X, self.n_jobs)
 
 
 def _is_number(value, kind=Real):
@@ -1109,6 +1121,12 @@ def _check_parameters(clf):
         or isinstance(class_weight, dict)
         and all(_is_number(w) and 0 <= w < np.inf for w in class_weight.values()),
         "a dict of labels and weights (finite, 0 or larger), 'balanced' or None",
+    )
+    n_jobs = clf.n_jobs
+    check(
+        "n_jobs",
+        n_jobs is None or _is_number(n_jobs, Integral) and n_jobs != 0,
+        "an int other than 0 or None",
     )
     verbose = clf.verbose
     check(

@@ -187,10 +187,24 @@ class Descent:
     schedule : callable
         The factor of the step size for a state.
     shuffle : bool
+    n_jobs : int or None
+
+    Use it as a context: threads are there, and the BLAS is limited, within it only.
     """
 
     def __init__(
-        self, network, state, X, Y, weights, *, step, batch_size, schedule, shuffle
+        self,
+        network,
+        state,
+        X,
+        Y,
+        weights,
+        *,
+        step,
+        batch_size,
+        schedule,
+        shuffle,
+        n_jobs=None,
     ):
         n_samples = len(X)
         self.network = network
@@ -223,7 +237,17 @@ class Descent:
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         self.gradient = np.empty_like(state.theta)
-        self.tile, self.work = network.scratch(self.batch_size, X.dtype)
+        self.crew = network.crew(n_jobs, n_samples, self.batch_size)
+        self.tile, self.work = network.scratch(
+            self.batch_size, X.dtype, self.crew.n_threads
+        )
+
+    def __enter__(self):
+        self.crew.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.crew.__exit__(*error)
 
     @property
     def eta(self):
@@ -253,7 +277,8 @@ class Descent:
         if step.alpha > 0:
             with np.errstate(over="ignore"):
                 penalty = step.alpha / 2 * self.network.squared_norm(state.theta)
-        total, n_done = _backprop.run_batches(
+        total, n_done = self.crew.run(
+            _backprop.run_batches,
             self.network,
             state.theta,
             state.velocity,
@@ -288,11 +313,15 @@ class Descent:
         state.best_loss = min(state.best_loss, loss)
 
 
-def mean_loss(network, theta, X, Y, weights):
+def mean_loss(network, theta, X, Y, weights, n_jobs=None):
     """sum_i w_i l_i / n without penalty, for weights that average 1."""
-    tile, work = network.scratch(len(X), X.dtype)
-    total = _backprop.loss_gradient(network, theta, X, Y, weights, None, work, tile)
-    return total / len(X)
+    n = len(X)
+    with network.crew(n_jobs, n, n) as crew:
+        tile, work = network.scratch(n, X.dtype, crew.n_threads)
+        total = crew.run(
+            _backprop.loss_gradient, network, theta, X, Y, weights, None, work, tile
+        )
+    return total / n
 
 
 def minimize(

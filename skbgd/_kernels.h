@@ -167,47 +167,51 @@ CLONES static void NAME(rectified)(REAL *A, ptrdiff_t n)
         A[i] = A[i] < 0 ? 0 : A[i];
 }
 
-/* A <- S * sigma'(z),  sigma' = a (1 - a) */
-CLONES static void NAME(logistic_backward)(const REAL *S, REAL *A, ptrdiff_t n)
+/* D <- D * sigma'(z),  sigma' = a (1 - a) */
+CLONES static void NAME(logistic_backward)(const REAL *A, REAL *D, ptrdiff_t n)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        A[i] = S[i] * (A[i] * (1 - A[i]));
+        D[i] *= A[i] * (1 - A[i]);
 }
 
-/* A <- S * tanh'(z),  tanh' = 1 - a^2 */
-CLONES static void NAME(hyperbolic_backward)(const REAL *S, REAL *A, ptrdiff_t n)
+/* D <- D * tanh'(z),  tanh' = 1 - a^2 */
+CLONES static void NAME(hyperbolic_backward)(const REAL *A, REAL *D, ptrdiff_t n)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        A[i] = S[i] * (1 - A[i] * A[i]);
+        D[i] *= 1 - A[i] * A[i];
 }
 
-/* A <- S * relu'(z),  relu' = 1 where a > 0, else 0 */
-CLONES static void NAME(rectified_backward)(const REAL *S, REAL *A, ptrdiff_t n)
+/* D <- D * relu'(z),  relu' = 1 where a > 0, else 0 */
+CLONES static void NAME(rectified_backward)(const REAL *A, REAL *D, ptrdiff_t n)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        A[i] = A[i] > 0 ? S[i] : 0;
+        D[i] = A[i] > 0 ? D[i] : 0;
 }
 
-/* Binary cross-entropy of sigmoid units from their pre-activations z, and its gradient:
+/* Binary cross-entropy of a sigmoid unit from its pre-activation z, and its gradient:
        loss = softplus(z) - y z = max(t, 0) + log(1 + e^-|z|),  t = -z if y = 1 else z
-       Z <- dloss/dz = sigma(z) - y
+       dloss/dz = sigma(z) - y
    Choosing t keeps the digits of a confident, right answer, which a difference loses.
    log(1 + e) = 2 atanh(s) with s = e / (2 + e): no logarithm. */
+ALWAYS_INLINE REAL NAME(unit_cross_entropy)(REAL z, REAL y, REAL *delta)
+{
+    REAL e = NAME(exp_negative)(z > 0 ? -z : z);
+    REAL s = e / (2 + e), u = s * s;
+    REAL log1p_e = 2 * (s + s * u * ATANH_POLY(u));
+    REAL t = y > 0 ? -z : z;
+    *delta = (z < 0 ? e : 1) / (1 + e) - y;
+    return (t < 0 ? 0 : t) + log1p_e;
+}
+
+/* loss <- the cross-entropy of the units with pre-activations Z, Z <- dloss/dz */
 CLONES static void NAME(cross_entropy)(REAL *Z, const REAL *Y, REAL *loss, ptrdiff_t n)
 {
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        REAL z = Z[i], y = Y[i];
-        REAL e = NAME(exp_negative)(z > 0 ? -z : z);
-        REAL s = e / (2 + e), u = s * s;
-        REAL log1p_e = 2 * (s + s * u * ATANH_POLY(u));
-        REAL t = y > 0 ? -z : z;
-        loss[i] = (t < 0 ? 0 : t) + log1p_e;
-        Z[i] = (z < 0 ? e : 1) / (1 + e) - y;
-    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        loss[i] = NAME(unit_cross_entropy)(Z[i], Y[i], &Z[i]);
 }
 
 /* A <- exp(A) for A <= 0 */
@@ -318,19 +322,277 @@ ALWAYS_INLINE REAL NAME(dot)(ptrdiff_t n, const REAL *x, const REAL *y)
     return sum;
 }
 
-/* Z <- A W + b      (m, p) (p, q) + (q,) */
-CLONES static void NAME(small_affine)(ptrdiff_t m, ptrdiff_t p, ptrdiff_t q,
-                                      const REAL *A, const REAL *W, const REAL *b,
-                                      REAL *Z)
+/* sum_k x_k M_k for rows M_k of `vectors` vectors, the last of which starts at `last`. */
+#if defined(__GNUC__) /* gcc and clang */
+#define LANES (32 / (int)sizeof(REAL))
+#define LOAD(vector, address) memcpy(&(vector), (address), sizeof(vector))
+#define STORE(address, vector) memcpy((address), &(vector), sizeof(vector))
+typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL))));
+
+ALWAYS_INLINE void NAME(narrow_sum)(int vectors, ptrdiff_t n, ptrdiff_t last,
+                                    const REAL *x, const REAL *M, ptrdiff_t ld, REAL *y)
 {
-    for (ptrdiff_t i = 0; i < m; i++, A += p, Z += q) {
-        if (q == 1) {
-            Z[0] = b[0] + NAME(dot)(p, A, W);
-        } else {
-            memcpy(Z, b, q * sizeof(REAL));
-            NAME(add_rows)(p, q, A, 1, 1, W, q, Z);
+    NAME(vector) s[4][2] = {{{0}}}, row;
+    ptrdiff_t k = 0;
+    for (; k + 4 <= n; k += 4, M += 4 * ld) { /* four sums: none waits for the last */
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            LOAD(row, M + r * ld);
+            s[r][0] += x[k + r] * row;
+            if (vectors == 2) {
+                LOAD(row, M + r * ld + last);
+                s[r][1] += x[k + r] * row;
+            }
         }
     }
+    for (; k < n; k++, M += ld) {
+        LOAD(row, M);
+        s[0][0] += x[k] * row;
+        if (vectors == 2) {
+            LOAD(row, M + last);
+            s[0][1] += x[k] * row;
+        }
+    }
+    for (int v = 0; v < vectors; v++) {
+        s[0][v] = (s[0][v] + s[1][v]) + (s[2][v] + s[3][v]);
+        STORE(y + (v ? last : 0), s[0][v]);
+    }
+}
+
+/* z <- x W + b      (p,) (p, q) + (q,) */
+CLONES static void NAME(row_affine)(ptrdiff_t p, ptrdiff_t q, const REAL *x,
+                                    const REAL *W, const REAL *b, REAL *z)
+{
+    if (q == 1) {
+        z[0] = b[0] + NAME(dot)(p, x, W);
+    } else if (q >= LANES && q <= 2 * LANES) {
+        if (q == LANES)
+            NAME(narrow_sum)(1, p, 0, x, W, q, z);
+        else
+            NAME(narrow_sum)(2, p, q - LANES, x, W, q, z);
+        for (ptrdiff_t j = 0; j < q; j++)
+            z[j] += b[j];
+    } else {
+        memcpy(z, b, q * sizeof(REAL));
+        NAME(add_rows)(p, q, x, 1, 1, W, q, z);
+    }
+}
+
+/* G <- P - decay P + scale x^T d      (p,) (q,); P is G itself, or NULL: 0 */
+CLONES static void NAME(row_outer)(ptrdiff_t p, ptrdiff_t q, REAL scale, const REAL *x,
+                                   const REAL *d, REAL decay, const REAL *P, REAL *G)
+{
+    ptrdiff_t whole = q / LANES * LANES, last = q - LANES;
+    if (!P) {
+        for (ptrdiff_t k = 0; k < p; k++)
+#pragma omp simd
+            for (ptrdiff_t j = 0; j < q; j++)
+                G[k * q + j] = scale * x[k] * d[j];
+    } else if (q < LANES) {
+        for (ptrdiff_t k = 0; k < p; k++)
+            for (ptrdiff_t j = 0; j < q; j++)
+                G[k * q + j] += scale * x[k] * d[j] - decay * G[k * q + j];
+    } else {
+        NAME(vector) tail, g, step, d_tail;
+        LOAD(d_tail, d + last);
+        for (ptrdiff_t k = 0; k < p; k++, G += q) {
+            REAL c = scale * x[k];
+            LOAD(tail, G + last); /* overlaps what is stored next */
+            for (ptrdiff_t j = 0; j < whole; j += LANES) {
+                LOAD(g, G + j);
+                LOAD(step, d + j);
+                g += c * step - decay * g;
+                STORE(G + j, g);
+            }
+            if (whole < q) {
+                tail += c * d_tail - decay * tail;
+                STORE(G + last, tail);
+            }
+        }
+    }
+}
+
+/* `rows` rows and `vectors` vectors of columns of C <- P - decay P + scale op(A) B,
+   summed up in registers. op(A) has the strides `row` and `column`; B has rows of `ld`
+   elements, C of `ld_C`, P of `ld_P` (0: the same row again); all three start at the
+   first column of the block. The last vector of columns starts at `last`. */
+ALWAYS_INLINE void NAME(block)(int rows, int vectors, ptrdiff_t last, ptrdiff_t k,
+                               REAL scale, const REAL *A, ptrdiff_t row,
+                               ptrdiff_t column, const REAL *B, ptrdiff_t ld,
+                               REAL decay, const REAL *P, ptrdiff_t ld_P, REAL *C,
+                               ptrdiff_t ld_C)
+{
+    NAME(vector) s0[6], s1[6], s2[6], b0, b1, b2;
+    const REAL *a[6];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        a[r] = A + r * row;
+        s0[r] = s1[r] = s2[r] = (NAME(vector)){0};
+    }
+    for (ptrdiff_t t = 0; t < k; t++, B += ld) {
+        LOAD(b0, B);
+        if (vectors > 2)
+            LOAD(b1, B + LANES);
+        if (vectors > 1)
+            LOAD(b2, B + last);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            REAL x = a[r][t * column];
+            s0[r] += x * b0;
+            if (vectors > 2)
+                s1[r] += x * b1;
+            if (vectors > 1)
+                s2[r] += x * b2;
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++, C += ld_C) {
+        s0[r] *= scale;
+        s1[r] *= scale;
+        s2[r] *= scale;
+        if (P) {
+            LOAD(b0, P + r * ld_P);
+            s0[r] = (s0[r] - decay * b0) + b0;
+            if (vectors > 2) {
+                LOAD(b1, P + r * ld_P + LANES);
+                s1[r] = (s1[r] - decay * b1) + b1;
+            }
+            if (vectors > 1) {
+                LOAD(b2, P + r * ld_P + last);
+                s2[r] = (s2[r] - decay * b2) + b2;
+            }
+        }
+        /* After the loads, as the last two vectors may overlap */
+        STORE(C, s0[r]);
+        if (vectors > 2)
+            STORE(C + LANES, s1[r]);
+        if (vectors > 1)
+            STORE(C + last, s2[r]);
+    }
+}
+
+/* The same for all m rows, at most `most` at a time. */
+ALWAYS_INLINE void NAME(panel)(int most, int vectors, ptrdiff_t last, ptrdiff_t m,
+                               ptrdiff_t k, REAL scale, const REAL *A, ptrdiff_t row,
+                               ptrdiff_t column, const REAL *B, ptrdiff_t ld,
+                               REAL decay, const REAL *P, ptrdiff_t ld_P, REAL *C,
+                               ptrdiff_t ld_C)
+{
+    ptrdiff_t i = 0;
+#define BLOCK(rows) \
+    NAME(block)(rows, vectors, last, k, scale, A + i * row, row, column, B, ld, decay, \
+                P ? P + i * ld_P : P, ld_P, C + i * ld_C, ld_C)
+    for (; i + most <= m; i += most)
+        BLOCK(most);
+    if (most == 6 && i + 4 <= m) {
+        BLOCK(4);
+        i += 4;
+    }
+    if (i + 2 <= m) {
+        BLOCK(2);
+        i += 2;
+    }
+    if (i < m)
+        BLOCK(1);
+#undef BLOCK
+}
+
+/* C <- P - decay P + scale op(A) B      (m, k) (k, n)
+
+   op(A) has the strides `row` and `column`; B and C are row-major. P is NULL, C itself,
+   or with ld_P = 0 one row for all. For matrices too small to pay for a BLAS call:
+   nothing is copied, DEPTH rows of a panel of B stay in the first-level cache. */
+#define DEPTH 256
+CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
+                                    const REAL *A, ptrdiff_t row, ptrdiff_t column,
+                                    const REAL *B, REAL decay, const REAL *P,
+                                    ptrdiff_t ld_P, REAL *C)
+{
+    REAL padded[DEPTH * LANES], sums[LANES];
+    for (ptrdiff_t t = 0; t < k; t += DEPTH, A += DEPTH * column, B += DEPTH * n) {
+        ptrdiff_t depth = k - t < DEPTH ? k - t : DEPTH, j = 0;
+        if (n < LANES) { /* fill up to one vector: nothing is read past B */
+            for (ptrdiff_t u = 0; u < depth; u++)
+                for (int l = 0; l < LANES; l++)
+                    padded[u * LANES + l] = l < n ? B[u * n + l] : 0;
+            for (ptrdiff_t i = 0; i < m; i++) {
+                NAME(block)(1, 1, 0, depth, scale, A + i * row, row, column, padded,
+                            LANES, 0, NULL, 0, sums, LANES);
+                for (j = 0; j < n; j++) {
+                    REAL c = P ? P[i * ld_P + j] : 0;
+                    C[i * n + j] = (sums[j] - decay * c) + c;
+                }
+            }
+        }
+        for (; j < n;) {
+            ptrdiff_t left = n - j;
+            int vectors = left > 3 * LANES || left <= 2 * LANES ? 2 : 3;
+#define PANEL(most, vectors, last) \
+    NAME(panel)(most, vectors, last, m, depth, scale, A, row, column, B + j, n, decay, \
+                P ? P + j : P, ld_P, C + j, n)
+            if (left == LANES)
+                PANEL(6, 1, 0);
+            else if (vectors == 3)
+                PANEL(4, 3, left - LANES);
+            else if (left < 2 * LANES)
+                PANEL(6, 2, left - LANES);
+            else
+                PANEL(6, 2, LANES);
+#undef PANEL
+            j += vectors * LANES;
+        }
+        decay = 0;
+        P = C;
+        ld_P = n;
+    }
+}
+#undef LANES
+#undef LOAD
+#undef STORE
+#undef DEPTH
+#else
+static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
+                             const REAL *A, ptrdiff_t row, ptrdiff_t column,
+                             const REAL *B, REAL decay, const REAL *P, ptrdiff_t ld_P,
+                             REAL *C)
+{
+    for (ptrdiff_t i = 0; i < m; i++, A += row, C += n) {
+        for (ptrdiff_t j = 0; j < n; j++)
+            C[j] = P ? P[i * ld_P + j] - decay * P[i * ld_P + j] : 0;
+        NAME(add_rows)(k, n, A, column, scale, B, n, C);
+    }
+}
+
+static void NAME(row_affine)(ptrdiff_t p, ptrdiff_t q, const REAL *x, const REAL *W,
+                             const REAL *b, REAL *z)
+{
+    NAME(small_gemm)(1, q, p, 1, x, p, 1, W, 0, b, 0, z);
+}
+
+static void NAME(row_outer)(ptrdiff_t p, ptrdiff_t q, REAL scale, const REAL *x,
+                            const REAL *d, REAL decay, const REAL *P, REAL *G)
+{
+    NAME(small_gemm)(p, q, 1, scale, x, 1, p, d, decay, P, q, G);
+}
+#endif
+
+/* z <- A w + b      (m, p) (p,) + (1,) */
+CLONES static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t p, const REAL *A,
+                                       const REAL *w, const REAL *b, REAL *z)
+{
+    for (ptrdiff_t i = 0; i < m; i++)
+        z[i] = b[0] + NAME(dot)(p, A + i * p, w);
+}
+
+/* g <- P - decay P + scale A^T d      p columns of A (m, ld); P is g itself, or NULL: 0 */
+CLONES static void NAME(column_outer)(ptrdiff_t m, ptrdiff_t p, REAL scale,
+                                      const REAL *A, ptrdiff_t ld, const REAL *d,
+                                      REAL decay, const REAL *P, REAL *g)
+{
+#pragma omp simd
+    for (ptrdiff_t k = 0; k < p; k++)
+        g[k] = P ? g[k] - decay * g[k] : 0;
+    NAME(add_rows)(m, p, d, 1, scale, A, ld, g);
 }
 
 /* S <- D W^T        (m, q) (q, p) */
@@ -349,118 +611,6 @@ CLONES static void NAME(small_backward)(ptrdiff_t m, ptrdiff_t p, ptrdiff_t q,
     }
 }
 
-/* G <- beta G + scale A^T D      (p, m) (m, q); beta = 0 overwrites */
-CLONES static void NAME(small_outer)(ptrdiff_t m, ptrdiff_t p, ptrdiff_t q, REAL scale,
-                                     const REAL *A, const REAL *D, REAL beta, REAL *G)
-{
-    if (beta == 0) {
-        memset(G, 0, p * q * sizeof(REAL));
-    } else if (beta != 1) {
-#pragma omp simd
-        for (ptrdiff_t k = 0; k < p * q; k++)
-            G[k] *= beta;
-    }
-    if (q == 1) {
-        NAME(add_rows)(m, p, D, 1, scale, A, p, G);
-    } else {
-        for (ptrdiff_t k = 0; k < p; k++)
-            NAME(add_rows)(m, q, A + k, p, scale, D, q, G + k * q);
-    }
-}
-
-/* C <- beta C + scale op(A) B for matrices too small to pay for a BLAS call.
-
-   op(A) (m, k) has the strides `row` and `column`, B (k, n) and C (m, n) are row-major,
-   k <= SMALL_GEMM_DEPTH; beta = 0 overwrites. Blocks of 4 rows and two vectors of
-   columns are summed up in registers. */
-#define SMALL_GEMM_DEPTH 512
-#if defined(__GNUC__) /* gcc and clang */
-#define LANES (32 / (int)sizeof(REAL))
-#define WIDTH (2 * LANES)
-typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL))));
-
-/* sums (4, WIDTH) <- the block; a0 ... a3 are the rows of op(A), ld that of B. */
-ALWAYS_INLINE void NAME(block)(ptrdiff_t k, const REAL *a0, const REAL *a1,
-                               const REAL *a2, const REAL *a3, ptrdiff_t column,
-                               const REAL *B, ptrdiff_t ld, REAL *sums)
-{
-    NAME(vector) s00 = {0}, s01 = {0}, s10 = {0}, s11 = {0};
-    NAME(vector) s20 = {0}, s21 = {0}, s30 = {0}, s31 = {0};
-    for (ptrdiff_t t = 0; t < k; t++, B += ld) {
-        NAME(vector) b0, b1;
-        memcpy(&b0, B, sizeof b0);
-        memcpy(&b1, B + LANES, sizeof b1);
-        s00 += a0[t * column] * b0;
-        s01 += a0[t * column] * b1;
-        s10 += a1[t * column] * b0;
-        s11 += a1[t * column] * b1;
-        s20 += a2[t * column] * b0;
-        s21 += a2[t * column] * b1;
-        s30 += a3[t * column] * b0;
-        s31 += a3[t * column] * b1;
-    }
-    memcpy(sums, &s00, sizeof s00);
-    memcpy(sums + LANES, &s01, sizeof s01);
-    memcpy(sums + 2 * LANES, &s10, sizeof s10);
-    memcpy(sums + 3 * LANES, &s11, sizeof s11);
-    memcpy(sums + 4 * LANES, &s20, sizeof s20);
-    memcpy(sums + 5 * LANES, &s21, sizeof s21);
-    memcpy(sums + 6 * LANES, &s30, sizeof s30);
-    memcpy(sums + 7 * LANES, &s31, sizeof s31);
-}
-
-CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
-                                    const REAL *A, ptrdiff_t row, ptrdiff_t column,
-                                    const REAL *B, REAL beta, REAL *C)
-{
-    REAL padded[SMALL_GEMM_DEPTH * WIDTH], sums[4 * WIDTH];
-    for (ptrdiff_t j = 0; j < n; j += WIDTH) {
-        int count = n - j < WIDTH ? (int)(n - j) : WIDTH;
-        const REAL *b = B + j;
-        ptrdiff_t ld = n;
-        if (count < WIDTH) { /* the last columns, filled up: nothing is read past B */
-            for (ptrdiff_t t = 0; t < k; t++)
-                for (int l = 0; l < WIDTH; l++)
-                    padded[t * WIDTH + l] = l < count ? b[t * n + l] : 0;
-            b = padded;
-            ld = WIDTH;
-        }
-        for (ptrdiff_t i = 0; i < m; i += 4) {
-            int rows = m - i < 4 ? (int)(m - i) : 4;
-            const REAL *a = A + i * row; /* a missing row is the last, once more */
-            NAME(block)(k, a, a + (rows > 1 ? row : 0), a + (rows > 2 ? 2 * row : 0),
-                        a + (rows > 3 ? 3 * row : 0), column, b, ld, sums);
-            for (int r = 0; r < rows; r++) {
-                REAL *c = C + (i + r) * n + j;
-                const REAL *sum = sums + r * WIDTH;
-                if (beta == 0) {
-#pragma omp simd
-                    for (int l = 0; l < count; l++)
-                        c[l] = scale * sum[l];
-                } else {
-#pragma omp simd
-                    for (int l = 0; l < count; l++)
-                        c[l] = beta * c[l] + scale * sum[l];
-                }
-            }
-        }
-    }
-}
-#undef LANES
-#undef WIDTH
-#else
-CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
-                                    const REAL *A, ptrdiff_t row, ptrdiff_t column,
-                                    const REAL *B, REAL beta, REAL *C)
-{
-    for (ptrdiff_t i = 0; i < m; i++, A += row, C += n) {
-        for (ptrdiff_t j = 0; j < n; j++)
-            C[j] = beta == 0 ? 0 : beta * C[j];
-        NAME(add_rows)(k, n, A, column, scale, B, n, C);
-    }
-}
-#endif
-
 /* T <- W^T      (p, q) to (q, p) */
 static void NAME(transpose)(ptrdiff_t p, ptrdiff_t q, const REAL *W, REAL *T)
 {
@@ -469,13 +619,52 @@ static void NAME(transpose)(ptrdiff_t p, ptrdiff_t q, const REAL *W, REAL *T)
             T[j * p + k] = W[k * q + j];
 }
 
-/* g <- beta g + scale sum_i D_i      over the m rows of D; beta = 0 overwrites */
+/* Gradient descent of a single sigmoid unit, one row after the other:
+
+       z = x w + b,  delta = w_i (sigma(z) - y)
+       w <- w - decay w - eta delta x,  b <- b - eta delta
+
+   theta = [w, b]; order: n row numbers, or NULL. Adds the losses, each taken before the
+   step, to total; returns the number of steps made: fewer than n if a loss was not
+   finite. */
+CLONES static ptrdiff_t NAME(descend_rows)(ptrdiff_t n, ptrdiff_t d, const REAL *X,
+                                           const int *Y, const REAL *weights,
+                                           const ptrdiff_t *order, REAL eta, REAL decay,
+                                           REAL *theta, double *total)
+{
+    REAL b = theta[d];
+    ptrdiff_t i = 0;
+    for (; i < n; i++) {
+        ptrdiff_t row = order ? order[i] : i;
+        const REAL *x = X + row * d;
+        REAL delta, step;
+        double loss = NAME(unit_cross_entropy)(b + NAME(dot)(d, x, theta), Y[row], &delta);
+        if (weights && weights[row] == 0) { /* a product with 0 would keep a NaN */
+            loss = delta = 0;
+        } else if (weights) {
+            loss *= weights[row];
+            delta *= weights[row];
+        }
+        *total += loss;
+        if (!isfinite(loss))
+            break;
+        step = -eta * delta;
+#pragma omp simd
+        for (ptrdiff_t k = 0; k < d; k++)
+            theta[k] += step * x[k] - decay * theta[k];
+        b += step;
+    }
+    theta[d] = b;
+    return i;
+}
+
+/* g <- P + scale sum_i D_i      over the m rows of D; P is g itself, or NULL: 0 */
 CLONES static void NAME(sum_rows)(ptrdiff_t m, ptrdiff_t q, REAL scale, const REAL *D,
-                                  REAL beta, REAL *g)
+                                  const REAL *P, REAL *g)
 {
     REAL one = 1;
-    for (ptrdiff_t j = 0; j < q; j++)
-        g[j] = beta == 0 ? 0 : beta * g[j];
+    if (!P)
+        memset(g, 0, q * sizeof(REAL));
     NAME(add_rows)(m, q, &one, 0, scale, D, q, g);
 }
 

@@ -6,12 +6,13 @@ import numpy as np
 from scipy.special import log_expit, log_softmax
 
 from . import _backprop
+from ._threads import Crew
 
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
 OUTPUT_ACTIVATIONS = ("logistic", "softmax")
 
-# A pass over the weights works on so many bytes of rows and activations, to stay in the
-# cache, but on so many rows at least and at most.
+# A pass over the weights works on so many bytes of rows and activations per thread, to
+# stay in the cache, but on so many rows at least and at most.
 TILE_BYTES = 1 << 20
 TILE_ROWS = 64, 1024
 
@@ -78,12 +79,17 @@ class Network:
         """sum_l ||W_l||^2, without the intercepts."""
         return sum(float(np.vdot(theta[W], theta[W])) for W, _, _ in self._slices)
 
-    def scratch(self, n_rows, dtype):
+    def crew(self, n_jobs, n_rows, batch_size):
+        """Threads for calls of the core with `n_rows` rows in batches."""
+        work = self.n_parameters
+        return Crew(n_jobs, min(batch_size, TILE_ROWS[1]) * work, n_rows * work)
+
+    def scratch(self, n_rows, dtype, n_threads=1):
         """Rows of a tile for batches of `n_rows`, and the core's scratch memory."""
         row_size = _backprop.row_work_size(self.units)
         least, most = TILE_ROWS
         tile = TILE_BYTES // (row_size * np.dtype(dtype).itemsize)
-        tile = min(max(tile, least), most, n_rows)
+        tile = min(min(max(tile, least), most) * n_threads, n_rows)
         return tile, np.empty(tile * row_size, dtype=dtype)
 
     def initial_parameters(self, random_state, dtype):
@@ -104,11 +110,13 @@ class Network:
                 )
         return theta
 
-    def decision_function(self, theta, X):
+    def decision_function(self, theta, X, n_jobs=None):
         """Pre-activations of the output layer, shape (n, K)."""
-        Z = np.empty((X.shape[0], self.units[-1]), dtype=theta.dtype)
-        tile, work = self.scratch(len(X), theta.dtype)
-        _backprop.decision_function(self, theta, X, Z, work, tile)
+        n = len(X)
+        Z = np.empty((n, self.layers[-1]), dtype=theta.dtype)
+        with self.crew(n_jobs, n, n) as crew:
+            tile, work = self.scratch(n, theta.dtype, crew.n_threads)
+            crew.run(_backprop.decision_function, self, theta, X, Z, work, tile)
         return Z
 
     def log_probabilities(self, Z, exclusive):

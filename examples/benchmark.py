@@ -1,0 +1,484 @@
+"""
+How fast is it? Side by side with its peers
+===========================================
+
+Trains the same networks on the same data, with the same batches, step size and number
+of epochs, with BGDClassifier, MLPClassifier, SGDClassifier and, if it is installed,
+PyTorch on the CPU, in one process and in turns. Prints tables (Markdown) of a peer's
+time over ours for one call of ``fit``: above 1, ours is faster. Every program has the
+threads that it takes by default. Only ratios carry over to another machine::
+
+    python examples/benchmark.py --quick    # less than a minute
+    python examples/benchmark.py            # less than ten minutes
+
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import scipy
+import sklearn
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
+
+from skbgd import BGDClassifier
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+STEP_SIZE = 0.01
+
+
+def best_times(actions, seconds):
+    """The best time of each action: in turns, twice at least, until time is over."""
+    best = np.full(len(actions), np.inf)
+    start, rounds = time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - start < seconds:
+        for i, action in enumerate(actions):
+            begin = time.perf_counter()
+            action()
+            best[i] = min(best[i], time.perf_counter() - begin)
+        rounds += 1
+    return best
+
+
+def table(title, header, rows):
+    print(f"\n### {title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def seconds(t):
+    """Three digits and a unit."""
+    scale, unit = (1, "s") if t > 1 else (1e3, "ms") if t > 1e-3 else (1e6, "µs")
+    return f"{t * scale:.3g} {unit}"
+
+
+def synthetic(n, d, K, dtype):
+    """Normal rows with the labels of a random linear model."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d), dtype=np.float32)
+    y = (X @ rng.standard_normal((d, K), dtype=np.float32)).argmax(axis=1)
+    return X.astype(dtype, copy=False), y
+
+
+def digits(n, d, K, dtype):
+    X, y = load_digits(return_X_y=True)
+    return StandardScaler().fit_transform(X).astype(dtype), y
+
+
+# %%
+# Hidden layers
+# -------------
+# A network, where its rows come from and how many they are, and for each batch size the
+# rows and epochs of one fit: as many steps as can be waited for.
+
+BATCH_SIZES = [1, 8, 32, 128, 512, "all"]
+NETWORKS = {
+    "30-16-1": (
+        synthetic,
+        20_000,
+        [
+            (20_000, 1),
+            (20_000, 4),
+            (20_000, 8),
+            (20_000, 12),
+            (20_000, 20),
+            (20_000, 40),
+        ],
+    ),
+    "64-32-10 (digits)": (
+        digits,
+        1_797,
+        [(1_797, 5), (1_797, 20), (1_797, 40), (1_797, 80), (1_797, 80), (1_797, 80)],
+    ),
+    "784-100-10": (
+        synthetic,
+        60_000,
+        [(2_000, 1), (12_000, 1), (60_000, 1), (60_000, 1), (60_000, 1), (60_000, 3)],
+    ),
+    "100-256-128-64-5": (
+        synthetic,
+        20_000,
+        [(2_000, 1), (8_000, 1), (20_000, 1), (20_000, 1), (20_000, 1), (20_000, 3)],
+    ),
+}
+
+
+def estimators(hidden, batch_size, epochs, shuffle=True):
+    """BGDClassifier and MLPClassifier with the same work to do."""
+    common = {
+        "hidden_layer_sizes": hidden,
+        "activation": "logistic",
+        "batch_size": batch_size,
+        "alpha": 0.0,
+        "max_iter": epochs,
+        "shuffle": shuffle,
+        "random_state": 0,
+    }
+    ours = BGDClassifier(
+        **common, output_activation="softmax", learning_rate=STEP_SIZE, tol=None
+    )
+    mlp = MLPClassifier(
+        **common,
+        solver="sgd",
+        learning_rate_init=STEP_SIZE,
+        momentum=0.0,
+        nesterovs_momentum=False,
+        tol=0.0,
+        n_iter_no_change=epochs + 1,
+    )
+    return ours, mlp
+
+
+def torch_network(clf):
+    """A PyTorch network with the parameters of a fitted BGDClassifier."""
+    layers = []
+    for W, b in zip(clf.coefs_, clf.intercepts_, strict=True):
+        layer = torch.nn.Linear(*W.shape).to(torch.from_numpy(W).dtype)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(W.T.copy()))
+            layer.bias.copy_(torch.from_numpy(b))
+        layers += [layer, torch.nn.Sigmoid()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def torch_fit(network, X, y, batch_size, epochs, shuffle=True):
+    """Gradient descent as PyTorch's users write it; returns the last epoch's loss."""
+    binary = network[-1].out_features == 1
+    X = torch.from_numpy(X)
+    y = torch.from_numpy(y)
+    if binary:
+        y = y.to(X.dtype)[:, None]
+    optimizer = torch.optim.SGD(network.parameters(), lr=STEP_SIZE)
+    loss = torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss()
+    for _ in range(epochs):
+        total = 0.0
+        order = torch.randperm(len(X)) if shuffle else torch.arange(len(X))
+        for rows in order.split(batch_size):
+            optimizer.zero_grad()
+            value = loss(network(X[rows]), y[rows])
+            value.backward()
+            optimizer.step()
+            total += len(rows) * value.item()
+    return total / len(X)
+
+
+def disagreement(hidden, batch_size, X, y):
+    """How far the peers' loss is from ours after an epoch from the same start."""
+    ours, mlp = estimators(hidden, batch_size, 1, shuffle=False)
+    classes = np.unique(y)
+    ours.partial_fit(X, y, classes=classes)
+    mlp.partial_fit(X, y, classes=classes)
+    mlp.coefs_ = [W.copy() for W in ours.coefs_]
+    mlp.intercepts_ = [b.copy() for b in ours.intercepts_]
+    network = torch_network(ours) if torch is not None else None
+    loss = ours.partial_fit(X, y).loss_
+    losses = [mlp.partial_fit(X, y).loss_]
+    if torch is not None:
+        losses.append(torch_fit(network, X, y, batch_size, 1, shuffle=False))
+    return max(abs(other / loss - 1) for other in losses)
+
+
+def hidden_layers(dtype, names, batch_sizes, budget):
+    rows, torch_rows, times, differences = [], [], [], []
+    for name in names:
+        source, n, sizes = NETWORKS[name]
+        d, *hidden, K = map(int, name.split()[0].split("-"))
+        X, y = source(n, d, max(2, K), dtype)
+        cells, torch_cells, steps = [], [], []
+        for batch_size in batch_sizes:
+            n, epochs = sizes[BATCH_SIZES.index(batch_size)]
+            m = n if batch_size == "all" else batch_size
+            data = X[:n], y[:n]
+            part = X[: 50 * m], y[: 50 * m]
+            differences.append(disagreement(hidden, min(m, len(part[0])), *part))
+            ours, mlp = estimators(hidden, m, epochs)
+            actions = [lambda: ours.fit(*data), lambda: mlp.fit(*data)]  # noqa: B023
+            if torch is not None:
+                network = torch_network(ours.fit(*data))
+                actions.append(lambda: torch_fit(network, *data, m, epochs))  # noqa: B023
+            t, t_mlp, *t_torch = best_times(actions, budget)
+            cells.append(f"{t_mlp / t:.1f}")
+            torch_cells += [f"{t_torch / t:.1f}" for t_torch in t_torch]
+            steps.append(seconds(t / epochs / -(-n // m)))
+        rows.append([name, *cells])
+        torch_rows.append([name, *torch_cells])
+        times.append([name, *steps])
+    header = ["network, rows per step", *map(str, batch_sizes)]
+    kind = np.dtype(dtype).name
+    table(f"MLPClassifier's time / ours, {kind}", header, rows)
+    if torch is not None:
+        table(f"PyTorch's time / ours, {kind}", header, torch_rows)
+    table(f"Our time for a step, {kind}", header, times)
+    print(
+        "\nFrom the same start the losses of an epoch differ by a part of "
+        f"{max(differences):.0e} at most."
+    )
+
+
+# %%
+# One neuron, one row per step
+# ----------------------------
+
+
+def one_neuron(budget):
+    rows = []
+    for d, K in ((30, 2), (784, 2), (784, 10)):
+        for alpha in (0.0, 1e-4):
+            cells = [f"{d} features, {K} classes, alpha={alpha:g}"]
+            for dtype in (np.float32, np.float64):
+                X, y = synthetic(20_000, d, K, dtype)
+                epochs = 20 if d == 30 else 3
+                common = {"alpha": alpha, "max_iter": epochs, "tol": None}
+                common["random_state"] = 0
+                ours = BGDClassifier(
+                    (), batch_size=1, learning_rate=STEP_SIZE, **common
+                )
+                sgd = SGDClassifier(
+                    loss="log_loss", learning_rate="constant", eta0=STEP_SIZE, **common
+                )
+                actions = [lambda: ours.fit(X, y), lambda: sgd.fit(X, y)]  # noqa: B023
+                t, t_sgd = best_times(actions, budget)
+                cells += [f"{t_sgd / t:.1f}", seconds(t / epochs / len(X))]
+            rows.append(cells)
+    table(
+        "SGDClassifier(loss='log_loss')'s time / ours, one neuron, one row per step",
+        ["data", "float32", "our step", "float64", "our step"],
+        rows,
+    )
+
+
+# %%
+# The limit: the matrix products
+# ------------------------------
+
+
+def bare_products(budget):
+    """The whole batch of 784-100-10 against its five matrix products alone."""
+    n, d, h, K, epochs = 60_000, 784, 100, 10, 3
+    X, y = synthetic(n, d, K, np.float32)
+    A, W_1 = np.ones((n, h), np.float32), np.ones((d, h), np.float32)
+    D, W_2 = np.ones((n, K), np.float32), np.ones((h, K), np.float32)
+    outputs = [np.empty_like(M) for M in (A, D, A, W_1, W_2)]
+    ours, _ = estimators((h,), n, epochs)
+
+    def products():
+        for _ in range(epochs):
+            np.matmul(X, W_1, out=outputs[0])
+            np.matmul(A, W_2, out=outputs[1])
+            np.matmul(D, W_2.T, out=outputs[2])
+            np.matmul(X.T, A, out=outputs[3])
+            np.matmul(A.T, D, out=outputs[4])
+
+    def no_epoch():
+        """What fit costs beside the epochs."""
+        ours.set_params(max_iter=1).fit(X, y)
+
+    def epochs_more():
+        ours.set_params(max_iter=1 + epochs).fit(X, y)
+
+    one, more, bare = best_times([no_epoch, epochs_more, products], budget)
+    table(
+        "A whole batch of 784-100-10, 60 000 rows, float32",
+        ["our epoch", "its five matrix products alone (BLAS)", "our speed"],
+        [
+            [
+                seconds((more - one) / epochs),
+                seconds(bare / epochs),
+                f"{100 * bare / (more - one):.0f} %",
+            ]
+        ],
+    )
+
+
+# %%
+# Prediction
+# ----------
+
+
+def prediction(budget):
+    X, y = synthetic(60_000, 784, 10, np.float32)
+    ours, mlp = (clf.fit(X[:512], y[:512]) for clf in estimators((100,), 512, 1))
+    rows = []
+    for n in (1, 100, 60_000):
+        calls = 1 + 500 // n
+        actions = [
+            lambda clf=clf, n=n, calls=calls: [
+                clf.predict_proba(X[:n]) for _ in range(calls)
+            ]
+            for clf in (ours, mlp)
+        ]
+        t, t_mlp = best_times(actions, budget)
+        rows.append([str(n), f"{t_mlp / t:.2f}", seconds(t / calls)])
+    table(
+        "predict_proba of 784-100-10, float32",
+        ["rows", "MLPClassifier's time / ours", "our time"],
+        rows,
+    )
+
+
+# %%
+# A grid search
+# -------------
+
+
+def grid_search(quick):
+    X, y = digits(1_797, 64, 10, np.float32)
+    batch_sizes = [8, 32, 128, 512]
+    rates = [0.01] if quick else [0.003, 0.01, 0.03, 0.1]
+    ours, mlp = estimators((32,), "auto", 20)
+    times = []
+    for clf, name, n_jobs in (
+        (ours, "learning_rate", 1),
+        (ours, "learning_rate", 2),
+        (mlp, "learning_rate_init", 1),
+    ):
+        grid = {"batch_size": batch_sizes, name: rates}
+        search = GridSearchCV(clf, grid, cv=5, n_jobs=n_jobs)
+
+        def run(search=search):
+            search.fit(X, y)
+
+        if n_jobs > 1:
+            run()  # starts the workers
+        times.append(best_times([run], 0)[0] if clf is ours else timed(run))
+    one, two, peer = times
+    table(
+        f"GridSearchCV on digits, {4 * len(rates)} settings, 5 folds, 20 epochs",
+        ["ours", "with n_jobs=2", "gain of n_jobs=2", "MLPClassifier's time / ours"],
+        [[seconds(one), seconds(two), f"{one / two:.2f}", f"{peer / one:.1f}"]],
+    )
+
+
+def timed(action):
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+# %%
+# Memory
+# ------
+
+MEMORY = """
+import resource, sys, warnings
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from skbgd import BGDClassifier
+warnings.simplefilter("ignore")
+X = np.random.default_rng(0).standard_normal((60_000, 784), dtype=np.float32)
+y = np.arange(60_000) % 10
+common = {"hidden_layer_sizes": (100,), "batch_size": 60_000, "max_iter": 2}
+if sys.argv[1] == "ours":
+    clf = BGDClassifier(**common)
+else:
+    clf = MLPClassifier(**common, solver="sgd")
+clf.fit(X[:100], y[:100])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+clf.fit(X, y)
+clf.predict(X)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+"""
+
+
+def memory():
+    """Peak memory above the data, each in a process of its own."""
+    cells = []
+    for name in ("ours", "MLPClassifier"):
+        command = [sys.executable, "-c", MEMORY, name]
+        out = subprocess.run(command, capture_output=True, text=True, check=True)
+        cells.append(f"{float(out.stdout):.0f} MB")
+    table(
+        "Peak memory above the data (188 MB): whole batch, 784-100-10, 60 000 rows",
+        ["ours", "MLPClassifier"],
+        [cells],
+    )
+
+
+# %%
+# Growth
+# ------
+
+
+def growth(budget):
+    """How the time of an epoch grows with rows, features and hidden units."""
+    rows = []
+    for name, sizes in (
+        ("rows", [(n, 400, 128) for n in (5_000, 10_000, 20_000)]),
+        ("features", [(10_000, d, 128) for d in (200, 400, 800)]),
+        ("hidden units", [(10_000, 400, h) for h in (64, 128, 256)]),
+    ):
+        times = []
+        for n, d, h in sizes:
+            data = synthetic(n, d, 2, np.float32)
+            ours, _ = estimators((h,), 64, 3)
+            times.append(best_times([lambda: ours.fit(*data)], budget / 3)[0])  # noqa: B023
+        slope = np.polyfit(np.log([1, 2, 4]), np.log(times), 1)[0]
+        rows.append([name, *map(seconds, times), f"{slope:.2f}"])
+    table(
+        "Time of three epochs as one size doubles twice; exponent of the growth",
+        ["size", "", "twice", "four times", "exponent"],
+        rows,
+    )
+
+
+# %%
+# All together
+# ------------
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument(
+        "--quick", action="store_true", help="a part, in less than a minute"
+    )
+    quick = parser.parse_args().quick
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are given
+    blas = {
+        f"{library['internal_api']} {library['version']}, "
+        f"{library['num_threads']} threads"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    }
+    versions = [
+        f"Python {platform.python_version()}",
+        f"NumPy {np.__version__}",
+        f"SciPy {scipy.__version__}",
+        f"scikit-learn {sklearn.__version__}",
+        f"PyTorch {torch.__version__}" if torch is not None else "no PyTorch",
+    ]
+    print(f"{', '.join(versions)}; {', '.join(sorted(blas))}; {os.cpu_count()} cores")
+    start = time.perf_counter()
+    budget = 0.2 if quick else 2.0
+    if quick:
+        names = [name for name in NETWORKS if name != "100-256-128-64-5"]
+        hidden_layers(np.float32, names, [32, 512, "all"], budget)
+    else:
+        for dtype in (np.float32, np.float64):
+            hidden_layers(dtype, NETWORKS, BATCH_SIZES, budget)
+    one_neuron(budget / 2)
+    bare_products(budget)
+    prediction(budget)
+    grid_search(quick)
+    memory()
+    growth(budget)
+    print(f"\nTook {time.perf_counter() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
