@@ -397,6 +397,51 @@ cdef floating *forward(
         A += m * q
 
 
+cdef void subtract_largest(Py_ssize_t m, Py_ssize_t K, floating *Z) noexcept nogil:
+    # z_k - max_j z_j in each row
+    cdef Py_ssize_t i, k
+    cdef floating top
+    for i in range(m):
+        top = Z[i * K]
+        for k in range(1, K):
+            if Z[i * K + k] > top:
+                top = Z[i * K + k]
+        for k in range(K):
+            Z[i * K + k] -= top
+
+
+cdef double sum_but_largest(Py_ssize_t K, const floating *z) noexcept nogil:
+    """sum_k z_k without one term that is 1."""
+    cdef Py_ssize_t k
+    cdef double rest = 0
+    cdef bint found = False
+    for k in range(K):
+        if z[k] == 1 and not found:
+            found = True
+        else:
+            rest += z[k]
+    return rest
+
+
+cdef void softmax(Py_ssize_t m, Py_ssize_t K, floating *Z) noexcept nogil:
+    # exp(z_k) / sum_j exp(z_j), the same if each z is less by the largest: that is 1 then
+    cdef Py_ssize_t i, k
+    cdef double factor
+    subtract_largest(m, K, Z)
+    exponential(m * K, Z)
+    for i in range(m):
+        factor = 1 / (1 + sum_but_largest(K, Z + i * K))
+        for k in range(K):
+            Z[i * K + k] = <floating> (Z[i * K + k] * factor)
+
+
+cdef void exponential(Py_ssize_t n, floating *Z) noexcept nogil:
+    if floating is float:
+        exponential_f32(Z, n)
+    else:
+        exponential_f64(Z, n)
+
+
 cdef void softmax_cross_entropy(
     Py_ssize_t m, Py_ssize_t K,
     floating *Z,  # IN z, OUT softmax(z) - y, (m, K)
@@ -404,46 +449,26 @@ cdef void softmax_cross_entropy(
     floating *loss,  # OUT log(sum_k exp(z_k)) - z_y, (m,)
 ) noexcept nogil:
     cdef:
-        Py_ssize_t i, k, top
-        floating z_top
-        floating *z = Z
-        const floating *y = Y
+        Py_ssize_t i, k
+        floating *z
+        const floating *y
         double rest, factor
+    subtract_largest(m, K, Z)
     for i in range(m):
-        top = 0
-        for k in range(1, K):
-            if z[k] > z[top]:
-                top = k
-        z_top = z[top]
         loss[i] = 0
         for k in range(K):
-            # Subtracting the row's largest changes neither loss nor gradient.
-            z[k] -= z_top
-            if y[k] != 0:
-                loss[i] = -z[k]
-        z += K
-        y += K
-    if floating is float:
-        exponential_f32(Z, m * K)
-    else:
-        exponential_f64(Z, m * K)
-    z, y = Z, Y
+            if Y[i * K + k] != 0:
+                loss[i] = -Z[i * K + k]
+    exponential(m * K, Z)
     for i in range(m):
-        # The largest is 1 now. It is kept out of the sum: log(1 + rest) and 1 / (1 + rest)
-        # lose no digit of a confident, right answer.
-        rest = 0
-        top = -1
-        for k in range(K):
-            if top < 0 and z[k] == 1:
-                top = k
-            else:
-                rest += z[k]
-        loss[i] = <floating> (log1p(rest) + loss[i])
+        # The largest, 1, is not part of the sum: log(1 + rest) loses no digit of a
+        # confident, right answer.
+        z, y = Z + i * K, Y + i * K
+        rest = sum_but_largest(K, z)
+        loss[i] += <floating> log1p(rest)
         factor = 1 / (1 + rest)
         for k in range(K):
             z[k] = <floating> (z[k] * factor) - y[k]
-        z += K
-        y += K
 
 
 cdef double output_gradient(
@@ -890,17 +915,21 @@ def run_batches(
     return total, start
 
 
-def decision_function(
+def outputs(
     network,
     const floating[::1] theta,  # IN
     const floating[:, ::1] X,  # IN (n, d)
-    floating[:, ::1] Z,  # OUT (n, K) pre-activations of the output layer
+    bint activated,
+    floating[:, ::1] Z,  # OUT (n, K) Z_L, or if activated A_L
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
     Together together=None,
     int rank=0,
 ):
-    """Z_L for every row of X; each thread takes its share of the rows, and of `work`."""
+    """The output layer for every row of X.
+
+    Each thread takes its share of the rows, and of `work`.
+    """
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
@@ -917,6 +946,10 @@ def decision_function(
         while start < stop:
             m = min(tile, stop - start)
             out = forward(net, &theta[0], &X[start, 0], m, own, m, 0)
+            if activated and net.output == SOFTMAX:
+                softmax(m, K, out)
+            elif activated:
+                activate(LOGISTIC, out, m * K)
             memcpy(&Z[start, 0], out, m * K * sizeof(floating))
             start += m
 

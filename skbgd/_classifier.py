@@ -521,7 +521,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             One column per class or label; for two classes a vector, positive for the
             second class.
         """
-        Z = self._pre_activations(X)
+        Z = self._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X):
@@ -538,7 +538,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             The most probable class; for multilabel targets, whether each label is more
             probable than not.
         """
-        Z = self._pre_activations(X)
+        Z = self._outputs(Network.decision_function, X)
         if self._multilabel:
             return (Z > 0).astype(int)
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
@@ -559,7 +559,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             More than two classes with ``output_activation="logistic"`` have the
             sigmoids of `decision_function`, divided by their sum.
         """
-        return np.exp(self.predict_log_proba(X))
+        return self._outputs(Network.probabilities, X)
 
     def predict_log_proba(self, X):
         """Logarithm of the probability of each class, or of each label.
@@ -576,8 +576,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             In the order of `classes_`.
         """
-        Z = self._pre_activations(X)
-        return self._network.log_probabilities(Z, exclusive=not self._multilabel)
+        return self._outputs(Network.log_probabilities, X)
 
     @property
     def coefs_(self):
@@ -767,6 +766,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             (n_features, *_hidden_units(self.hidden_layer_sizes), n_outputs),
             self.activation,
             self.output_activation if exclusive else "logistic",
+            exclusive=not self._multilabel,
         )
 
     def _start(self, X):
@@ -1004,11 +1004,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return message, ConvergenceWarning
 
-    def _pre_activations(self, X):
-        check_is_fitted(self)
+    def _outputs(self, function, X):
+        """What a function of the network gives for the rows of X."""
+        if not hasattr(self, "_state"):
+            check_is_fitted(self)
         theta = self._state.model
         X = validate_data(self, X, reset=False, dtype=theta.dtype, order="C")
-        return self._network.decision_function(theta, X, self.n_jobs)
+        return function(self._network, theta, X, self.n_jobs)
 
 
 def _is_number(value, kind=Real):

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import numpy as np
-from scipy.special import log_expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax
 
 from . import _backprop
 from ._threads import Crew
@@ -31,14 +31,17 @@ class Network:
         Of the hidden layers.
     output_activation : {"logistic", "softmax"}
         Of the output layer; decides the loss too.
+    exclusive : bool
+        Whether the outputs are classes, which exclude each other, or labels.
     """
 
-    def __init__(self, units, activation, output_activation):
+    def __init__(self, units, activation, output_activation, exclusive=True):
         # Python's integers, where sizes are multiplied: they do not overflow.
         self.layers = [int(n) for n in units]
         self.units = np.array(self.layers, dtype=np.intp)  # for the core
         self.activation = activation
         self.output_activation = output_activation
+        self.exclusive = exclusive
 
     def __eq__(self, other):
         return (self.layers, self.activation, self.output_activation) == (
@@ -112,25 +115,46 @@ class Network:
 
     def decision_function(self, theta, X, n_jobs=None):
         """Pre-activations of the output layer, shape (n, K)."""
-        n = len(X)
-        Z = np.empty((n, self.layers[-1]), dtype=theta.dtype)
-        with self.crew(n_jobs, n, n) as crew:
-            tile, work = self.scratch(n, theta.dtype, crew.n_threads)
-            crew.run(_backprop.decision_function, self, theta, X, Z, work, tile)
-        return Z
+        return self._outputs(theta, X, n_jobs, activated=False)
 
-    def log_probabilities(self, Z, exclusive):
-        """Log-probabilities from pre-activations Z, shape (n, max(K, 2)) or (n, K).
+    def probabilities(self, theta, X, n_jobs=None):
+        """Of the classes or labels, shape (n, max(K, 2)) or (n, K).
 
         Softmax units are probabilities. The sigmoid units of exclusive classes are
-        normalised to sum to 1: log p_k = log sigma(z_k) - log sum_j sigma(z_j). One
-        sigmoid unit is P(second class); the units of labels that do not exclude each
-        other stay as they are.
+        normalised to sum to 1: p_k = sigma(z_k) / sum_j sigma(z_j). One sigmoid unit is
+        P(second class); the units of labels that do not exclude each other stay as they
+        are.
         """
+        if self.exclusive and self.layers[-1] == 1:
+            Z = self.decision_function(theta, X, n_jobs)
+            return expit(np.hstack([-Z, Z]))  # 1 - sigma(z) would lose digits
+        A = self._outputs(theta, X, n_jobs, activated=True)
+        if self.output_activation == "softmax" or not self.exclusive:
+            return A
+        total = A.sum(axis=1, keepdims=True)
+        tiny = total[:, 0] < 100 * np.finfo(A.dtype).tiny  # 0, or too few digits
+        np.divide(A, total, out=A, where=~tiny[:, np.newaxis])
+        if tiny.any():
+            A[tiny] = np.exp(self.log_probabilities(theta, X[tiny], n_jobs))
+        return A
+
+    def log_probabilities(self, theta, X, n_jobs=None):
+        """Logarithms of `probabilities`, finite where these round to 0."""
+        Z = self.decision_function(theta, X, n_jobs)
         if self.output_activation == "softmax":
             return log_softmax(Z, axis=1)
-        if not exclusive:
+        if not self.exclusive:
             return log_expit(Z)
         if Z.shape[1] == 1:
             return log_expit(np.hstack([-Z, Z]))
         return log_softmax(log_expit(Z), axis=1)
+
+    def _outputs(self, theta, X, n_jobs, activated):
+        n = len(X)
+        outputs = np.empty((n, self.layers[-1]), dtype=theta.dtype)
+        with self.crew(n_jobs, n, n) as crew:
+            tile, work = self.scratch(n, theta.dtype, crew.n_threads)
+            crew.run(
+                _backprop.outputs, self, theta, X, activated, outputs, work, tile
+            )
+        return outputs

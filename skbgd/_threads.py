@@ -46,8 +46,8 @@ def allowed_threads(n_jobs):
 class Crew:
     """Threads that run functions of the core together, as a context.
 
-    Within it the BLAS has one thread. Where there is too little work for the BLAS or for
-    more than one thread it does nothing.
+    Within it the BLAS has one thread. Where a call is over too soon to be shared out, it
+    does nothing.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class Crew:
 
     def __init__(self, n_jobs, meeting_work, call_work):
         self.n_threads = 1
-        self.limits_blas = meeting_work > WORK_PER_THREAD
-        self.allowed = allowed_threads(n_jobs) if self.limits_blas else 1
-        if call_work > WORK_PER_CALL:
+        self.limits_blas = call_work > WORK_PER_CALL
+        if self.limits_blas:
+            self.allowed = allowed_threads(n_jobs)
             self.n_threads = min(self.allowed, 1 + meeting_work // WORK_PER_THREAD)
         self.pool = None
 
