@@ -954,6 +954,24 @@ def outputs(
             start += m
 
 
+def squared_norms(network, const floating[::1] theta):
+    """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
+    cdef:
+        const Py_ssize_t[::1] units = network.units
+        Py_ssize_t layer, p, q, start = 0
+        double weights = 0, intercepts = 0
+    for layer in range(units.shape[0] - 1):
+        p, q = units[layer], units[layer + 1]
+        if floating is float:
+            weights += sum_of_squares_f32(&theta[start], p * q)
+            intercepts += sum_of_squares_f32(&theta[start + p * q], q)
+        else:
+            weights += sum_of_squares_f64(&theta[start], p * q)
+            intercepts += sum_of_squares_f64(&theta[start + p * q], q)
+        start += (p + 1) * q
+    return weights, weights + intercepts
+
+
 def shuffle(
     Py_ssize_t[::1] order,  # OUT (n,) a random permutation of 0 ... n - 1
     unsigned long long state,

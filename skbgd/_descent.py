@@ -1,6 +1,7 @@
 """Gradient descent over epochs: batches, steps, the objective, when to stop."""
 
 from dataclasses import dataclass, field, replace
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +72,11 @@ def schedule(rule, *, power_t, max_iter):
 
 def mean_squared_norm(X, weights):
     """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-    squared_norms = np.einsum("ij,ij->i", X, X, dtype=float)
+    squared_norms = np.einsum("ij,ij->i", X, X)
     if weights is None:
-        return squared_norms.mean()
+        return squared_norms.mean(dtype=float)
     seen = weights > 0
-    return np.average(squared_norms[seen], weights=weights[seen])
+    return np.average(squared_norms[seen].astype(float), weights=weights[seen])
 
 
 def default_step_size(network, squared_norm, batch_size, step):
@@ -237,6 +238,7 @@ class Descent:
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         self.gradient = np.empty_like(state.theta)
+        self.squared_norm, _ = _backprop.squared_norms(network, state.theta)
         self.crew = network.crew(n_jobs, n_samples, self.batch_size)
         self.tile, self.work = network.scratch(
             self.batch_size, X.dtype, self.crew.n_threads
@@ -253,7 +255,7 @@ class Descent:
     def eta(self):
         """The step size of the next epoch."""
         factor = self.schedule(self.state)
-        if not 0 <= factor < np.inf:
+        if not 0 <= factor < inf:
             raise ValueError(
                 f"Got {factor!r} from learning_rate_schedule for epoch "
                 f"{self.state.n_iter}; it must be a finite number, 0 or larger."
@@ -273,10 +275,7 @@ class Descent:
         n_samples = self.data[0].shape[0]
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
-        penalty = 0.0
-        if step.alpha > 0:
-            with np.errstate(over="ignore"):
-                penalty = step.alpha / 2 * self.network.squared_norm(state.theta)
+        penalty = step.alpha / 2 * self.squared_norm
         total, n_done = self.crew.run(
             _backprop.run_batches,
             self.network,
@@ -294,9 +293,9 @@ class Descent:
         )
         loss = total / n_samples + penalty
         # theta changed last: its norm tells whether the next loss would be finite.
-        with np.errstate(over="ignore"):
-            norm = np.linalg.norm(state.theta)
-        if n_done < n_samples or not np.isfinite(loss) or not np.isfinite(norm):
+        self.squared_norm, norm = _backprop.squared_norms(self.network, state.theta)
+        finite = isfinite(loss) and norm <= np.finfo(state.theta.dtype).max
+        if n_done < n_samples or not finite:
             raise ValueError(
                 f"The loss is no longer finite in epoch {state.n_iter + 1} with "
                 f"learning_rate={step.eta:g} and alpha={step.alpha:g}: the descent has "

@@ -44,11 +44,7 @@ class Network:
         self.exclusive = exclusive
 
     def __eq__(self, other):
-        return (self.layers, self.activation, self.output_activation) == (
-            other.layers,
-            other.activation,
-            other.output_activation,
-        )
+        return repr(self) == repr(other) and self.exclusive == other.exclusive
 
     def __repr__(self):
         return (
@@ -77,10 +73,6 @@ class Network:
     def intercepts(self, theta):
         """The vectors b_1 ... b_L, as views into theta."""
         return [theta[b] for _, b, _ in self._slices]
-
-    def squared_norm(self, theta):
-        """sum_l ||W_l||^2, without the intercepts."""
-        return sum(float(np.vdot(theta[W], theta[W])) for W, _, _ in self._slices)
 
     def crew(self, n_jobs, n_rows, batch_size):
         """Threads for calls of the core with `n_rows` rows in batches."""
@@ -154,7 +146,5 @@ class Network:
         outputs = np.empty((n, self.layers[-1]), dtype=theta.dtype)
         with self.crew(n_jobs, n, n) as crew:
             tile, work = self.scratch(n, theta.dtype, crew.n_threads)
-            crew.run(
-                _backprop.outputs, self, theta, X, activated, outputs, work, tile
-            )
+            crew.run(_backprop.outputs, self, theta, X, activated, outputs, work, tile)
         return outputs
