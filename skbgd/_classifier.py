@@ -218,6 +218,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         taken just before the step it is part of, the penalty at the start of the
         epoch: with the whole batch, exactly :math:`J(\theta)` before each step.
 
+    updates_curve_ : list of int
+        Number of gradient steps up to the end of each epoch.
+
+    seconds_curve_ : list of float
+        Time spent in the epochs up to the end of each, in seconds, without what comes
+        before and between them: checks of the input, validation rows, callbacks.
+
     validation_loss_curve_ : list of float
         The loss of the validation rows, without penalty, after each epoch; empty
         without validation rows, nan in epochs of a warm start that had none.
@@ -949,6 +956,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.n_iter_ = state.n_iter
         self.t_ = state.t
         self.loss_curve_ = state.loss_curve
+        self.updates_curve_ = state.updates_curve
+        self.seconds_curve_ = state.seconds_curve
         self.validation_loss_curve_ = state.validation_loss_curve
         self.validation_scores_ = state.validation_scores
         if state.loss_curve:
