@@ -210,19 +210,20 @@ class LossCurveDisplay:
         # What dashes and marks mean is told once, not for each classifier.
         n_curves = len(self.loss)
         known = ax.get_legend_handles_labels()[1]
+        validated = len(self.lines_) > n_curves
         for label, is_there, look in (
-            ("validation loss", len(self.lines_) > n_curves, dashed),
+            ("validation loss", validated, dashed),
             ("best epoch", len(self.marks_) > n_curves, best_mark),
             ("last epoch", True, last_mark),
         ):
             if is_there and label not in known:
                 ax.plot([], [], color=color if alone else "0.4", label=label, **look)
         ax.legend()
-        ax.set(xlabel=X_LABELS[x], ylabel="Loss")
+        ax.set(xlabel=X_LABELS[x], ylabel="Loss" if validated else "Training loss")
         if "x" in (log_scale or ""):
             ax.set_xscale("log")
         elif x != "seconds" and ax.get_xscale() == "linear":
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         if "y" in (log_scale or ""):
             ax.set_yscale("log")
             # Losses seldom span many decades: 0.2, not 2 x 10^-1.
