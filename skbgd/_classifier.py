@@ -69,6 +69,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Step size :math:`\eta > 0`. "auto" is 1 for `batch_size` "auto" or "full" and
         :math:`\sqrt{\min(m, 256)} / 16` for one of :math:`m` rows (1/16 for a single
         row), times ``1 - momentum``, and
+
         - with hidden layers, divided by the root mean square of the features if that is
           larger than 1;
         - with a single neuron, at most :math:`1 / (L + \alpha)` with
@@ -136,6 +137,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Training stops after exactly so many epochs in a row in which the criterion did
         not come to lie `tol` below the mark, the last value that did.
 
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order in each epoch. Without effect
+        when a batch holds all rows.
+
     early_stopping : bool, default=False
         Whether to stop by the validation rows instead of the training loss, and to keep
         the parameters that were best on them. The validation rows are `X_val` and
@@ -150,10 +155,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         What to judge the validation rows by: None is their loss, otherwise a
         scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
         it is called with ``sample_weight`` too.
-
-    shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. Without effect
-        when a batch holds all rows.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``; classes not named have weight 1.
@@ -445,6 +446,25 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             stood still with a loss larger than the first.
         UserWarning
             If Ctrl-C ended training. The parameters reached are kept.
+
+        See Also
+        --------
+        partial_fit : Train on rows that come in chunks.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skbgd import BGDClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> train, validation, test = slice(1000), slice(1000, 1400), slice(1400, None)
+        >>> X = X / 16
+        >>> clf = BGDClassifier(
+        ...     batch_size=16, early_stopping=True, n_iter_no_change=5, random_state=0
+        ... ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
+        >>> clf.stop_reason_
+        'early_stopping'
+        >>> clf.score(X[test], y[test]) > 0.85
+        True
         """
         trained = copy(self)
         advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
@@ -506,7 +526,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """Pre-activations of the output units.
+        """Compute the pre-activations of the output units.
 
         Parameters
         ----------
@@ -518,6 +538,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             One column per class or label; for two classes a vector, positive for the
             second class.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.decision_function([[0.0], [3.0]]).round(1)
+        array([-3.3,  4. ])
         """
         Z = self._pre_activations(X)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -535,6 +570,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             The most probable class; for multilabel targets, whether each label is more
             probable than not.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict([[0.0], [3.0]])
+        array(['cold', 'hot'], dtype='<U4')
         """
         Z = self._pre_activations(X)
         if self._multilabel:
@@ -543,7 +593,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[codes]
 
     def predict_proba(self, X):
-        """Probability of each class, or of each label.
+        """Compute the probability of each class, or of each label.
 
         Parameters
         ----------
@@ -556,11 +606,27 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             In the order of `classes_`. Classes sum to 1 in each row, labels do not.
             More than two classes with ``output_activation="logistic"`` have the
             sigmoids of `decision_function`, divided by their sum.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict_proba([[0.0], [3.0]]).round(2)
+        array([[0.96, 0.04],
+               [0.02, 0.98]])
         """
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X):
-        """Logarithm of the probability of each class, or of each label.
+        """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
 
@@ -573,6 +639,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         log_P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             In the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict_log_proba([[1000.0]]).astype(int)
+        array([[-2411,     0]])
         """
         Z = self._pre_activations(X)
         return self._network.log_probabilities(Z, exclusive=not self._multilabel)
