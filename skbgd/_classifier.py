@@ -1,13 +1,15 @@
 """The estimator: parameters, validation, labels in and out; no arithmetic."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -334,36 +336,57 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     array([0, 1, 1, 1])
     """
 
+    classes_: NDArray[Any]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: Literal["logistic", "softmax"]
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    n_iter_: int
+    t_: int
+    learning_rate_: float
+    loss_curve_: list[float]
+    updates_curve_: list[int]
+    seconds_curve_: list[float]
+    validation_loss_curve_: list[float]
+    validation_scores_: list[float]
+    loss_: float
+    best_loss_: float
+    stop_reason_: Literal[
+        "converged", "early_stopping", "max_iter", "callback", "interrupted"
+    ]
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
         *,
-        activation="logistic",
-        output_activation="logistic",
-        batch_size="auto",
-        learning_rate="auto",
-        learning_rate_schedule="constant",
-        power_t=0.5,
-        solver="sgd",
-        momentum=0.0,
-        nesterov=False,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        max_gradient_norm=None,
-        alpha=1e-4,
-        max_iter=400,
-        tol=1e-4,
-        n_iter_no_change=50,
-        shuffle=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        class_weight=None,
-        warm_start=False,
-        random_state=None,
-        verbose=0,
-    ):
+        activation: Literal["logistic", "tanh", "relu", "identity"] = "logistic",
+        output_activation: Literal["logistic", "softmax"] = "logistic",
+        batch_size: int | Literal["full", "auto"] = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        learning_rate_schedule: Literal["constant", "invscaling", "adaptive", "cosine"]
+        | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        solver: Literal["sgd", "adam"] = "sgd",
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        max_gradient_norm: float | None = None,
+        alpha: float = 1e-4,
+        max_iter: int = 400,
+        tol: float | None = 1e-4,
+        n_iter_no_change: int = 50,
+        shuffle: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.output_activation = output_activation
@@ -393,14 +416,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-    ):
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Train until the loss stands still, from a new start or with `warm_start` on.
 
         Parameters
@@ -470,10 +493,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         if advice is not None:
-            warnings.warn(*advice, stacklevel=2)
+            message, category = advice
+            warnings.warn(message, category, stacklevel=2)
         return self
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Go on training with one epoch over the given rows.
 
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
@@ -525,7 +555,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
         """Compute the pre-activations of the output units.
 
         Parameters
@@ -557,7 +587,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self._pre_activations(X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
@@ -592,7 +622,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return self.classes_[codes]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Compute the probability of each class, or of each label.
 
         Parameters
@@ -625,7 +655,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
@@ -659,12 +689,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._network.log_probabilities(Z, exclusive=not self._multilabel)
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[NDArray[np.floating]]:
         """Weight matrices, views into the vector of all parameters."""
         return self._network.coefs(self._state.model)
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[NDArray[np.floating]]:
         """Bias vectors, views into the vector of all parameters."""
         return self._network.intercepts(self._state.model)
 

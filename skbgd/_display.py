@@ -14,6 +14,8 @@ from ._classifier import BGDClassifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
 
 X_LABELS = {"epochs": "Epoch", "updates": "Update", "seconds": "Training time (s)"}
 LOG_SCALES = (None, "x", "y", "xy")
@@ -87,6 +89,11 @@ class LossCurveDisplay:
     [15, 30, 45]
     """
 
+    ax_: Axes
+    figure_: Figure | SubFigure
+    lines_: list[Line2D]
+    marks_: list[Line2D]
+
     def __init__(
         self,
         *,
@@ -156,6 +163,7 @@ class LossCurveDisplay:
             raise ValueError(
                 f"Got log_scale={log_scale!r}; it must be 'x', 'y', 'xy' or None."
             )
+        positions: Sequence[Any]
         if x == "epochs":
             positions = [np.arange(1, len(loss) + 1) for loss in self.loss]
         elif getattr(self, x) is None:
@@ -179,10 +187,10 @@ class LossCurveDisplay:
         if ax is None:
             _, ax = plt.subplots()
         self.ax_, self.figure_, self.lines_, self.marks_ = ax, ax.figure, [], []
-        dashed = {"linestyle": "--"}
-        last_mark = {"marker": "x", "linestyle": "none"}
-        best_mark = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
-        style = normalize_kwargs(line_kw, Line2D)
+        dashed: dict[str, Any] = {"linestyle": "--"}
+        last_mark: dict[str, Any] = {"linestyle": "none", "marker": "x"}
+        best_mark: dict[str, Any] = {**last_mark, "marker": "o", "mfc": "white"}
+        style = normalize_kwargs(dict(line_kw or {}), Line2D)
         alone = len(self.loss) == 1
         for at, loss, validation_loss, best, name in zip(
             positions,
