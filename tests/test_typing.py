@@ -5,6 +5,7 @@ is marked as one (`warn_unused_ignores`), or is one although it is not marked.
 """
 
 import inspect
+from importlib.resources import files
 from typing import Any, assert_type
 
 import numpy as np
@@ -38,6 +39,11 @@ def test_found_what_is_public() -> None:
     assert "BGDClassifier.fit" in names
     assert "BGDClassifier.coefs_" in names
     assert "LossCurveDisplay.from_estimator" in names
+
+
+def test_type_checkers_are_told() -> None:
+    """The installed package holds the marker, without which hints are not read."""
+    assert files("skbgd").joinpath("py.typed").is_file()
 
 
 def typed(X: NDArray[np.float64], y: list[str]) -> None:
