@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_moons
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -229,7 +229,7 @@ def test_pipeline_and_search():
     "make, error, match",
     [
         (lambda: small(), NotFittedError, "BGDClassifier instance is not fitted"),
-        (lambda: LogisticRegression().fit(X, Y), TypeError, "got LogisticRegression"),
+        (lambda: DummyClassifier().fit(X, Y), TypeError, "got DummyClassifier"),
         (lambda: make_pipeline(StandardScaler()), TypeError, "got Pipeline"),
         (lambda: "a loss", TypeError, "got 'a loss'"),
         (
