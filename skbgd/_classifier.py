@@ -247,6 +247,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     See Also
     --------
+    LossCurveDisplay : Draws how it was trained.
     sklearn.neural_network.MLPClassifier : Multilayer perceptron in NumPy.
     sklearn.linear_model.SGDClassifier : Linear models, one row at a time.
 
@@ -292,10 +293,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         \theta \leftarrow \theta - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
         \frac{m}{\sqrt{s} + \epsilon}
 
-    So
-    scaling all weights changes nothing, a batch of weight zero does no harm, and with
-    the whole batch an integer weight is the same as repeating the row. Biases carry no
-    penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of the call.
+    So scaling all weights changes nothing, a batch of weight zero does no harm, and
+    with the whole batch an integer weight is the same as repeating the row. Biases
+    carry no penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of
+    the call.
 
     The initial weights and biases are uniform in :math:`\pm c \sqrt{6 / (fan_{in} +
     fan_{out})}` [3]_, with :math:`c = 4` in front of logistic hidden units and 1
