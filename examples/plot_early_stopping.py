@@ -25,7 +25,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbgd import BGDClassifier
+from skbgd import BGDClassifier, LossCurveDisplay
 
 X, y = make_moons(60, noise=0.35, random_state=0)
 X_val, y_val = make_moons(200, noise=0.35, random_state=1)
@@ -85,31 +85,14 @@ print(
 )
 
 # %%
-# Training and validation loss, with and without.
+# Training and validation loss, with and without. Both are the same descent up to where
+# early stopping ends it.
 figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
-epochs = np.arange(1, 501)
-long = not_stopped["network"]
-ax.plot(epochs, long.loss_curve_, color="black", label="training rows")
-ax.plot(
-    epochs,
-    long.validation_loss_curve_,
-    color="tab:orange",
-    linestyle="--",
-    label="validation rows",
+LossCurveDisplay.from_estimators(
+    {"without early stopping": not_stopped, "with early stopping": stopped}, ax=ax
 )
-ax.axvline(best, color="tab:blue", linestyle=":", label=f"best: epoch {best}, kept")
-ax.axvline(
-    clf.n_iter_, color="tab:blue", linestyle="-.", label=f"stop: epoch {clf.n_iter_}"
-)
-ax.set(
-    xlabel="epoch",
-    ylabel="loss (mean cross-entropy)",
-    ylim=(0, None),
-    title="100 sigmoids, 60 rows: learning the moons, then their noise",
-    xlim=(1, 500),
-)
+ax.set(ylim=(0, None), title="100 sigmoids, 60 rows: learning the moons, then noise")
 ax.grid(alpha=0.3)
-ax.legend()
 path = Path(__file__).with_name("early_stopping.png")
 figure.savefig(path, dpi=120)
 print(f"Picture: {path}")

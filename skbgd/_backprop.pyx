@@ -161,6 +161,19 @@ cdef struct Rule:
     double epsilon
     double max_gradient_norm  # 0: no limit
 
+
+cdef Rule _rule(step):
+    cdef Rule rule
+    rule.eta = step.eta
+    rule.alpha = step.alpha
+    rule.momentum = step.momentum
+    rule.nesterov = step.nesterov
+    rule.beta_2 = step.beta_2
+    rule.epsilon = step.epsilon
+    rule.max_gradient_norm = step.max_gradient_norm
+    return rule
+
+
 # Counts multiplications, roughly, as a clock that costs nothing to read.
 cdef struct Clock:
     double work
@@ -836,7 +849,7 @@ def run_batches(
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
-        Rule rule
+        Rule rule = _rule(step_rule)
         Clock clock = Clock(0, 1000 + theta.shape[0])
         const floating *w = NULL if weights is None else &weights[0]
         floating *v = NULL if velocity is None else &velocity[0]
@@ -851,13 +864,6 @@ def run_batches(
         Py_ssize_t layer, largest = 0
         bint in_place, one_neuron
         Crew *crew
-    rule.eta = step_rule.eta
-    rule.alpha = step_rule.alpha
-    rule.momentum = step_rule.momentum
-    rule.nesterov = step_rule.nesterov
-    rule.beta_2 = step_rule.beta_2
-    rule.epsilon = step_rule.epsilon
-    rule.max_gradient_norm = step_rule.max_gradient_norm
     decay = rule.eta * rule.alpha
     for layer in range(net.n_layers):
         largest = max(largest, units[layer] * units[layer + 1])
@@ -913,6 +919,26 @@ def run_batches(
                 if w != NULL:
                     w += m
     return total, start
+
+
+def follow(
+    network,
+    floating[::1] theta,  # IN/OUT
+    floating[::1] gradient,  # IN like theta, SCRATCH
+    floating[::1] velocity,  # IN/OUT, as in `run_batches`
+    floating[::1] second_moment,  # IN/OUT, as in `run_batches`
+    long long n_steps,
+    step_rule,
+):
+    """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
+    cdef:
+        const Py_ssize_t[::1] units = network.units
+        Net net = _net(units, network.activation, network.output_activation)
+        floating *v = NULL if velocity is None else &velocity[0]
+        floating *s = NULL if second_moment is None else &second_moment[0]
+        Together together = Together()
+    update(net, _rule(step_rule), n_steps, &theta[0], &gradient[0], v, s, 0,
+           &together.crew)
 
 
 def outputs(

@@ -1,13 +1,15 @@
 """The estimator: parameters, validation, labels in and out; no arithmetic."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -69,6 +71,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Step size :math:`\eta > 0`. "auto" is 1 for `batch_size` "auto" or "full" and
         :math:`\sqrt{\min(m, 256)} / 16` for one of :math:`m` rows (1/16 for a single
         row), times ``1 - momentum``, and
+
         - with hidden layers, divided by the root mean square of the features if that is
           larger than 1;
         - with a single neuron, at most :math:`1 / (L + \alpha)` with
@@ -136,6 +139,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Training stops after exactly so many epochs in a row in which the criterion did
         not come to lie `tol` below the mark, the last value that did.
 
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order in each epoch. Without effect
+        when a batch holds all rows.
+
     early_stopping : bool, default=False
         Whether to stop by the validation rows instead of the training loss, and to keep
         the parameters that were best on them. The validation rows are `X_val` and
@@ -150,10 +157,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         What to judge the validation rows by: None is their loss, otherwise a
         scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
         it is called with ``sample_weight`` too.
-
-    shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. Without effect
-        when a batch holds all rows.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``; classes not named have weight 1.
@@ -225,6 +228,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         taken just before the step it is part of, the penalty at the start of the
         epoch: with the whole batch, exactly :math:`J(\theta)` before each step.
 
+    updates_curve_ : list of int
+        Number of gradient steps up to the end of each epoch.
+
+    seconds_curve_ : list of float
+        Time spent in the epochs up to the end of each, in seconds, without what comes
+        before and between them: checks of the input, validation rows, callbacks.
+
     validation_loss_curve_ : list of float
         The loss of the validation rows, without penalty, after each epoch; empty
         without validation rows, nan in epochs of a warm start that had none.
@@ -244,6 +254,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     See Also
     --------
+    LossCurveDisplay : Draws how it was trained.
     sklearn.neural_network.MLPClassifier : Multilayer perceptron in NumPy.
     sklearn.linear_model.SGDClassifier : Linear models, one row at a time.
 
@@ -289,10 +300,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         \theta \leftarrow \theta - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
         \frac{m}{\sqrt{s} + \epsilon}
 
-    So
-    scaling all weights changes nothing, a batch of weight zero does no harm, and with
-    the whole batch an integer weight is the same as repeating the row. Biases carry no
-    penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of the call.
+    So scaling all weights changes nothing, a batch of weight zero does no harm, and
+    with the whole batch an integer weight is the same as repeating the row. Biases
+    carry no penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of
+    the call.
 
     The initial weights and biases are uniform in :math:`\pm c \sqrt{6 / (fan_{in} +
     fan_{out})}` [3]_, with :math:`c = 4` in front of logistic hidden units and 1
@@ -333,37 +344,58 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     array([0, 1, 1, 1])
     """
 
+    classes_: NDArray[Any]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: Literal["logistic", "softmax"]
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    n_iter_: int
+    t_: int
+    learning_rate_: float
+    loss_curve_: list[float]
+    updates_curve_: list[int]
+    seconds_curve_: list[float]
+    validation_loss_curve_: list[float]
+    validation_scores_: list[float]
+    loss_: float
+    best_loss_: float
+    stop_reason_: Literal[
+        "converged", "early_stopping", "max_iter", "callback", "interrupted"
+    ]
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
         *,
-        activation="logistic",
-        output_activation="logistic",
-        batch_size="auto",
-        learning_rate="auto",
-        learning_rate_schedule="constant",
-        power_t=0.5,
-        solver="sgd",
-        momentum=0.0,
-        nesterov=False,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        max_gradient_norm=None,
-        alpha=1e-4,
-        max_iter=400,
-        tol=1e-4,
-        n_iter_no_change=50,
-        shuffle=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        class_weight=None,
-        warm_start=False,
-        random_state=None,
-        verbose=0,
-        n_jobs=None,
-    ):
+        activation: Literal["logistic", "tanh", "relu", "identity"] = "logistic",
+        output_activation: Literal["logistic", "softmax"] = "logistic",
+        batch_size: int | Literal["full", "auto"] = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        learning_rate_schedule: Literal["constant", "invscaling", "adaptive", "cosine"]
+        | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        solver: Literal["sgd", "adam"] = "sgd",
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        max_gradient_norm: float | None = None,
+        alpha: float = 1e-4,
+        max_iter: int = 400,
+        tol: float | None = 1e-4,
+        n_iter_no_change: int = 50,
+        shuffle: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        n_jobs: int | None = None,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.output_activation = output_activation
@@ -394,14 +426,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-    ):
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Train until the loss stands still, from a new start or with `warm_start` on.
 
         Parameters
@@ -447,15 +479,41 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             stood still with a loss larger than the first.
         UserWarning
             If Ctrl-C ended training. The parameters reached are kept.
+
+        See Also
+        --------
+        partial_fit : Train on rows that come in chunks.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skbgd import BGDClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> train, validation, test = slice(1000), slice(1000, 1400), slice(1400, None)
+        >>> X = X / 16
+        >>> clf = BGDClassifier(
+        ...     batch_size=16, early_stopping=True, n_iter_no_change=5, random_state=0
+        ... ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
+        >>> clf.stop_reason_
+        'early_stopping'
+        >>> clf.score(X[test], y[test]) > 0.85
+        True
         """
         trained = copy(self)
         advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         if advice is not None:
-            warnings.warn(*advice, stacklevel=2)
+            message, category = advice
+            warnings.warn(message, category, stacklevel=2)
         return self
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Go on training with one epoch over the given rows.
 
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
@@ -507,8 +565,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 
-    def decision_function(self, X):
-        """Pre-activations of the output units.
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Compute the pre-activations of the output units.
 
         Parameters
         ----------
@@ -520,11 +578,26 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             One column per class or label; for two classes a vector, positive for the
             second class.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.decision_function([[0.0], [3.0]]).round(1)
+        array([-3.3,  4. ])
         """
         Z = self._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
@@ -537,6 +610,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             The most probable class; for multilabel targets, whether each label is more
             probable than not.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict([[0.0], [3.0]])
+        array(['cold', 'hot'], dtype='<U4')
         """
         Z = self._outputs(Network.decision_function, X)
         if self._multilabel:
@@ -544,8 +632,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return self.classes_[codes]
 
-    def predict_proba(self, X):
-        """Probability of each class, or of each label.
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Compute the probability of each class, or of each label.
 
         Parameters
         ----------
@@ -558,11 +646,27 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             In the order of `classes_`. Classes sum to 1 in each row, labels do not.
             More than two classes with ``output_activation="logistic"`` have the
             sigmoids of `decision_function`, divided by their sum.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict_proba([[0.0], [3.0]]).round(2)
+        array([[0.96, 0.04],
+               [0.02, 0.98]])
         """
         return self._outputs(Network.probabilities, X)
 
-    def predict_log_proba(self, X):
-        """Logarithm of the probability of each class, or of each label.
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
 
@@ -575,16 +679,31 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         log_P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             In the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` has another number of features than in `fit`, or NaN or infinity.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf.predict_log_proba([[1000.0]]).astype(int)
+        array([[-2411,     0]])
         """
         return self._outputs(Network.log_probabilities, X)
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[NDArray[np.floating]]:
         """Weight matrices, views into the vector of all parameters."""
         return self._network.coefs(self._state.model)
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[NDArray[np.floating]]:
         """Bias vectors, views into the vector of all parameters."""
         return self._network.intercepts(self._state.model)
 
@@ -961,6 +1080,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.n_iter_ = state.n_iter
         self.t_ = state.t
         self.loss_curve_ = state.loss_curve
+        self.updates_curve_ = state.updates_curve
+        self.seconds_curve_ = state.seconds_curve
         self.validation_loss_curve_ = state.validation_loss_curve
         self.validation_scores_ = state.validation_scores
         if state.loss_curve:

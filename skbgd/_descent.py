@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,8 @@ class State:
     n_iter: int = 0  # epochs made
     t: int = 0
     loss_curve: list = field(default_factory=list)
+    updates_curve: list = field(default_factory=list)  # with as many entries
+    seconds_curve: list = field(default_factory=list)
     best_loss: float = np.inf
     validation_loss_curve: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
@@ -269,6 +272,7 @@ class Descent:
         penalty at the start of the epoch: with the whole batch this is J(theta) before
         the step.
         """
+        start = perf_counter()
         state = self.state
         self.last_eta = self.eta
         step = self.step._replace(eta=self.last_eta)
@@ -303,13 +307,22 @@ class Descent:
                 "(StandardScaler)."
             )
         state.t += n_samples
-        state.n_steps += -(-n_samples // self.batch_size)
+        n_updates = -(-n_samples // self.batch_size)
+        state.n_steps += n_updates
         if len(state.loss_curve) > state.n_iter:
-            # A copy of the estimator, which shares the curve, has gone on by itself.
-            state.loss_curve = state.loss_curve[: state.n_iter]
+            # A copy of the estimator, which shares the curves, has gone on by itself.
+            for name in ("loss_curve", "updates_curve", "seconds_curve"):
+                setattr(state, name, getattr(state, name)[: state.n_iter])
         state.loss_curve.append(loss)
+        append_sum(state.updates_curve, n_updates)
+        append_sum(state.seconds_curve, perf_counter() - start)
         state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
+
+
+def append_sum(sums, value):
+    """Go on with running sums."""
+    sums.append(sums[-1] + value if sums else value)
 
 
 def mean_loss(network, theta, X, Y, weights, n_jobs=None):

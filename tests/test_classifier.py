@@ -16,6 +16,7 @@ from sklearn.datasets import (
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 
 from skbgd import BGDClassifier
 
@@ -439,3 +440,12 @@ def test_single_row(binary):
         clf.partial_fit([x], [label], classes=[0, 1])
     assert clf.t_ == clf.n_iter_ == 60
     assert clf.score(X, y) > 0.8
+
+
+def test_html_repr_links_to_no_page_that_is_not_there(binary):
+    """scikit-learn's pages, to which its own estimators link, do not have this one."""
+    X, y = binary
+    for clf in (quick(alpha=0.1), quick().fit(X, y)):
+        html = estimator_html_repr(clf)
+        assert "BGDClassifier" in html
+        assert "href" not in html

@@ -53,6 +53,8 @@ def same(a, b):
     """Two estimators have the same parameters and history, bit for bit."""
     np.testing.assert_array_equal(parameters(a), parameters(b))
     assert a.loss_curve_ == b.loss_curve_
+    assert a.updates_curve_ == b.updates_curve_
+    assert len(a.seconds_curve_) == len(b.seconds_curve_) == len(a.loss_curve_)
     assert a.validation_loss_curve_ == b.validation_loss_curve_
     assert a.validation_scores_ == b.validation_scores_
     assert (a.n_iter_, a.t_, a.best_loss_) == (b.n_iter_, b.t_, b.best_loss_)
@@ -395,11 +397,13 @@ def test_streaming_does_not_slow_down(moons):
     """A call does not copy the curve of all calls before."""
     X, _, y, _ = moons
     clf = BGDClassifier((), batch_size=1).partial_fit(X, y, classes=[0, 1])
-    curve = clf.loss_curve_
+    curves = clf.loss_curve_, clf.updates_curve_, clf.seconds_curve_
     for _ in range(5):
         clf.partial_fit(X[:1], y[:1])
-    assert clf.loss_curve_ is curve
-    assert len(curve) == 6
+    assert clf.loss_curve_ is curves[0]
+    assert clf.updates_curve_ is curves[1]
+    assert clf.seconds_curve_ is curves[2]
+    assert [len(curve) for curve in curves] == [6, 6, 6]
 
 
 # Step sizes

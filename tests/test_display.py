@@ -1,0 +1,297 @@
+"""LossCurveDisplay: what it draws, of whom, and how it refuses."""
+
+import subprocess
+import sys
+from copy import copy
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import make_moons
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbgd import BGDClassifier, LossCurveDisplay
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+X, Y = make_moons(50, noise=0.3, random_state=0)
+X_VAL, Y_VAL = make_moons(40, noise=0.3, random_state=1)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def small(**params):
+    return BGDClassifier(
+        (8,), **{"random_state": 0, "max_iter": 12, "tol": None, **params}
+    )
+
+
+def stopped(**params):
+    """Stopped by the validation rows, some epochs after the best one."""
+    clf = small(
+        solver="adam", max_iter=400, tol=0, n_iter_no_change=7, early_stopping=True
+    ).set_params(**params)
+    clf.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    assert clf.stop_reason_ == "early_stopping"
+    return clf
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# The running sums that it draws against
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 99, "full", "auto"])
+def test_updates_are_epochs_times_batches(batch_size):
+    """ceil(n / m) in each epoch, over warm starts, other solvers and partial_fit."""
+    m = batch_size if isinstance(batch_size, int) else 50
+    clf = small(batch_size=batch_size, warm_start=True).fit(X, Y)
+    clf.set_params(max_iter=15, solver="adam").fit(X, Y).partial_fit(X, Y)
+    assert clf.updates_curve_ == [k * -(-50 // min(m, 50)) for k in range(1, 17)]
+    clf.partial_fit(X[:3], Y[:3])
+    assert clf.updates_curve_[-1] - clf.updates_curve_[-2] == -(-3 // min(m, 3))
+
+
+def test_seconds_are_those_of_the_epochs(monkeypatch):
+    """They grow with each epoch; what happens between epochs is not in them."""
+    now = iter(range(1000))
+    monkeypatch.setattr("skbgd._descent.perf_counter", lambda: next(now))
+
+    def wait(epoch):  # a callable schedule is part of the epoch
+        next(now)
+        return 1.0
+
+    def scoring(clf, X, y):  # validation is not
+        for _ in range(10):
+            next(now)
+        return 0.0
+
+    clf = small(scoring=scoring, learning_rate_schedule=wait, max_iter=5)
+    clf.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    assert clf.seconds_curve_ == [2, 4, 6, 8, 10]
+    assert clf.partial_fit(X, Y).seconds_curve_ == [2, 4, 6, 8, 10, 12]
+    assert clf.set_params(max_iter=2).fit(X, Y).seconds_curve_ == [2, 4]
+
+
+def test_seconds_are_seconds():
+    clf = small(max_iter=50).fit(X, Y)
+    assert (np.diff(clf.seconds_curve_) > 0).all()
+    assert 0 < clf.seconds_curve_[-1] < 10
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("x", ["epochs", "updates", "seconds"])
+def test_lines_are_the_curves(x):
+    clf = stopped(batch_size=8)
+    display = LossCurveDisplay.from_estimator(clf, x=x)
+    at = {
+        "epochs": np.arange(1, clf.n_iter_ + 1),
+        "updates": 7 * np.arange(1, clf.n_iter_ + 1),
+        "seconds": clf.seconds_curve_,
+    }[x]
+    training, validation = display.lines_
+    np.testing.assert_array_equal(training.get_xdata(), at)
+    np.testing.assert_array_equal(training.get_ydata(), clf.loss_curve_)
+    np.testing.assert_array_equal(validation.get_xdata(), at)
+    np.testing.assert_array_equal(validation.get_ydata(), clf.validation_loss_curve_)
+    assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
+    assert training.get_color() == validation.get_color()
+    best = int(np.argmin(clf.validation_loss_curve_))
+    assert best == clf.n_iter_ - 8
+    last_mark, best_mark = display.marks_
+    assert last_mark.get_xydata().tolist() == [[at[-1], clf.loss_]]
+    assert best_mark.get_xydata().tolist() == [
+        [at[best], min(clf.validation_loss_curve_)]
+    ]
+    labels = {"epochs": "Epoch", "updates": "Update", "seconds": "Training time (s)"}
+    assert display.ax_.get_xlabel() == labels[x]
+    assert legend(display.ax_) == [
+        "training loss", "validation loss", "best epoch", "last epoch",
+    ]  # fmt: skip
+    assert display.figure_ is display.ax_.figure
+    display.figure_.canvas.draw()
+
+
+def test_best_epoch_is_that_of_the_best_score():
+    """With `scoring` the epoch that is kept, marked on the curve of the loss."""
+    clf = stopped(scoring="accuracy")
+    best = int(np.argmax(clf.validation_scores_))
+    assert best != np.argmin(clf.validation_loss_curve_)
+    display = LossCurveDisplay.from_estimator(clf)
+    assert display.marks_[1].get_xydata().tolist() == [
+        [best + 1, clf.validation_loss_curve_[best]]
+    ]
+
+
+def test_validation_rows_in_some_epochs_only():
+    """Epochs before there were any leave a gap, later ones an end."""
+    clf = small(warm_start=True, max_iter=4).fit(X, Y)
+    clf.set_params(max_iter=9).fit(X, Y, X_val=X_VAL, y_val=Y_VAL).partial_fit(X, Y)
+    display = LossCurveDisplay.from_estimator(clf)
+    training, validation = display.lines_
+    assert len(training.get_xdata()) == 10
+    assert validation.get_xdata().tolist() == list(range(1, 10))
+    assert np.isnan(validation.get_ydata()).tolist() == [True] * 4 + [False] * 5
+    best = int(np.nanargmin(clf.validation_loss_curve_)) + 1
+    assert display.marks_[1].get_xdata().tolist() == [best]
+
+
+def test_several_on_one_axis():
+    """A colour each; dashes and marks are explained once."""
+    clfs = {"a": small(batch_size=5).fit(X, Y), "b": stopped(), "c": stopped(alpha=1)}
+    display = LossCurveDisplay.from_estimators(clfs, x="updates")
+    a, b, b_val, c, c_val = display.lines_
+    assert len({line.get_color() for line in (a, b, c)}) == 3
+    assert b.get_color() == b_val.get_color()
+    assert c_val.get_ydata().tolist() == clfs["c"].validation_loss_curve_
+    assert [mark.get_color() for mark in display.marks_] == [
+        line.get_color() for line in display.lines_
+    ]
+    assert legend(display.ax_) == [
+        "a", "b", "c", "validation loss", "best epoch", "last epoch",
+    ]  # fmt: skip
+    more = LossCurveDisplay.from_estimator(stopped(), name="d", ax=display.ax_)
+    assert more.ax_ is display.ax_
+    assert sorted(legend(more.ax_)) == [
+        "a", "b", "best epoch", "c", "d", "last epoch", "validation loss",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("log_scale", [None, "x", "y", "xy"])
+def test_log_scale(log_scale):
+    ax = LossCurveDisplay.from_estimator(small().fit(X, Y), log_scale=log_scale).ax_
+    for axis in "xy":
+        expected = "log" if axis in (log_scale or "") else "linear"
+        assert getattr(ax, f"get_{axis}scale")() == expected
+
+
+def test_line_kw():
+    """For all curves, by either of matplotlib's names."""
+    display = LossCurveDisplay.from_estimator(stopped(), line_kw={"lw": 3, "c": "k"})
+    assert [line.get_linewidth() for line in display.lines_] == [3, 3]
+    assert {line.get_color() for line in display.lines_ + display.marks_} == {"k"}
+
+
+def test_plot_again():
+    """Calculated once, drawn as often as wanted, on axes that are given."""
+    display = LossCurveDisplay.from_estimator(small().fit(X, Y))
+    first = display.ax_
+    _, ax = plt.subplots()
+    assert display.plot(ax, x="updates") is display
+    assert display.ax_ is ax is not first
+    assert len(display.lines_) == 1
+
+
+def test_training_that_goes_on_does_not_change_what_was_drawn():
+    clf = small().fit(X, Y)
+    display = LossCurveDisplay.from_estimator(clf)
+    other = copy(clf)
+    clf.partial_fit(X, Y)
+    assert len(display.loss[0]) == 12
+    # `other` shares the lists that have grown.
+    display = LossCurveDisplay.from_estimator(other)
+    assert len(display.plot(x="updates").lines_[0].get_xdata()) == 12
+    assert len(display.plot(x="seconds").lines_[0].get_xdata()) == 12
+
+
+# Of whom
+
+
+def test_pipeline_and_search():
+    """The classifier at the end of the one, the best of the other."""
+    pipeline = make_pipeline(StandardScaler(), small())
+    search = GridSearchCV(pipeline, {"bgdclassifier__batch_size": [5, 50]}, cv=2)
+    for estimator in (pipeline, search, make_pipeline(StandardScaler(), search)):
+        with pytest.raises(NotFittedError):
+            LossCurveDisplay.from_estimator(clone(estimator))
+    search.fit(X, Y)
+    clf = search.best_estimator_[-1]
+    for estimator in (search, make_pipeline(search), search.best_estimator_, clf):
+        display = LossCurveDisplay.from_estimator(estimator)
+        assert display.lines_[0].get_ydata().tolist() == clf.loss_curve_
+
+
+@pytest.mark.parametrize(
+    "make, error, match",
+    [
+        (lambda: small(), NotFittedError, "BGDClassifier instance is not fitted"),
+        (lambda: DummyClassifier().fit(X, Y), TypeError, "got DummyClassifier"),
+        (lambda: make_pipeline(StandardScaler()), TypeError, "got Pipeline"),
+        (lambda: "a loss", TypeError, "got 'a loss'"),
+        (
+            lambda: GridSearchCV(small(), {"alpha": [0]}, cv=2, refit=False).fit(X, Y),
+            ValueError,
+            "kept no estimator .refit=False",
+        ),
+        (
+            lambda: small().partial_fit(X, Y, [0, 1], np.zeros(50)),
+            ValueError,
+            "made no epoch",
+        ),
+    ],
+)
+def test_estimators_without_a_curve(make, error, match):
+    estimator = make()
+    with pytest.raises(error, match=match):
+        LossCurveDisplay.from_estimator(estimator)
+    with pytest.raises(error, match=match):
+        LossCurveDisplay.from_estimators({"a": small().fit(X, Y), "b": estimator})
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "call, match",
+    [
+        ({"x": "rows"}, "Got x='rows'; it must be one of 'epochs', 'upd"),
+        ({"log_scale": True}, "Got log_scale=True; it must be 'x'"),
+    ],
+)
+def test_bad_choices(call, match):
+    with pytest.raises(ValueError, match=match):
+        LossCurveDisplay.from_estimator(small().fit(X, Y), **call)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("estimators", [{}, [], small()], ids=str)
+def test_from_estimators_wants_a_dict(estimators):
+    with pytest.raises(ValueError, match="must be a dict"):
+        LossCurveDisplay.from_estimators(estimators)
+
+
+def test_a_display_of_ones_own_numbers():
+    display = LossCurveDisplay(loss=[[3.0, 2.0], [1.0]], name=["a", "b"]).plot()
+    assert [line.get_ydata().tolist() for line in display.lines_] == [[3, 2], [1]]
+    with pytest.raises(ValueError, match="x='seconds' needs the seconds"):
+        display.plot(x="seconds")
+    with pytest.raises(ValueError, match="name has 1 entries, loss has 2"):
+        LossCurveDisplay(loss=[[3.0], [1.0]], name=["a"]).plot()
+
+
+# matplotlib
+
+
+def test_without_matplotlib(monkeypatch):
+    clf = small().fit(X, Y)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match="plot requires matplotlib. You can install"):
+        LossCurveDisplay.from_estimator(clf)
+
+
+def test_import_does_not_import_matplotlib():
+    code = "import sys, skbgd; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,66 @@
+"""Type hints: all of the public API has them, and mypy reads them as meant.
+
+mypy checks this file too. It fails where a line in `typed` is not an error although it
+is marked as one (`warn_unused_ignores`), or is one although it is not marked.
+"""
+
+import inspect
+from importlib.resources import files
+from typing import Any, assert_type
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import skbgd
+from skbgd import BGDClassifier, LossCurveDisplay
+
+
+def public_functions() -> list[Any]:
+    functions = []
+    for name in skbgd.__all__:
+        for key, member in vars(getattr(skbgd, name)).items():
+            if key.startswith("_") and key != "__init__":
+                continue
+            function = getattr(member, "fget", getattr(member, "__func__", member))
+            if inspect.isfunction(function):
+                functions.append(function)
+    return functions
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
+def test_annotated(function: Any) -> None:
+    parameters = set(inspect.signature(function).parameters) - {"self", "cls"}
+    assert parameters | {"return"} == set(function.__annotations__)
+
+
+def test_found_what_is_public() -> None:
+    names = {function.__qualname__ for function in public_functions()}
+    assert "BGDClassifier.fit" in names
+    assert "BGDClassifier.coefs_" in names
+    assert "LossCurveDisplay.from_estimator" in names
+
+
+def test_type_checkers_are_told() -> None:
+    """The installed package holds the marker, without which hints are not read."""
+    assert files("skbgd").joinpath("py.typed").is_file()
+
+
+def typed(X: NDArray[np.float64], y: list[str]) -> None:
+    """What a user may write, for mypy alone."""
+    clf: BGDClassifier = BGDClassifier((8,), batch_size="full").fit(X, y)
+    assert_type(clf.predict_proba(X), NDArray[np.floating])
+    assert_type(clf.loss_curve_, list[float])
+    assert_type(clf.coefs_[0], NDArray[np.floating])
+    display = LossCurveDisplay.from_estimator(clf, x="updates", log_scale="xy")
+    assert_type(display, LossCurveDisplay)
+    BGDClassifier(8, batch_size=32, learning_rate=0.1, class_weight={"a": 2.0})
+    BGDClassifier([8, 8], learning_rate_schedule=lambda epoch: 1 / (1 + epoch))
+
+    BGDClassifier(batch_size=1.5)  # type: ignore[arg-type]
+    BGDClassifier(batch_size="all")  # type: ignore[arg-type]
+    BGDClassifier(learning_rate="constant")  # type: ignore[arg-type]
+    BGDClassifier((8,), "relu")  # type: ignore[call-arg]
+    BGDClassifier(hidden_layers=(8,))  # type: ignore[call-arg]
+    clf.fit(X)  # type: ignore[call-arg]
+    LossCurveDisplay.from_estimator(clf, x="rows")  # type: ignore[arg-type]
