@@ -74,6 +74,8 @@ def schedule(rule, *, power_t, max_iter):
 def mean_squared_norm(X, weights):
     """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
     squared_norms = np.einsum("ij,ij->i", X, X)
+    if not np.isfinite(squared_norms).all():  # float32; float64 takes much longer
+        squared_norms = np.einsum("ij,ij->i", X, X, dtype=float)
     if weights is None:
         return squared_norms.mean(dtype=float)
     seen = weights > 0

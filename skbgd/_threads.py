@@ -46,8 +46,8 @@ def allowed_threads(n_jobs):
 class Crew:
     """Threads that run functions of the core together, as a context.
 
-    Within it the BLAS has one thread. Where a call is over too soon to be shared out, it
-    does nothing.
+    Within it the BLAS has one thread. Where a call is over too soon to be shared out,
+    it does nothing.
 
     Parameters
     ----------
