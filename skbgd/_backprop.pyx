@@ -47,6 +47,7 @@ cdef extern from "_barrier.h" nogil:
     void barrier_stop(Barrier *barrier)
 
 cdef extern from "_kernels.h" nogil:
+    void prefetch(const void *row, Py_ssize_t n_bytes)
     void logistic_f32(float *A, Py_ssize_t n)
     void logistic_f64(double *A, Py_ssize_t n)
     void hyperbolic_f32(float *A, Py_ssize_t n)
@@ -891,6 +892,8 @@ def run_batches(
                     m = descend_rows_f64(m, d, X_batch, Y_batch, w, rows, rule.eta,
                                          decay, &theta[0], &loss)
             elif in_place:
+                if rows != NULL and m == 1 and start + 4 < n:
+                    prefetch(X_batch + rows[4] * d, d * sizeof(floating))
                 # W <- W - eta alpha W - eta / m dJ/dW: the gradient is never stored.
                 scale = -rule.eta / m
                 loss = backprop(

@@ -34,9 +34,19 @@
 
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define ALWAYS_INLINE static inline
+#define PREFETCH(address)
 #endif
+
+/* Rows in random order are ahead of the processor's own guesses: ask for the beginning of
+   a row some steps before it is needed. */
+ALWAYS_INLINE void prefetch(const void *row, ptrdiff_t bytes)
+{
+    for (ptrdiff_t i = 0; i < bytes && i < 1024; i += 64)
+        PREFETCH((const char *)row + i);
+}
 
 /* log2(e) and Cody & Waite's split of ln 2: n * LN2_HI is exact for every n used. */
 #define REAL float
@@ -313,49 +323,74 @@ ALWAYS_INLINE void NAME(add_rows)(ptrdiff_t n, ptrdiff_t q, const REAL *x,
     }
 }
 
-ALWAYS_INLINE REAL NAME(dot)(ptrdiff_t n, const REAL *x, const REAL *y)
-{
-    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (ptrdiff_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
-/* sum_k x_k M_k for rows M_k of `vectors` vectors, the last of which starts at `last`. */
 #if defined(__GNUC__) /* gcc and clang */
 #define LANES (32 / (int)sizeof(REAL))
 #define LOAD(vector, address) memcpy(&(vector), (address), sizeof(vector))
 #define STORE(address, vector) memcpy((address), &(vector), sizeof(vector))
 typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL))));
 
-ALWAYS_INLINE void NAME(narrow_sum)(int vectors, ptrdiff_t n, ptrdiff_t last,
-                                    const REAL *x, const REAL *M, ptrdiff_t ld, REAL *y)
+/* sum_i x_i y_i, in four sums of which none waits for the one before */
+ALWAYS_INLINE REAL NAME(dot)(ptrdiff_t n, const REAL *x, const REAL *y)
 {
-    NAME(vector) s[4][2] = {{{0}}}, row;
+    NAME(vector) s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, u, v;
+    REAL sum = 0;
+    ptrdiff_t i = 0;
+#define ADD(s, j) \
+    do { \
+        LOAD(u, x + i + (j) * LANES); \
+        LOAD(v, y + i + (j) * LANES); \
+        s += u * v; \
+    } while (0)
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        ADD(s0, 0);
+        ADD(s1, 1);
+        ADD(s2, 2);
+        ADD(s3, 3);
+    }
+    for (; i + LANES <= n; i += LANES)
+        ADD(s0, 0);
+#undef ADD
+    s0 = (s0 + s1) + (s2 + s3);
+    for (int l = 0; l < LANES; l++)
+        sum += s0[l];
+    for (; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+/* y <- b + sum_k x_k M_k for rows M_k of `vectors` vectors, the last of which starts at
+   `last`. Of four sums none waits for the one before. */
+ALWAYS_INLINE void NAME(narrow_affine)(int vectors, ptrdiff_t last, ptrdiff_t n,
+                                       const REAL *x, const REAL *M, ptrdiff_t ld,
+                                       const REAL *b, REAL *y)
+{
+    NAME(vector) s0, s1 = {0}, s2 = {0}, s3 = {0}, t0, t1 = {0}, t2 = {0}, t3 = {0}, row;
     ptrdiff_t k = 0;
-    for (; k + 4 <= n; k += 4, M += 4 * ld) { /* four sums: none waits for the last */
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; r++) {
-            LOAD(row, M + r * ld);
-            s[r][0] += x[k + r] * row;
-            if (vectors == 2) {
-                LOAD(row, M + r * ld + last);
-                s[r][1] += x[k + r] * row;
-            }
-        }
+#define ADD(i, s, t) \
+    do { \
+        LOAD(row, M + (i) * ld); \
+        s += x[k + (i)] * row; \
+        if (vectors == 2) { \
+            LOAD(row, M + (i) * ld + last); \
+            t += x[k + (i)] * row; \
+        } \
+    } while (0)
+    LOAD(s0, b);
+    LOAD(t0, b + last);
+    for (; k + 4 <= n; k += 4, M += 4 * ld) {
+        ADD(0, s0, t0);
+        ADD(1, s1, t1);
+        ADD(2, s2, t2);
+        ADD(3, s3, t3);
     }
-    for (; k < n; k++, M += ld) {
-        LOAD(row, M);
-        s[0][0] += x[k] * row;
-        if (vectors == 2) {
-            LOAD(row, M + last);
-            s[0][1] += x[k] * row;
-        }
-    }
-    for (int v = 0; v < vectors; v++) {
-        s[0][v] = (s[0][v] + s[1][v]) + (s[2][v] + s[3][v]);
-        STORE(y + (v ? last : 0), s[0][v]);
+    for (; k < n; k++, M += ld)
+        ADD(0, s0, t0);
+#undef ADD
+    s0 = (s0 + s1) + (s2 + s3);
+    STORE(y, s0);
+    if (vectors == 2) {
+        t0 = (t0 + t1) + (t2 + t3);
+        STORE(y + last, t0);
     }
 }
 
@@ -367,11 +402,9 @@ CLONES static void NAME(row_affine)(ptrdiff_t p, ptrdiff_t q, const REAL *x,
         z[0] = b[0] + NAME(dot)(p, x, W);
     } else if (q >= LANES && q <= 2 * LANES) {
         if (q == LANES)
-            NAME(narrow_sum)(1, p, 0, x, W, q, z);
+            NAME(narrow_affine)(1, 0, p, x, W, q, b, z);
         else
-            NAME(narrow_sum)(2, p, q - LANES, x, W, q, z);
-        for (ptrdiff_t j = 0; j < q; j++)
-            z[j] += b[j];
+            NAME(narrow_affine)(2, q - LANES, p, x, W, q, b, z);
     } else {
         memcpy(z, b, q * sizeof(REAL));
         NAME(add_rows)(p, q, x, 1, 1, W, q, z);
@@ -422,53 +455,71 @@ ALWAYS_INLINE void NAME(block)(int rows, int vectors, ptrdiff_t last, ptrdiff_t 
                                REAL decay, const REAL *P, ptrdiff_t ld_P, REAL *C,
                                ptrdiff_t ld_C)
 {
+    /* Loops that the compiler unrolls late would keep the sums out of the registers. */
+#define EACH_ROW(DO) \
+    do { \
+        DO(0); \
+        if (rows > 1) \
+            DO(1); \
+        if (rows > 2) { \
+            DO(2); \
+            DO(3); \
+        } \
+        if (rows > 4) { \
+            DO(4); \
+            DO(5); \
+        } \
+    } while (0)
+#define EACH_VECTOR(DO, r) \
+    do { \
+        DO(r, s0, b0, 0); \
+        if (vectors > 2) \
+            DO(r, s1, b1, LANES); \
+        if (vectors > 1) \
+            DO(r, s2, b2, last); \
+    } while (0)
+#define CLEAR(r) s0[r] = s1[r] = s2[r] = (NAME(vector)){0}
+#define LOAD_B(r, s, b, offset) LOAD(b, B + offset)
+#define ADD_PRODUCT(r, s, b, offset) s[r] += x * b
+#define ADD_ROW(r) \
+    do { \
+        REAL x = A[(r) * row + t * column]; \
+        EACH_VECTOR(ADD_PRODUCT, r); \
+    } while (0)
+#define SCALE(r, s, b, offset) s[r] *= scale
+#define SCALE_ROW(r) EACH_VECTOR(SCALE, r)
+#define LOAD_P(r, s, b, offset) LOAD(b, P + (r) * ld_P + offset)
+#define ADD_P(r, s, b, offset) s[r] = (s[r] - decay * b) + b
+#define ADD_P_ROW(r) \
+    do { \
+        EACH_VECTOR(LOAD_P, r); \
+        EACH_VECTOR(ADD_P, r); \
+    } while (0)
+#define STORE_C(r, s, b, offset) STORE(C + (r) * ld_C + offset, s[r])
+#define STORE_ROW(r) EACH_VECTOR(STORE_C, r)
     NAME(vector) s0[6], s1[6], s2[6], b0, b1, b2;
-    const REAL *a[6];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        a[r] = A + r * row;
-        s0[r] = s1[r] = s2[r] = (NAME(vector)){0};
-    }
+    EACH_ROW(CLEAR);
     for (ptrdiff_t t = 0; t < k; t++, B += ld) {
-        LOAD(b0, B);
-        if (vectors > 2)
-            LOAD(b1, B + LANES);
-        if (vectors > 1)
-            LOAD(b2, B + last);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            REAL x = a[r][t * column];
-            s0[r] += x * b0;
-            if (vectors > 2)
-                s1[r] += x * b1;
-            if (vectors > 1)
-                s2[r] += x * b2;
-        }
+        EACH_VECTOR(LOAD_B, 0);
+        EACH_ROW(ADD_ROW);
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++, C += ld_C) {
-        s0[r] *= scale;
-        s1[r] *= scale;
-        s2[r] *= scale;
-        if (P) {
-            LOAD(b0, P + r * ld_P);
-            s0[r] = (s0[r] - decay * b0) + b0;
-            if (vectors > 2) {
-                LOAD(b1, P + r * ld_P + LANES);
-                s1[r] = (s1[r] - decay * b1) + b1;
-            }
-            if (vectors > 1) {
-                LOAD(b2, P + r * ld_P + last);
-                s2[r] = (s2[r] - decay * b2) + b2;
-            }
-        }
-        /* After the loads, as the last two vectors may overlap */
-        STORE(C, s0[r]);
-        if (vectors > 2)
-            STORE(C + LANES, s1[r]);
-        if (vectors > 1)
-            STORE(C + last, s2[r]);
-    }
+    EACH_ROW(SCALE_ROW);
+    if (P)
+        EACH_ROW(ADD_P_ROW);
+    EACH_ROW(STORE_ROW); /* after the loads: the last two vectors may overlap */
+#undef EACH_ROW
+#undef EACH_VECTOR
+#undef CLEAR
+#undef LOAD_B
+#undef ADD_PRODUCT
+#undef ADD_ROW
+#undef SCALE
+#undef SCALE_ROW
+#undef LOAD_P
+#undef ADD_P
+#undef ADD_P_ROW
+#undef STORE_C
+#undef STORE_ROW
 }
 
 /* The same for all m rows, at most `most` at a time. */
@@ -551,6 +602,15 @@ CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL 
 #undef STORE
 #undef DEPTH
 #else
+ALWAYS_INLINE REAL NAME(dot)(ptrdiff_t n, const REAL *x, const REAL *y)
+{
+    REAL sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
 static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL scale,
                              const REAL *A, ptrdiff_t row, ptrdiff_t column,
                              const REAL *B, REAL decay, const REAL *P, ptrdiff_t ld_P,
@@ -638,6 +698,8 @@ CLONES static ptrdiff_t NAME(descend_rows)(ptrdiff_t n, ptrdiff_t d, const REAL 
         ptrdiff_t row = order ? order[i] : i;
         const REAL *x = X + row * d;
         REAL delta, step;
+        if (order && i + 4 < n)
+            prefetch(X + order[i + 4] * d, d * sizeof(REAL));
         double loss = NAME(unit_cross_entropy)(b + NAME(dot)(d, x, theta), Y[row], &delta);
         if (weights && weights[row] == 0) { /* a product with 0 would keep a NaN */
             loss = delta = 0;
