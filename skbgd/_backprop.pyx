@@ -21,6 +21,10 @@ It is computed from Z_L, never from log(A_L).
 so that it is allocated once. Rows are taken at most `tile` at a time: however large the
 batch, what is read and written between two passes over the weights stays in the cache.
 
+Sparse rows (CSR) are never densified: a step reads and writes the rows of W_1 that they
+name. Then theta holds W_1 / s for the time of a call of `run_batches`, and decay changes
+the number s alone.
+
 A crew of threads may run `loss_gradient` and `run_batches` together: all call it with the
 same arguments, but each with its own rank. Each takes its share of the rows of a tile
 through the network and back; when all have done so, each adds its share of the rows of
@@ -31,7 +35,7 @@ They release the GIL and keep no state.
 """
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
-from libc.math cimport NAN, isfinite, log1p, sqrt
+from libc.math cimport NAN, fabs, isfinite, log1p, sqrt
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -47,7 +51,9 @@ cdef extern from "_barrier.h" nogil:
     void barrier_stop(Barrier *barrier)
 
 cdef extern from "_kernels.h" nogil:
+    double SMALLEST_SCALE
     void prefetch(const void *row, Py_ssize_t n_bytes)
+    Py_ssize_t integer_at(const void *integers, bint wide, Py_ssize_t i)
     void logistic_f32(float *A, Py_ssize_t n)
     void logistic_f64(double *A, Py_ssize_t n)
     void hyperbolic_f32(float *A, Py_ssize_t n)
@@ -130,6 +136,30 @@ cdef extern from "_kernels.h" nogil:
     Py_ssize_t descend_rows_f64(
         Py_ssize_t n, Py_ssize_t d, const double *X, const int *Y, const double *weights,
         const Py_ssize_t *order, double eta, double decay, double *theta, double *total)
+    void sparse_affine_f32(
+        Py_ssize_t nnz, Py_ssize_t q, const float *x, const void *indices, bint wide,
+        Py_ssize_t start, float scale, const float *W, const float *b, float *z)
+    void sparse_outer_f32(
+        Py_ssize_t nnz, Py_ssize_t q, const float *x, const void *indices, bint wide,
+        Py_ssize_t start, Py_ssize_t first, Py_ssize_t last, float scale, const float *d,
+        float *G)
+    Py_ssize_t descend_sparse_rows_f32(
+        Py_ssize_t n, Py_ssize_t d, const float *X, const void *indices, bint wide,
+        const void *indptr, bint wide_indptr, const int *Y, const float *weights,
+        const Py_ssize_t *order, Py_ssize_t start, float eta, double decay, float *theta,
+        double *scale, double *total)
+    void sparse_affine_f64(
+        Py_ssize_t nnz, Py_ssize_t q, const double *x, const void *indices, bint wide,
+        Py_ssize_t start, double scale, const double *W, const double *b, double *z)
+    void sparse_outer_f64(
+        Py_ssize_t nnz, Py_ssize_t q, const double *x, const void *indices, bint wide,
+        Py_ssize_t start, Py_ssize_t first, Py_ssize_t last, double scale, const double *d,
+        double *G)
+    Py_ssize_t descend_sparse_rows_f64(
+        Py_ssize_t n, Py_ssize_t d, const double *X, const void *indices, bint wide,
+        const void *indptr, bint wide_indptr, const int *Y, const double *weights,
+        const Py_ssize_t *order, Py_ssize_t start, double eta, double decay, double *theta,
+        double *scale, double *total)
 
 
 cdef enum Activation:
@@ -180,6 +210,21 @@ cdef struct Clock:
     double work
     double work_per_row
 
+# What to learn from. Pointers without a type are to elements like those of theta, or to
+# integers of 32 or (wide) 64 bits.
+cdef struct Data:
+    Py_ssize_t n
+    bint sparse
+    const void *X  # (n, d); sparse: the elements that are not 0
+    const void *indices
+    bint wide_indices
+    const void *indptr
+    bint wide_indptr
+    const int *Y
+    Py_ssize_t n_targets
+    const void *weights  # or NULL: all 1
+    const Py_ssize_t *order  # row numbers, or NULL: as they come
+
 cdef struct Net:
     const Py_ssize_t *units
     Py_ssize_t n_layers
@@ -196,14 +241,63 @@ cdef Net _net(const Py_ssize_t[::1] units, hidden, output):
     return net
 
 
-def row_work_size(units):
+cdef Data _data(const floating[::1] theta, X, Y, weights, order) except *:
+    """The addresses of arrays that the caller keeps."""
+    cdef:
+        Data data
+        const int[:, ::1] targets
+        const floating[::1] elements
+        const floating[:, ::1] dense
+        const Py_ssize_t[::1] numbers
+    data.sparse = hasattr(X, "indptr")
+    if data.sparse:
+        elements = X.data
+        data.X = &elements[0]
+        data.indices = _integers(X.indices, &data.wide_indices)
+        data.indptr = _integers(X.indptr, &data.wide_indptr)
+    else:
+        dense = X
+        data.X = &dense[0, 0]
+    data.n = X.shape[0]
+    data.Y = NULL
+    if Y is not None:
+        targets = Y
+        data.Y = &targets[0, 0]
+        data.n_targets = targets.shape[1]
+    data.weights = data.order = NULL
+    if weights is not None:
+        elements = weights
+        data.weights = &elements[0]
+    if order is not None:
+        numbers = order
+        data.order = &numbers[0]
+        data.n = numbers.shape[0]
+    return data
+
+
+cdef const void *_integers(array, bint *wide) except *:
+    cdef const int[::1] narrow_view
+    cdef const long long[::1] wide_view
+    wide[0] = array.itemsize == 8
+    if wide[0]:
+        wide_view = array
+        return &wide_view[0]
+    narrow_view = array
+    return &narrow_view[0]
+
+
+cdef inline Py_ssize_t row_number(const Data *data, Py_ssize_t i) noexcept nogil:
+    return i if data.order == NULL else data.order[i]
+
+
+def row_work_size(units, sparse):
     """Number of elements of scratch memory for each row of a tile.
 
-    The gathered row of X, its target and weight, the losses of its output units,
-    A_1 ... Z_L and D_1 ... D_{L-1}.
+    The gathered row of X unless it is sparse, its target and weight, the losses of its
+    output units, A_1 ... Z_L and D_1 ... D_{L-1}.
     """
     d, *hidden, K = [int(n) for n in units]  # Python's integers do not overflow
-    return d + 1 + 3 * K + 2 * sum(hidden)
+    return (0 if sparse else d) + 1 + 3 * K + 2 * sum(hidden)
 
 
 # Crews ---------------------------------------------------------------------------------
@@ -258,6 +352,7 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int rank, Crew *crew) noexcept nogil:
 
 # One row, or a layer of one unit, is no matrix product. A small product does not pay for
 # a BLAS call and the packing that goes with it.
+cdef double LEAST_DECAY = 1e-5  # rounding 1 - decay would change less by a percent
 cdef enum:
     LARGE_PRODUCT = 1 << 21  # multiplications
     SMALL_MATRIX = 4096  # elements of W, to be transposed on the stack
@@ -331,7 +426,7 @@ cdef void add_outer(
             row_outer_f32(p, q, scale, A, D, decay, P, G)
         else:
             row_outer_f64(p, q, scale, A, D, decay, P, G)
-    elif m * p * q > LARGE_PRODUCT:
+    elif m * p * q > LARGE_PRODUCT and (decay == 0 or decay > LEAST_DECAY):
         gemm(True, False, p, q, m, scale, A, width, D,
              <floating> (0 if P == NULL else 1 - decay), G)
     elif floating is float:
@@ -382,10 +477,60 @@ cdef void times_derivative(
             rectified_backward_f64(A, D, n)
 
 
+cdef void sparse_affine(
+    const Data *data,
+    Py_ssize_t start,  # the first of n rows
+    Py_ssize_t n, Py_ssize_t q,
+    double W_scale,
+    const floating *W,
+    const floating *b,
+    floating *Z,  # OUT (n, q)
+) noexcept nogil:
+    # Z = X (s W) + b
+    cdef Py_ssize_t i, row, first, nnz
+    for i in range(n):
+        row = row_number(data, start + i)
+        first = integer_at(data.indptr, data.wide_indptr, row)
+        nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - first
+        if floating is float:
+            sparse_affine_f32(nnz, q, <const float *> data.X, data.indices,
+                              data.wide_indices, first, <float> W_scale, W, b, Z + i * q)
+        else:
+            sparse_affine_f64(nnz, q, <const double *> data.X, data.indices,
+                              data.wide_indices, first, W_scale, W, b, Z + i * q)
+
+
+cdef void add_sparse_outer(
+    const Data *data,
+    Py_ssize_t start,  # the first of m rows
+    Py_ssize_t m, Py_ssize_t q,
+    Py_ssize_t first, Py_ssize_t last,  # rows of G to add to
+    double scale,
+    const floating *D,
+    floating *G,  # IN/OUT (d, q)
+) noexcept nogil:
+    # G = G + scale X^T D
+    cdef Py_ssize_t i, row, begin, nnz
+    for i in range(m):
+        row = row_number(data, start + i)
+        begin = integer_at(data.indptr, data.wide_indptr, row)
+        nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - begin
+        if floating is float:
+            sparse_outer_f32(nnz, q, <const float *> data.X, data.indices,
+                             data.wide_indices, begin, first, last, <float> scale,
+                             D + i * q, G)
+        else:
+            sparse_outer_f64(nnz, q, <const double *> data.X, data.indices,
+                             data.wide_indices, begin, first, last, scale, D + i * q, G)
+
+
 cdef floating *forward(
     Net net,
     const floating *theta,
-    const floating *X,  # IN (n, d)
+    double W_scale,  # s, if theta holds W_1 / s
+    const Data *data,
+    Py_ssize_t start,  # the first of n rows of the data
+    const floating *X,  # IN (n, d) these rows, unless they are sparse
     Py_ssize_t n,
     floating *A,  # OUT A_1, ..., A_{L-1}, Z_L, each (m, q), one behind the other
     Py_ssize_t m,
@@ -401,7 +546,10 @@ cdef floating *forward(
         p, q = net.units[layer], net.units[layer + 1]
         A_out = A + first * q
         # Z_l = A_{l-1} W_l + b_l
-        affine(n, p, q, A_in, W, W + p * q, A_out)
+        if layer == 0 and data.sparse:
+            sparse_affine(data, start, n, q, W_scale, W, W + p * q, A_out)
+        else:
+            affine(n, p, q, A_in, W, W + p * q, A_out)
         if layer == net.n_layers - 1:
             return A_out
         # A_l = f(Z_l)
@@ -525,11 +673,9 @@ cdef double output_gradient(
 cdef double share_of_rows(
     Net net,
     const floating *theta,
-    const floating *X,  # IN (n, d)
-    const int *Y,  # IN (n, n_targets)
-    Py_ssize_t n_targets,
-    const floating *weights,  # IN (n,), or NULL: all 1
-    const Py_ssize_t *order,  # IN (m,) row numbers, or NULL: the first m rows
+    double W_scale,
+    const Data *data,
+    Py_ssize_t start,  # the first row of the tile
     Py_ssize_t m,  # rows of the tile; this thread takes first ... last - 1
     Py_ssize_t first, Py_ssize_t last,
     bint with_gradient,
@@ -540,44 +686,41 @@ cdef double share_of_rows(
 ) noexcept nogil:
     """Take rows through the network and back; returns sum_i w_i l_i over them."""
     cdef:
-        Py_ssize_t i, k, layer, p, q, row, n = last - first
+        Py_ssize_t i, k, layer, p, q, row, offset = 0, n = last - first
         Py_ssize_t d = net.units[0], K = net.units[net.n_layers]
-        Py_ssize_t offset, hidden = 0
-        const floating *rows = gathered + first * d
+        const floating *X = <const floating *> data.X
+        const floating *weights = <const floating *> data.weights
+        const floating *rows = gathered_rows(data, d, start, m, gathered)
+        const int *target
         floating *y = T + first * K
         floating *w = T + m * K + first
         floating *losses = T + m * K + m + first * K
         floating *Z
-        floating *D_in
         double loss
     # The rows, their targets (one-hot) and their weights
-    if order == NULL:
-        rows = X + first * d
-    elif m == 1:
-        rows = X + order[0] * d
     for i in range(n):
-        row = first + i if order == NULL else order[first + i]
-        if order != NULL and m > 1:
+        row = row_number(data, start + first + i)
+        if rows == gathered:
             memcpy(gathered + (first + i) * d, X + row * d, d * sizeof(floating))
-        if n_targets == K:
+        target = data.Y + row * data.n_targets
+        if data.n_targets == K:
             for k in range(K):
-                y[i * K + k] = <floating> Y[row * K + k]
+                y[i * K + k] = <floating> target[k]
         else:
             memset(y + i * K, 0, K * sizeof(floating))
-            y[i * K + Y[row]] = 1
+            y[i * K + target[0]] = 1
         if weights != NULL:
             w[i] = weights[row]
-    Z = forward(net, theta, rows, n, A, m, first)
+    Z = forward(net, theta, W_scale, data, start + first, rows + first * d, n, A, m, first)
     loss = output_gradient(net, n, Z, y, NULL if weights == NULL else w, losses)
     if not with_gradient or not isfinite(loss):
         return loss
-    offset = 0  # of W_l in theta
+    # offset: of W_l in theta. A, D: behind A_{l-1}, D_{l-1}
     for layer in range(net.n_layers):
         offset += (net.units[layer] + 1) * net.units[layer + 1]
         if layer > 0:
-            hidden += net.units[layer]
-    A += m * hidden
-    D += m * hidden
+            A += m * net.units[layer]
+            D += m * net.units[layer]
     for layer in range(net.n_layers - 1, 0, -1):
         p, q = net.units[layer], net.units[layer + 1]
         offset -= (p + 1) * q
@@ -591,14 +734,31 @@ cdef double share_of_rows(
     return loss
 
 
+cdef const floating *gathered_rows(
+    const Data *data, Py_ssize_t d, Py_ssize_t start, Py_ssize_t m, floating *gathered
+) noexcept nogil:
+    """Where the m rows of a tile are, (m, d), unless they are sparse."""
+    if data.sparse:
+        return NULL
+    if data.order == NULL:
+        return <const floating *> data.X + start * d
+    if m == 1:
+        return <const floating *> data.X + data.order[start] * d
+    return gathered
+
+
 cdef void share_of_gradient(
     Net net,
+    const Data *data,
+    Py_ssize_t start,
     Py_ssize_t m,
-    const floating *X,  # IN (m, d) the rows of the tile
+    const floating *X,  # IN (m, d) the rows of the tile, unless they are sparse
     const floating *A,  # IN as from `share_of_rows`
     const floating *D,
     floating scale,
     floating decay,
+    double rescale,  # a multiple of it is kept of sparse rows' W_1: P_1 <- rescale P_1
+    double W_scale,
     const floating *P,  # G itself, or NULL: 0
     floating *G,  # IN/OUT, like theta; may be theta itself
     int rank,
@@ -608,6 +768,7 @@ cdef void share_of_gradient(
 
     Of each W_l a share of its rows; the b_l by the last thread. With P = G = theta,
     scale = -eta / m and decay = eta alpha this *is* the step of gradient descent.
+    Of sparse rows, G_1 <- rescale P_1 + scale / W_scale dJ/dW_1.
     """
     cdef:
         Py_ssize_t layer, p, q, first, last
@@ -618,7 +779,13 @@ cdef void share_of_gradient(
         D_out = A if layer == net.n_layers - 1 else D
         first, last = share(p, rank, crew), share(p, rank + 1, crew)
         # dJ/dW_l = A_{l-1}^T D_l
-        if first < last:
+        if layer == 0 and data.sparse:
+            if P == NULL:
+                memset(G + first * q, 0, (last - first) * q * sizeof(floating))
+            elif rescale != 1:
+                multiply(G + first * q, (last - first) * q, rescale)
+            add_sparse_outer(data, start, m, q, first, last, scale / W_scale, D_out, G)
+        elif first < last:
             add_outer(m, last - first, q, scale, A_in + first, p, D_out, decay,
                       NULL if P == NULL else G + first * q, G + first * q)
         G += p * q
@@ -634,10 +801,17 @@ cdef void share_of_gradient(
         D += m * q
 
 
+cdef void multiply(floating *g, Py_ssize_t n, double factor) noexcept nogil:
+    # g = factor g
+    if floating is float:
+        scale_f32(g, n, <float> factor)
+    else:
+        scale_f64(g, n, factor)
+
+
 cdef double backprop(
-    Net net, const floating *theta, const floating *X, const int *Y,
-    Py_ssize_t n_targets, const floating *weights, const Py_ssize_t *order,
-    Py_ssize_t m, floating scale, floating decay, const floating *P,
+    Net net, const floating *theta, const Data *data, Py_ssize_t start, Py_ssize_t m,
+    floating scale, floating decay, double *W_scale, const floating *P,
     floating *G,  # IN/OUT, see `share_of_gradient`; or NULL
     floating *work, Py_ssize_t tile, Clock *clock, int rank, Crew *crew,
 ) except? -1 nogil:
@@ -648,17 +822,17 @@ cdef double backprop(
     KeyboardInterrupt.
     """
     cdef:
-        Py_ssize_t layer, n, start = 0
-        Py_ssize_t d = net.units[0], K = net.units[net.n_layers], hidden = 0
+        Py_ssize_t layer, n, stop = start + m
+        Py_ssize_t d = 0 if data.sparse else net.units[0]
+        Py_ssize_t K = net.units[net.n_layers], hidden = 0
         floating *T
         floating *A
         floating *D
-        const floating *rows
-        double loss = 0
+        double loss = 0, rescale = 1
     for layer in range(1, net.n_layers):
         hidden += net.units[layer]
-    while start < m and isfinite(loss):
-        n = min(tile, m - start)
+    while start < stop and isfinite(loss):
+        n = min(tile, stop - start)
         if rank == 0:
             clock.work += n * clock.work_per_row
             if clock.work > 1e8:
@@ -669,23 +843,22 @@ cdef double backprop(
         A = T + n * (2 * K + 1)
         D = A + n * (hidden + K)
         loss += sum_of_shares(crew, rank, share_of_rows(
-            net, theta, X, Y, n_targets, weights, order, n,
-            share(n, rank, crew), share(n, rank + 1, crew), G != NULL, work, A, D, T))
+            net, theta, W_scale[0], data, start, n, share(n, rank, crew),
+            share(n, rank + 1, crew), G != NULL, work, A, D, T))
         if G != NULL and isfinite(loss):
-            rows = X if order == NULL else X + order[0] * d if n == 1 else work
-            share_of_gradient(net, n, rows, A, D, scale, decay, P, G, rank, crew)
-            decay, P = 0, G
+            if data.sparse and decay != 0:
+                # W_1 = s V decays by s alone, until V has to be scaled.
+                W_scale[0] *= 1 - decay
+                if not SMALLEST_SCALE < fabs(W_scale[0]) < 1 / SMALLEST_SCALE:
+                    rescale, W_scale[0] = W_scale[0], 1
+            share_of_gradient(
+                net, data, start, n, gathered_rows(data, d, start, n, work), A, D, scale,
+                decay, rescale, W_scale[0], P, G, rank, crew)
+            decay, rescale, P = 0, 1, G
         # The scratch memory is free again, and G complete, when all are here.
         if not barrier_wait(&crew.barrier):
             return NAN
         start += n
-        if order != NULL:
-            order += n
-        else:
-            X += n * d
-            Y += n * n_targets
-            if weights != NULL:
-                weights += n
     return loss
 
 
@@ -739,10 +912,7 @@ cdef bint update(
                 if limited:
                     penalty = 0  # is in G
                     if factor < 1:
-                        if floating is float:
-                            scale_f32(G + first, n, <float> factor)
-                        else:
-                            scale_f64(G + first, n, factor)
+                        multiply(G + first, n, factor)
                 step(rule, eta, penalty, theta + first, G + first,
                      NULL if m == NULL else m + first,
                      NULL if s == NULL else s + first, n)
@@ -789,9 +959,9 @@ cdef void step(
 def loss_gradient(
     network,
     const floating[::1] theta,  # IN
-    const floating[:, ::1] X,  # IN (n, d)
-    const int[:, ::1] Y,  # IN (n, 1) codes or (n, K) indicators
-    const floating[::1] weights,  # IN (n,) or None
+    X,  # IN (n, d) array or CSR, elements like those of theta
+    Y,  # IN (n, 1) codes or (n, K) indicators, int32
+    weights,  # IN (n,) or None
     floating[::1] gradient,  # OUT, like theta; None: the loss alone
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
@@ -805,15 +975,15 @@ def loss_gradient(
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
+        Data data = _data(theta, X, Y, weights, None)
         Clock clock = Clock(0, 1000 + theta.shape[0])
-        const floating *w = NULL if weights is None else &weights[0]
         floating *G = NULL if gradient is None else &gradient[0]
-        double loss
+        double loss, W_scale = 1
     together = Together() if together is None else together
     with nogil:
-        loss = backprop(net, &theta[0], &X[0, 0], &Y[0, 0], Y.shape[1], w, NULL,
-                        X.shape[0], 1, 0, NULL, G, &work[0], tile, &clock, rank,
-                        &together.crew)
+        loss = backprop(net, <const floating *> &theta[0], &data, 0, data.n, <floating> 1,
+                        <floating> 0, &W_scale, <const floating *> NULL, G, &work[0],
+                        tile, &clock, rank, &together.crew)
     return loss
 
 
@@ -823,13 +993,13 @@ def run_batches(
     floating[::1] velocity,  # IN/OUT like theta; None: no momentum. Adam: first moment
     floating[::1] second_moment,  # IN/OUT like theta; None: no Adam
     long long n_steps,  # made before, for Adam
-    const floating[:, ::1] X,  # IN (n, d)
-    const int[:, ::1] Y,  # IN (n, 1) codes or (n, K) indicators
-    const floating[::1] weights,  # IN (n,) or None
-    const Py_ssize_t[::1] order,  # IN (n_order,) row numbers, or None: all as they come
+    X,  # IN (n, d) array or CSR, elements like those of theta
+    Y,  # IN (n, 1) codes or (n, K) indicators, int32
+    weights,  # IN (n,) or None
+    order,  # IN (n_order,) row numbers, or None: all as they come
     Py_ssize_t batch_size,
     step_rule,  # the parameters of the step, see _descent.Step
-    floating[::1] gradient,  # SCRATCH like theta
+    floating[::1] gradient,  # SCRATCH like theta; None: plain descent, batch_size <= tile
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
     Together together=None,
@@ -840,7 +1010,8 @@ def run_batches(
         g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
         theta <- theta - eta g        or the rule of momentum, Nesterov or Adam
 
-    The weights are expected to average 1 over the data.
+    The weights are expected to average 1 over the data. Without `gradient` the step is
+    added to theta as it is computed.
 
     Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
     the number of rows whose step was made: fewer than there are if a loss was not
@@ -851,77 +1022,95 @@ def run_batches(
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
         Rule rule = _rule(step_rule)
+        const floating[::1] given = theta
+        Data data = _data(given, X, Y, weights, order)
         Clock clock = Clock(0, 1000 + theta.shape[0])
-        const floating *w = NULL if weights is None else &weights[0]
         floating *v = NULL if velocity is None else &velocity[0]
         floating *s = NULL if second_moment is None else &second_moment[0]
-        const Py_ssize_t *rows = NULL if order is None else &order[0]
-        Py_ssize_t n = X.shape[0] if order is None else order.shape[0]
-        Py_ssize_t m, start = 0, n_targets = Y.shape[1], d = X.shape[1]
-        const floating *X_batch = &X[0, 0]
-        const int *Y_batch = &Y[0, 0]
-        double loss, total = 0, scale, decay
-        double least_decay = 64 * (1.2e-7 if floating is float else 2.2e-16)
-        Py_ssize_t layer, largest = 0
-        bint in_place, one_neuron
+        Py_ssize_t m, start = 0, d = units[0], n = data.n, first, last
+        const floating *X_dense = <const floating *> data.X
+        double loss, total = 0, W_scale = 1, decay = rule.eta * rule.alpha
+        bint in_place = gradient is None
+        bint one_neuron = in_place and batch_size == 1 and net.n_layers == 1 and (
+            units[1] == 1)
         Crew *crew
-    decay = rule.eta * rule.alpha
-    for layer in range(net.n_layers):
-        largest = max(largest, units[layer] * units[layer + 1])
-    # The BLAS scales by 1 - decay: if that is too close to 1, rounding it would change
-    # alpha by a percent.
-    in_place = v == NULL and rule.max_gradient_norm == 0 and batch_size <= tile and (
-        decay == 0 or decay > least_decay
-        or batch_size * largest <= LARGE_PRODUCT)
-    one_neuron = net.n_layers == 1 and units[1] == 1 and batch_size == 1 and in_place
     together = Together() if together is None else together
     crew = &together.crew
-    with nogil:
-        while start < n:
-            m = min(batch_size, n - start)
-            if one_neuron:
-                # As many rows as are over before a Ctrl-C has waited for long
-                m = min(1 + <Py_ssize_t> (1e8 / clock.work_per_row), n - start)
-                with gil:
-                    PyErr_CheckSignals()
-                loss = 0
-                if floating is float:
-                    m = descend_rows_f32(m, d, X_batch, Y_batch, w, rows, <float> rule.eta,
-                                         <float> decay, &theta[0], &loss)
+    try:
+        with nogil:
+            while start < n:
+                m = min(batch_size, n - start)
+                if one_neuron:
+                    # As many rows as are over before a Ctrl-C has waited for long
+                    m = min(1 + <Py_ssize_t> (1e8 / clock.work_per_row), n - start)
+                    with gil:
+                        PyErr_CheckSignals()
+                    loss = 0
+                    m = one_by_one(&data, start, m, d, rule.eta, decay, &theta[0],
+                                   &W_scale, &loss)
+                elif in_place:
+                    if not data.sparse and data.order != NULL and m == 1 and (
+                            start + 4 < n):
+                        prefetch(X_dense + data.order[start + 4] * d,
+                                 d * sizeof(floating))
+                    # W <- W - eta alpha W - eta / m dJ/dW: no gradient is stored.
+                    loss = backprop(
+                        net, <const floating *> &theta[0], &data, start, m,
+                        <floating> (-rule.eta / m), <floating> decay, &W_scale,
+                        <const floating *> &theta[0], &theta[0], &work[0], tile, &clock,
+                        rank, crew)
                 else:
-                    m = descend_rows_f64(m, d, X_batch, Y_batch, w, rows, rule.eta,
-                                         decay, &theta[0], &loss)
-            elif in_place:
-                if rows != NULL and m == 1 and start + 4 < n:
-                    prefetch(X_batch + rows[4] * d, d * sizeof(floating))
-                # W <- W - eta alpha W - eta / m dJ/dW: the gradient is never stored.
-                scale = -rule.eta / m
-                loss = backprop(
-                    net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> scale, <floating> decay, &theta[0], &theta[0], &work[0], tile, &clock, rank, crew)
-            else:
-                scale = 1.0 / m
-                loss = backprop(
-                    net, &theta[0], X_batch, Y_batch, n_targets, w, rows, m,
-                    <floating> scale, 0, NULL, &gradient[0], &work[0], tile, &clock, rank,
-                    crew)
-                if isfinite(loss) and not update(
-                        net, rule, n_steps, &theta[0], &gradient[0], v, s, rank, crew):
-                    loss = NAN
-            total += loss
-            if not isfinite(loss):
-                start += m if one_neuron else 0
-                break
-            start += m
-            n_steps += 1
-            if rows != NULL:
-                rows += m
-            else:
-                X_batch += m * d
-                Y_batch += m * n_targets
-                if w != NULL:
-                    w += m
+                    loss = backprop(
+                        net, <const floating *> &theta[0], &data, start, m,
+                        <floating> (1.0 / m), <floating> 0, &W_scale,
+                        <const floating *> NULL, &gradient[0], &work[0], tile, &clock,
+                        rank, crew)
+                    if isfinite(loss) and not update(
+                            net, rule, n_steps, &theta[0], &gradient[0], v, s, rank,
+                            crew):
+                        loss = NAN
+                total += loss
+                if not isfinite(loss):
+                    start += m if one_neuron else 0
+                    break
+                start += m
+                n_steps += 1
+    finally:
+        if W_scale != 1:
+            first, last = share(d, rank, crew), share(d, rank + 1, crew)
+            multiply(&theta[first * units[1]], (last - first) * units[1], W_scale)
     return total, start
+
+
+cdef Py_ssize_t one_by_one(
+    const Data *data, Py_ssize_t start, Py_ssize_t n, Py_ssize_t d, double eta,
+    double decay, floating *theta, double *W_scale, double *loss,
+) noexcept nogil:
+    """Steps of a single neuron on n single rows; returns how many were made."""
+    cdef:
+        const Py_ssize_t *order = NULL
+        const floating *X = <const floating *> data.X
+        const floating *weights = <const floating *> data.weights
+        const int *Y = data.Y
+    if data.order != NULL:
+        order = data.order if data.sparse else data.order + start
+    elif not data.sparse:
+        X += start * d
+        Y += start
+        weights = NULL if weights == NULL else weights + start
+    if floating is float:
+        if data.sparse:
+            return descend_sparse_rows_f32(
+                n, d, X, data.indices, data.wide_indices, data.indptr, data.wide_indptr,
+                Y, weights, order, start, <float> eta, decay, theta, W_scale, loss)
+        return descend_rows_f32(n, d, X, Y, weights, order, <float> eta, <float> decay,
+                                theta, loss)
+    else:
+        if data.sparse:
+            return descend_sparse_rows_f64(
+                n, d, X, data.indices, data.wide_indices, data.indptr, data.wide_indptr,
+                Y, weights, order, start, eta, decay, theta, W_scale, loss)
+        return descend_rows_f64(n, d, X, Y, weights, order, eta, decay, theta, loss)
 
 
 def follow(
@@ -947,7 +1136,7 @@ def follow(
 def outputs(
     network,
     const floating[::1] theta,  # IN
-    const floating[:, ::1] X,  # IN (n, d)
+    X,  # IN (n, d) array or CSR, elements like those of theta
     bint activated,
     floating[:, ::1] Z,  # OUT (n, K) Z_L, or if activated A_L
     floating[::1] work,  # SCRATCH
@@ -962,25 +1151,49 @@ def outputs(
     cdef:
         const Py_ssize_t[::1] units = network.units
         Net net = _net(units, network.activation, network.output_activation)
-        Py_ssize_t start, stop, m, K = Z.shape[1]
+        Data data = _data(theta, X, None, None, None)
+        Py_ssize_t start, stop, m, d = 0 if data.sparse else units[0], K = Z.shape[1]
+        const floating *rows = <const floating *> data.X
         floating *own
         floating *out
         Crew *crew
     together = Together() if together is None else together
     crew = &together.crew
-    start, stop = share(X.shape[0], rank, crew), share(X.shape[0], rank + 1, crew)
+    start, stop = share(data.n, rank, crew), share(data.n, rank + 1, crew)
     own = &work[0] + share(tile, rank, crew) * (work.shape[0] // tile)
     tile = tile // crew.barrier.n_threads
     with nogil:
         while start < stop:
             m = min(tile, stop - start)
-            out = forward(net, &theta[0], &X[start, 0], m, own, m, 0)
+            out = forward(net, <const floating *> &theta[0], 1, &data, start,
+                          rows + start * d, m, own, m, 0)
             if activated and net.output == SOFTMAX:
                 softmax(m, K, out)
             elif activated:
                 activate(LOGISTIC, out, m * K)
             memcpy(&Z[start, 0], out, m * K * sizeof(floating))
             start += m
+
+
+def row_norms(
+    const floating[::1] theta,  # says of which type the elements of X are
+    X,  # IN (n, d) array or CSR
+    double[::1] squared_norms,  # OUT (n,)
+):
+    """||x_i||^2 for each row."""
+    cdef:
+        Data data = _data(theta, X, None, None, None)
+        Py_ssize_t i, first, last, d = X.shape[1]
+        const floating *elements = <const floating *> data.X
+    for i in range(data.n):
+        first, last = i * d, (i + 1) * d
+        if data.sparse:
+            first = integer_at(data.indptr, data.wide_indptr, i)
+            last = integer_at(data.indptr, data.wide_indptr, i + 1)
+        if floating is float:
+            squared_norms[i] = sum_of_squares_f32(elements + first, last - first)
+        else:
+            squared_norms[i] = sum_of_squares_f64(elements + first, last - first)
 
 
 def squared_norms(network, const floating[::1] theta):

@@ -710,6 +710,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
+        tags.input_tags.sparse = True
         return tags
 
     @with_callbacks
@@ -807,7 +808,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._store()
 
     def _validate(self, X, y, reset):
-        """X in a dtype and order the core can use; y dense, (n,) or (n, n_labels)."""
+        """X as the core can use it; y dense, (n,) or (n, n_labels)."""
         X, y = validate_data(
             self,
             X,
@@ -815,8 +816,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             reset=reset,
             dtype=FLOATS if reset else self._state.theta.dtype,
             order="C",
+            accept_sparse="csr",
             multi_output=True,
         )
+        _check_indices(X)
         if issparse(y):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
@@ -923,7 +926,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Rows of weight zero and the only members of a class stay in training.
         """
-        candidates = np.arange(len(X))
+        candidates = np.arange(len(Y))
         if sample_weight is not None:
             candidates = np.flatnonzero(sample_weight)
         stratify, n_least = None, 1
@@ -949,7 +952,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             stratify=stratify,
         )
         aside.sort()
-        rows = np.setdiff1d(np.arange(len(X)), aside, assume_unique=True)
+        rows = np.setdiff1d(np.arange(len(Y)), aside, assume_unique=True)
         weights = None if sample_weight is None else sample_weight[aside]
         return rows, (X[aside], y[aside], Y[aside], weights)
 
@@ -1116,13 +1119,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             f"(within tol={self.tol:g} for n_iter_no_change={self.n_iter_no_change} "
             "epochs). Increase max_iter, or pass tol=None to train for just so many."
         )
-        some = X[:: 1 + len(X) // 1000]  # about a thousand rows tell
-        scales = np.sqrt(np.mean(some * some, axis=0, dtype=float))
+        some = X[:: 1 + X.shape[0] // 1000].astype(float)  # a thousand rows tell
+        squares = some.multiply(some) if issparse(X) else some * some
+        scales = np.sqrt(squares.mean(axis=0))
         if scales.max() > LARGE_SCALE:
+            scaler = "MaxAbsScaler" if issparse(X) else "StandardScaler"
             message += (
                 " The features are badly scaled (root mean squares from "
-                f"{scales.min():.2g} to {scales.max():.2g}); put a StandardScaler in "
-                "front."
+                f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
         return message, ConvergenceWarning
 
@@ -1131,7 +1135,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not hasattr(self, "_state"):
             check_is_fitted(self)
         theta = self._state.model
-        X = validate_data(self, X, reset=False, dtype=theta.dtype, order="C")
+        X = validate_data(
+            self, X, reset=False, dtype=theta.dtype, order="C", accept_sparse="csr"
+        )
+        _check_indices(X)
         return function(self._network, theta, X, self.n_jobs)
 
 
@@ -1260,21 +1267,33 @@ def _check_parameters(clf):
     )
 
 
+def _check_indices(X):
+    """The core trusts the column numbers of sparse rows."""
+    if issparse(X) and X.nnz:
+        least, most = X.indices.min(), X.indices.max()
+        if least < 0 or most >= X.shape[1]:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but its indices go from {least} to "
+                f"{most}. The sparse matrix is damaged; see its method check_format."
+            )
+
+
 def _check_sample_weight(sample_weight, X, name="sample_weight"):
     """sample_weight as an array of float64, or None."""
     if sample_weight is None:
         return None
+    n_samples = X.shape[0]
     if isinstance(sample_weight, (Real, str)):
         raise ValueError(
-            f"{name} must have shape ({len(X)},), one weight per row; got "
+            f"{name} must have shape ({n_samples},), one weight per row; got "
             f"{sample_weight!r}. For weights of classes use class_weight."
         )
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
     )
-    if weights.shape != (len(X),):
+    if weights.shape != (n_samples,):
         raise ValueError(
-            f"{name} must have shape ({len(X)},), one weight per row; got shape "
+            f"{name} must have shape ({n_samples},), one weight per row; got shape "
             f"{weights.shape}."
         )
     if (weights < 0).any():
@@ -1317,7 +1336,9 @@ def _name(value):
 
 def _fingerprint(array):
     """A checksum of about a thousand evenly spaced rows."""
-    return array.shape, crc32(array[:: 1 + len(array) // 1000].tobytes())
+    some = array[:: 1 + array.shape[0] // 1000]
+    parts = [some.data, some.indices, some.indptr] if issparse(some) else [some]
+    return array.shape, *(crc32(part.tobytes()) for part in parts)
 
 
 def _is_multilabel(y):

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from . import _backprop
 
@@ -71,15 +72,17 @@ def schedule(rule, *, power_t, max_iter):
     }[rule]
 
 
-def mean_squared_norm(X, weights):
+def mean_squared_norm(theta, X, weights):
     """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-    squared_norms = np.einsum("ij,ij->i", X, X)
-    if not np.isfinite(squared_norms).all():  # float32; float64 takes much longer
-        squared_norms = np.einsum("ij,ij->i", X, X, dtype=float)
+    if issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    squared_norms = np.empty(X.shape[0])
+    _backprop.row_norms(theta, X, squared_norms)
     if weights is None:
-        return squared_norms.mean(dtype=float)
+        return squared_norms.mean()
     seen = weights > 0
-    return np.average(squared_norms[seen].astype(float), weights=weights[seen])
+    return np.average(squared_norms[seen], weights=weights[seen])
 
 
 def default_step_size(network, squared_norm, batch_size, step):
@@ -182,7 +185,7 @@ class Descent:
     network : Network
     state : State
         Changed in place.
-    X : ndarray of shape (n, d), C-contiguous, float32 or float64
+    X : ndarray of shape (n, d), C-contiguous, or CSR; float32 or float64
     Y : ndarray of shape (n, 1) or (n, K), int32
         Class codes, or 0/1 indicators.
     weights : ndarray of shape (n,) or None
@@ -212,7 +215,7 @@ class Descent:
         shuffle,
         n_jobs=None,
     ):
-        n_samples = len(X)
+        n_samples = X.shape[0]
         self.network = network
         self.state = state
         self.data = X, Y, weights
@@ -220,7 +223,7 @@ class Descent:
         self.schedule = schedule
         if step.eta == "auto":
             if state.squared_norm is None:
-                state.squared_norm = float(mean_squared_norm(X, weights))
+                state.squared_norm = float(mean_squared_norm(state.theta, X, weights))
             # A stream of single rows has batches of one row, whatever batch_size says.
             m = batch_size if n_samples > 1 else 1
             step = step._replace(
@@ -242,12 +245,15 @@ class Descent:
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        self.gradient = np.empty_like(state.theta)
         self.squared_norm, _ = _backprop.squared_norms(network, state.theta)
-        self.crew = network.crew(n_jobs, n_samples, self.batch_size)
-        self.tile, self.work = network.scratch(
-            self.batch_size, X.dtype, self.crew.n_threads
+        self.crew = network.crew(n_jobs, X, self.batch_size)
+        self.tile, self.work = network.scratch(X, self.batch_size, self.crew.n_threads)
+        in_place = (
+            self.batch_size <= self.tile
+            and not needs_velocity
+            and step.max_gradient_norm == 0
         )
+        self.gradient = None if in_place else np.empty_like(state.theta)
 
     def __enter__(self):
         self.crew.__enter__()
@@ -329,9 +335,9 @@ def append_sum(sums, value):
 
 def mean_loss(network, theta, X, Y, weights, n_jobs=None):
     """sum_i w_i l_i / n without penalty, for weights that average 1."""
-    n = len(X)
-    with network.crew(n_jobs, n, n) as crew:
-        tile, work = network.scratch(n, X.dtype, crew.n_threads)
+    n = X.shape[0]
+    with network.crew(n_jobs, X, n) as crew:
+        tile, work = network.scratch(X, n, crew.n_threads)
         total = crew.run(
             _backprop.loss_gradient, network, theta, X, Y, weights, None, work, tile
         )

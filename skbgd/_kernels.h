@@ -44,8 +44,19 @@
    a row some steps before it is needed. */
 ALWAYS_INLINE void prefetch(const void *row, ptrdiff_t bytes)
 {
-    for (ptrdiff_t i = 0; i < bytes && i < 1024; i += 64)
+    ptrdiff_t last = bytes < 1024 ? bytes : 1024;
+    for (ptrdiff_t i = 0; i < last; i += 64)
         PREFETCH((const char *)row + i);
+    PREFETCH((const char *)row + last - 1);
+}
+
+/* Rows in compressed sparse row format (CSR): the elements of row i are the numbers
+   indptr[i] ... indptr[i + 1] - 1. Both kinds of integers have 32 bits or 64. */
+#define SMALLEST_SCALE 1e-3 /* of weights that are kept as a multiple */
+ALWAYS_INLINE ptrdiff_t integer_at(const void *integers, int wide, ptrdiff_t i)
+{
+    return wide ? (ptrdiff_t)((const int64_t *)integers)[i]
+                : (ptrdiff_t)((const int32_t *)integers)[i];
 }
 
 /* log2(e) and Cody & Waite's split of ln 2: n * LN2_HI is exact for every n used. */
@@ -669,6 +680,116 @@ CLONES static void NAME(small_backward)(ptrdiff_t m, ptrdiff_t p, ptrdiff_t q,
                 S[k] = NAME(dot)(q, D, W + k * q);
         }
     }
+}
+
+/* z <- b + scale x W for a sparse row x of nnz elements, (d,) (d, q) + (q,) */
+CLONES static void NAME(sparse_affine)(ptrdiff_t nnz, ptrdiff_t q, const REAL *x,
+                                       const void *indices, int wide, ptrdiff_t start,
+                                       REAL scale, const REAL *W, const REAL *b, REAL *z)
+{
+    ptrdiff_t t = 0;
+#define W_ROW(t) (W + integer_at(indices, wide, start + (t)) * q)
+    memset(z, 0, q * sizeof(REAL));
+    x += start;
+    for (; t + 4 <= nnz; t += 4) {
+        const REAL *w0 = W_ROW(t), *w1 = W_ROW(t + 1);
+        const REAL *w2 = W_ROW(t + 2), *w3 = W_ROW(t + 3);
+        for (int i = 8; i < 12 && t + i < nnz; i++)
+            prefetch(W_ROW(t + i), q * sizeof(REAL));
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < q; j++)
+            z[j] += (x[t] * w0[j] + x[t + 1] * w1[j]) + (x[t + 2] * w2[j] + x[t + 3] * w3[j]);
+    }
+    for (; t < nnz; t++) {
+        const REAL *w0 = W_ROW(t);
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < q; j++)
+            z[j] += x[t] * w0[j];
+    }
+#undef W_ROW
+    for (ptrdiff_t j = 0; j < q; j++)
+        z[j] = b[j] + scale * z[j];
+}
+
+/* G <- G + scale x^T d for a sparse row x, of the rows first ... last - 1 of G (d, q) */
+CLONES static void NAME(sparse_outer)(ptrdiff_t nnz, ptrdiff_t q, const REAL *x,
+                                      const void *indices, int wide, ptrdiff_t start,
+                                      ptrdiff_t first, ptrdiff_t last, REAL scale,
+                                      const REAL *d, REAL *G)
+{
+    for (ptrdiff_t t = 0; t < nnz; t++) {
+        ptrdiff_t k = integer_at(indices, wide, start + t);
+        REAL c = scale * x[start + t];
+        REAL *row = G + k * q;
+        if (t + 8 < nnz)
+            prefetch(G + integer_at(indices, wide, start + t + 8) * q, q * sizeof(REAL));
+        if (k < first || k >= last)
+            continue;
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < q; j++)
+            row[j] += c * d[j];
+    }
+}
+
+/* `descend_rows` for sparse rows, with theta = [w / s, b]: decay changes s alone, and a
+   step the elements of w that x has. s is given and returned in `scale`. */
+CLONES static ptrdiff_t NAME(descend_sparse_rows)(
+    ptrdiff_t n, ptrdiff_t d, const REAL *X, const void *indices, int wide,
+    const void *indptr, int wide_indptr, const int *Y, const REAL *weights,
+    const ptrdiff_t *order, ptrdiff_t start, REAL eta, double decay, REAL *theta,
+    double *scale, double *total)
+{
+    double s = *scale;
+    REAL b = theta[d];
+    ptrdiff_t i = start;
+    for (; i < start + n; i++) {
+        ptrdiff_t row = order ? order[i] : i;
+        ptrdiff_t first = integer_at(indptr, wide_indptr, row);
+        ptrdiff_t last = integer_at(indptr, wide_indptr, row + 1);
+        ptrdiff_t t = first;
+        REAL z = 0, z1 = 0, z2 = 0, z3 = 0, delta, step;
+        double loss;
+        if (i + 4 < start + n) {
+            ptrdiff_t ahead = order ? order[i + 4] : i + 4;
+            ptrdiff_t nnz = integer_at(indptr, wide_indptr, ahead + 1);
+            ahead = integer_at(indptr, wide_indptr, ahead);
+            nnz -= ahead;
+            prefetch(X + ahead, nnz * sizeof(REAL));
+            prefetch((const char *)indices + ahead * (wide ? 8 : 4), nnz * (wide ? 8 : 4));
+        }
+        for (; t + 4 <= last; t += 4) { /* four sums: none waits for the one before */
+            z += X[t] * theta[integer_at(indices, wide, t)];
+            z1 += X[t + 1] * theta[integer_at(indices, wide, t + 1)];
+            z2 += X[t + 2] * theta[integer_at(indices, wide, t + 2)];
+            z3 += X[t + 3] * theta[integer_at(indices, wide, t + 3)];
+        }
+        for (; t < last; t++)
+            z += X[t] * theta[integer_at(indices, wide, t)];
+        z = (z + z1) + (z2 + z3);
+        loss = NAME(unit_cross_entropy)(b + (REAL)s * z, Y[row], &delta);
+        if (weights && weights[row] == 0) {
+            loss = delta = 0;
+        } else if (weights) {
+            loss *= weights[row];
+            delta *= weights[row];
+        }
+        *total += loss;
+        if (!isfinite(loss))
+            break;
+        s *= 1 - decay;
+        if (!(fabs(s) > SMALLEST_SCALE && fabs(s) < 1 / SMALLEST_SCALE)) {
+            for (ptrdiff_t k = 0; k < d; k++)
+                theta[k] *= (REAL)s;
+            s = 1;
+        }
+        step = (REAL)(-eta * delta / s);
+        for (t = first; t < last; t++)
+            theta[integer_at(indices, wide, t)] += step * X[t];
+        b -= eta * delta;
+    }
+    theta[d] = b;
+    *scale = s;
+    return i - start;
 }
 
 /* T <- W^T      (p, q) to (q, p) */

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import expit, log_expit, log_softmax
 
 from . import _backprop
@@ -14,7 +15,7 @@ OUTPUT_ACTIVATIONS = ("logistic", "softmax")
 # A pass over the weights works on so many bytes of rows and activations per thread, to
 # stay in the cache, but on so many rows at least and at most.
 TILE_BYTES = 1 << 20
-TILE_ROWS = 64, 1024
+TILE_ROWS = 64, 4096
 
 
 class Network:
@@ -74,14 +75,18 @@ class Network:
         """The vectors b_1 ... b_L, as views into theta."""
         return [theta[b] for _, b, _ in self._slices]
 
-    def crew(self, n_jobs, n_rows, batch_size):
-        """Threads for calls of the core with `n_rows` rows in batches."""
+    def crew(self, n_jobs, X, batch_size):
+        """Threads for calls of the core with the rows of X in batches."""
+        n = X.shape[0]
         work = self.n_parameters
-        return Crew(n_jobs, min(batch_size, TILE_ROWS[1]) * work, n_rows * work)
+        if issparse(X):
+            work += (X.nnz // n - self.layers[0]) * self.layers[1]
+        return Crew(n_jobs, min(batch_size, TILE_ROWS[1]) * work, n * work)
 
-    def scratch(self, n_rows, dtype, n_threads=1):
+    def scratch(self, X, n_rows, n_threads=1):
         """Rows of a tile for batches of `n_rows`, and the core's scratch memory."""
-        row_size = _backprop.row_work_size(self.units)
+        dtype = X.dtype
+        row_size = _backprop.row_work_size(self.units, issparse(X))
         least, most = TILE_ROWS
         tile = TILE_BYTES // (row_size * np.dtype(dtype).itemsize)
         tile = min(min(max(tile, least), most) * n_threads, n_rows)
@@ -142,9 +147,9 @@ class Network:
         return log_softmax(log_expit(Z), axis=1)
 
     def _outputs(self, theta, X, n_jobs, activated):
-        n = len(X)
+        n = X.shape[0]
         outputs = np.empty((n, self.layers[-1]), dtype=theta.dtype)
-        with self.crew(n_jobs, n, n) as crew:
-            tile, work = self.scratch(n, theta.dtype, crew.n_threads)
+        with self.crew(n_jobs, X, n) as crew:
+            tile, work = self.scratch(X, n, crew.n_threads)
             crew.run(_backprop.outputs, self, theta, X, activated, outputs, work, tile)
         return outputs

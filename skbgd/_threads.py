@@ -11,7 +11,7 @@ from ._backprop import Together
 
 # Multiplications between two meetings of the threads that make one more thread worth
 # its while, and those of a whole call (examples/benchmark.py).
-WORK_PER_THREAD = 1 << 18
+WORK_PER_THREAD = 1 << 20
 WORK_PER_CALL = 1 << 24
 
 # What the BLAS was allowed before the crew that is at work in this thread limited it.

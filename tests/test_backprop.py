@@ -11,6 +11,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import issparse
 from scipy.special import expit
 
 from skbgd import _backprop
@@ -68,7 +69,8 @@ def make_problem(
 
 def loss_gradient(network, theta, X, Y, weights, tile=16):
     gradient = np.full_like(theta, np.nan)
-    work = np.empty(tile * _backprop.row_work_size(network.units), dtype=theta.dtype)
+    size = tile * _backprop.row_work_size(network.units, issparse(X))
+    work = np.empty(size, dtype=theta.dtype)
     loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
     return loss, gradient
 
@@ -85,10 +87,15 @@ def run_batches(
     tile=16,
     second_moment=None,
     eta=0.3,
+    in_place=True,
     **step,
 ):
-    gradient = np.empty_like(theta)
-    work = np.empty(tile * _backprop.row_work_size(network.units), dtype=theta.dtype)
+    """With `in_place`, the step is added to theta where that can be."""
+    plain = velocity is None and not step.get("max_gradient_norm")
+    in_place = in_place and plain and min(batch_size, len(X)) <= tile
+    gradient = None if in_place else np.empty_like(theta)
+    size = tile * _backprop.row_work_size(network.units, issparse(X))
+    work = np.empty(size, dtype=theta.dtype)
     return _backprop.run_batches(
         network, theta, velocity, second_moment, 0, X, Y, weights, order, batch_size,
         Step(eta, **step), gradient, work, tile,
@@ -304,6 +311,35 @@ def test_large_products_equal_small_ones(hidden, K, dtype):
     np.testing.assert_allclose(by_tile, by_row, rtol=0, atol=RTOL[dtype] * scale)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("d", [1, 3, 255, 256, 257, 600])
+def test_products_of_all_widths(d, dtype):
+    """Blocks of rows, vectors and depths of any size: NumPy's products, in place too.
+
+    A layer of q units on m rows of d features is Z = X W + b, and its gradient X^T D.
+    """
+    rng = np.random.default_rng(0)
+    for q, m in product(
+        (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 33, 40), range(1, 9)
+    ):
+        network = Network((d, q), "logistic", "logistic", exclusive=False)
+        X = rng.normal(size=(m, d)).astype(dtype)
+        theta = (rng.normal(size=(d + 1) * q) / d).astype(dtype)
+        Y = rng.integers(2, size=(m, q)).astype(np.intc)
+        W, b = network.coefs(theta.astype(float))[0], theta[d * q :]
+        D = expit(X @ W + b) - Y
+        expected = np.concatenate([(X.T.astype(float) @ D).ravel(), D.sum(axis=0)])
+        _, gradient = loss_gradient(network, theta, X, Y, None)
+        atol = 100 * np.finfo(dtype).eps * m
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol)
+        penalty = np.concatenate([W.ravel(), np.zeros(q)])
+        start = theta.copy()
+        run_batches(network, theta, X, Y, batch_size=m, eta=0.5, alpha=0.1)
+        np.testing.assert_allclose(
+            (start - theta) / 0.5, expected / m + 0.1 * penalty, rtol=0, atol=atol
+        )
+
+
 # Steps
 
 
@@ -321,11 +357,12 @@ def test_large_products_equal_small_ones(hidden, K, dtype):
     momentum=st.sampled_from([0.0, 0.9]),
     nesterov=st.booleans(),
     weighted=st.booleans(),
+    in_place=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 def test_steps_equal_reference(
     n, d, K, hidden, batch_size, tile, activation, output, alpha, momentum, nesterov,
-    weighted, seed,
+    weighted, in_place, seed,
 ):  # fmt: skip
     """Two epochs of the core are the reference's, for any shape of net and batch.
 
@@ -358,7 +395,7 @@ def test_steps_equal_reference(
         _, n_done = run_batches(
             network, theta, X, Y, weights, velocity, None, batch_size,
             min(tile, batch_size), eta=0.02, alpha=alpha, momentum=momentum,
-            nesterov=nesterov,
+            nesterov=nesterov, in_place=in_place,
         )  # fmt: skip
         assert n_done == n
     for ours, theirs in zip(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -141,7 +140,6 @@ def test_init_does_not_judge():
         (X, np.column_stack([y, y + 1]), "one class label per row"),
         (X.astype(complex), y, "[Cc]omplex"),
         (np.full((40, 4), "a"), y, "convert|numeric"),
-        (sparse.csr_array(X), y, "dense"),
         (None, y, "2D array"),
         (X, None, "requires y"),
     ],
@@ -149,7 +147,7 @@ def test_init_does_not_judge():
         "NaN in X", "inf in X", "1-D X", "no rows", "no features", "short y",
         "continuous y", "NaN in y", "None in y",
         "mixed y", "multi-output y", "complex X",
-        "strings in X", "sparse X", "no X", "no y",
+        "strings in X", "no X", "no y",
     ],
 )  # fmt: skip
 def test_data(call, X, y, match):

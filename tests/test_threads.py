@@ -1,0 +1,195 @@
+"""Threads: the same results, no waiting for ever, and the BLAS as it was."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from scipy import sparse
+from sklearn.datasets import make_classification
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skbgd import BGDClassifier, _descent, _threads
+from skbgd._threads import Crew, allowed_threads
+
+X, y = make_classification(
+    150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
+)
+CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Threads for the smallest work."""
+    monkeypatch.setattr(_threads, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(_threads, "WORK_PER_CALL", 0)
+
+
+def fitted(n_jobs, rows=X, **parameters):
+    clf = BGDClassifier(
+        **{"max_iter": 8, "tol": None, "random_state": 0, "learning_rate": 0.1}
+        | parameters,
+        n_jobs=n_jobs,
+    )
+    return clf.fit(rows, y)
+
+
+def blas_threads():
+    return [
+        lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"
+    ]
+
+
+@pytest.mark.parametrize("rows", [X, CSR], ids=["dense", "csr"])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, "full"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"hidden_layer_sizes": (9, 5), "output_activation": "softmax"},
+        {"hidden_layer_sizes": (), "alpha": 0.1},
+        {"hidden_layer_sizes": (9,), "momentum": 0.9, "learning_rate": 0.02},
+        {"hidden_layer_sizes": (9,), "solver": "adam", "learning_rate": 0.01},
+        {"hidden_layer_sizes": (9, 4), "max_gradient_norm": 0.1},
+    ],
+    ids=["plain", "deep", "neuron", "momentum", "adam", "clipped"],
+)
+def test_results_do_not_depend_on_the_number_of_threads(
+    eager, rows, batch_size, parameters
+):
+    """Parameters, curves and predictions are the same to rounding."""
+    alone = fitted(1, rows, batch_size=batch_size, **parameters)
+    for n_jobs in (2, 5):
+        clf = fitted(n_jobs, rows, batch_size=batch_size, **parameters)
+        for a, b in zip(clf.coefs_, alone.coefs_, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(clf.loss_curve_, alone.loss_curve_, rtol=1e-11)
+        np.testing.assert_allclose(
+            clf.predict_proba(rows), alone.predict_proba(rows), rtol=0, atol=1e-11
+        )
+
+
+def test_same_number_of_threads_same_bits(eager):
+    first, second = (fitted(3, batch_size=20) for _ in range(2))
+    np.testing.assert_array_equal(first.coefs_[0], second.coefs_[0])
+    assert first.loss_curve_ == second.loss_curve_
+
+
+def test_validation_loss_in_threads(eager):
+    """The loss of the validation rows comes from the threads that are there."""
+    curves = [
+        BGDClassifier(max_iter=5, tol=None, random_state=0, n_jobs=n_jobs)
+        .fit(X, y, X_val=X[:50], y_val=y[:50])
+        .validation_loss_curve_
+        for n_jobs in (1, 4)
+    ]
+    np.testing.assert_allclose(*curves, rtol=1e-12)
+
+
+def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
+    clf = fitted(3)
+    before = clf.coefs_[0].copy()
+    clf.set_params(learning_rate=1e200, activation="identity", alpha=1.0)
+    with pytest.raises(ValueError, match="diverged"):
+        clf.fit(X, y)
+    np.testing.assert_array_equal(clf.coefs_[0], before)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_an_error_in_one_thread_ends_all(rank):
+    """None waits for ever for a thread that will not come."""
+
+    def function(together=None, own_rank=0):
+        if own_rank == rank:
+            raise RuntimeError("no more")
+        descent.epoch()  # meets the others, or is stopped
+
+    clf = fitted(1, max_iter=1)
+    network, state = clf._network, clf._state
+    step = _descent.Step(eta=0.1)
+    Y = y.astype(np.intc)[:, np.newaxis]
+    with (
+        Crew(3, 1 << 40, 1 << 40) as crew,
+        _descent.Descent(
+            network, state, X, Y, None, step=step, batch_size="full",
+            schedule=lambda state: 1.0, shuffle=False, n_jobs=1,
+        ) as descent,
+        pytest.raises(RuntimeError, match="no more"),
+    ):  # fmt: skip
+        crew.run(function)
+
+
+def test_threads_that_wait_are_stopped(eager, monkeypatch):
+    """One thread fails before it meets the others, who are in the core by then."""
+    core = _descent._backprop.run_batches
+
+    def run_batches(*args):
+        if args[-1] == 2:
+            raise MemoryError("not enough")
+        return core(*args)
+
+    monkeypatch.setattr(_descent._backprop, "run_batches", run_batches)
+    with pytest.raises(MemoryError, match="not enough"):
+        fitted(3)
+
+
+def test_interrupt_in_threads(eager, monkeypatch):
+    """Ctrl-C in the first thread: the others leave, what was learned is kept."""
+    core = _descent._backprop.run_batches
+    calls = []
+
+    def run_batches(*args):
+        if args[-1] == 0:
+            calls.append(args)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+        return core(*args)
+
+    monkeypatch.setattr(_descent._backprop, "run_batches", run_batches)
+    with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
+        clf = fitted(3)
+    assert clf.n_iter_ == 2
+
+
+def test_blas_is_limited_within_and_as_before_after(eager):
+    seen = []
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        BGDClassifier(max_iter=1, tol=None, scoring=lambda *_: seen.append(
+            blas_threads()
+        ) or 0.0).fit(X, y, X_val=X, y_val=y)  # fmt: skip
+        assert set(seen[0]) == {1}
+        assert blas_threads() == before
+        with pytest.raises(ValueError, match="diverged"):
+            fitted(1, learning_rate=1e300, activation="identity", alpha=1.0)
+        assert blas_threads() == before
+
+
+def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
+    monkeypatch.setattr(_threads, "_cores", lambda: 64)
+    with threadpool_limits(1, user_api="blas"):
+        assert allowed_threads(None) == 1
+    with threadpool_limits(2, user_api="blas"):
+        assert allowed_threads(None) == min(blas_threads())
+        with Crew(None, 1 << 40, 1 << 40):  # has limited the BLAS to one
+            assert blas_threads() == [1] * len(blas_threads())
+            assert allowed_threads(None) == 2
+            with ThreadPoolExecutor(1) as other:  # a fit in another thread
+                assert other.submit(allowed_threads, None).result() == 1
+    assert allowed_threads(3) == 3
+    assert allowed_threads(-1) >= 1
+
+
+def test_workers_of_joblib_share_the_cores():
+    """In a pool of as many processes as cores, each has one thread."""
+    n = _threads._cores()
+    assert (
+        Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
+        == [1 if n > 1 else allowed_threads(None)] * n
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])
+def test_bad_number_of_threads(n_jobs):
+    with pytest.raises(ValueError, match=r"n_jobs=.*int other than 0 or None"):
+        fitted(n_jobs)
