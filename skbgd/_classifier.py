@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 from zlib import crc32
 
 import numpy as np
@@ -31,6 +31,13 @@ from ._descent import (
 )
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
 from ._watch import CallbackSupportMixin, Watcher, with_callbacks
+
+
+class SupportsCSR(Protocol):
+    """What scipy's sparse arrays and matrices have in common, whatever their type."""
+
+    def tocsr(self, copy: bool = False) -> Any: ...
+
 
 FLOATS = (np.float64, np.float32)
 
@@ -184,9 +191,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_jobs : int or None, default=None
         Number of threads that `fit`, `partial_fit` and predictions may use; -1 is one
         for each core. None: as many as the BLAS may use at the time, at most one for
-        each core, which is 1 in a worker of joblib that shares the machine with others.
-        Small batches of small networks run in one thread whatever is allowed. Results
-        are the same for any number, but for rounding.
+        each core; so the limits hold that joblib sets for its workers, those of
+        threadpoolctl and of variables such as ``OPENBLAS_NUM_THREADS``. Small batches
+        of small networks run in one thread whatever is allowed, and the BLAS is held to
+        one thread meanwhile. Another number changes results by rounding only; the same
+        number repeats them to the last bit.
 
     Attributes
     ----------
@@ -311,7 +320,20 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     A call that fails (bad input, or a step size so large that the loss is no longer
     finite) leaves the estimator as it was before the call. A model that is first fitted
-    to float32 computes in float32, any other in float64. X must be dense.
+    to float32 computes in float32, any other in float64.
+
+    Sparse rows (CSR; other formats are converted) are never made dense. A step reads
+    and writes the rows of :math:`W_1` that its elements name, so it costs what they
+    cost, however many features there are; the penalty on the rest is carried in one
+    number. Once an epoch there is a pass over all weights, for their norm. Momentum,
+    Nesterov, Adam and `max_gradient_norm` change all weights in each step, and so do
+    batches of more rows than fit the cache (256 at least): a step then costs what all
+    weights cost.
+
+    The work of a large batch is shared out to threads, each with a share of the rows
+    and a share of the weights, so that no sum is split. Memory beside the data, its
+    labels and a few copies of the weights is some megabytes per thread, however many
+    rows there are; C-ordered float32 and float64 rows are used where they are.
 
     References
     ----------
@@ -426,11 +448,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike | SupportsCSR,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        X_val: ArrayLike | None = None,
+        X_val: ArrayLike | SupportsCSR | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
@@ -438,9 +460,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows to learn from. A C-contiguous array of float32 or float64 is used
-            as it is, without a copy unless `early_stopping` sets rows aside.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The rows to learn from. A C-contiguous array, or CSR, of float32 or float64
+            is used as it is, without a copy unless `early_stopping` sets rows aside.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels (at least two), or indicators 0/1 of several labels.
@@ -448,7 +470,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows: not negative, not all zero. Only their ratios matter.
 
-        X_val : array-like of shape (n_validation_samples, n_features), default=None
+        X_val : {array-like, sparse matrix} of shape \
+                (n_validation_samples, n_features), default=None
             Validation rows: their loss is recorded after each epoch, and with
             `early_stopping` training stops by it. In a
             :class:`~sklearn.pipeline.Pipeline`, ``transform_input=["X_val"]`` passes
@@ -509,7 +532,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def partial_fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike | SupportsCSR,
         y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
@@ -524,7 +547,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows to learn from.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
@@ -565,12 +588,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
+    def decision_function(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
         """Compute the pre-activations of the output units.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows.
 
         Returns
@@ -597,12 +620,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike | SupportsCSR) -> NDArray[Any]:
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows.
 
         Returns
@@ -632,12 +655,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return self.classes_[codes]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
         """Compute the probability of each class, or of each label.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows.
 
         Returns
@@ -665,14 +688,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return self._outputs(Network.probabilities, X)
 
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+    def predict_log_proba(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows.
 
         Returns

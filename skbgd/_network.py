@@ -14,8 +14,8 @@ OUTPUT_ACTIVATIONS = ("logistic", "softmax")
 
 # A pass over the weights works on so many bytes of rows and activations per thread, to
 # stay in the cache, but on so many rows at least and at most.
-TILE_BYTES = 1 << 20
-TILE_ROWS = 64, 4096
+TILE_BYTES = 1 << 19
+TILE_ROWS = 256, 4096
 
 
 class Network:
@@ -105,9 +105,9 @@ class Network:
                 hidden = b.stop < self.n_parameters
                 gain = 4.0 if hidden and self.activation == "logistic" else 1.0
                 bound = gain * np.sqrt(6.0 / (fan_in + fan_out))
-                theta[W.start : b.stop] = random_state.uniform(
-                    -bound, bound, size=b.stop - W.start
-                )
+                for start in range(W.start, b.stop, 1 << 16):  # drawn in float64
+                    part = theta[start : min(start + (1 << 16), b.stop)]
+                    part[:] = random_state.uniform(-bound, bound, size=len(part))
         return theta
 
     def decision_function(self, theta, X, n_jobs=None):

@@ -12,7 +12,7 @@ from ._backprop import Together
 # Multiplications between two meetings of the threads that make one more thread worth
 # its while, and those of a whole call (examples/benchmark.py).
 WORK_PER_THREAD = 1 << 20
-WORK_PER_CALL = 1 << 24
+WORK_PER_CALL = 1 << 23
 
 # What the BLAS was allowed before the crew that is at work in this thread limited it.
 _allowed = ContextVar("allowed", default=None)
@@ -75,6 +75,7 @@ class Crew:
     def __exit__(self, *error):
         if self.pool is not None:
             self.pool.shutdown()
+            self.pool = None
         if self.limits_blas:
             self.limit.restore_original_limits()
             _allowed.reset(self.token)
