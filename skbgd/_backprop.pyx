@@ -71,7 +71,8 @@ cdef extern from "_kernels.h" nogil:
     void exponential_f32(float *A, Py_ssize_t n)
     void exponential_f64(double *A, Py_ssize_t n)
     void sgd_step_f32(float *theta, const float *g, Py_ssize_t n, float eta, float alpha)
-    void sgd_step_f64(double *theta, const double *g, Py_ssize_t n, double eta, double alpha)
+    void sgd_step_f64(
+        double *theta, const double *g, Py_ssize_t n, double eta, double alpha)
     void add_scaled_f32(float *g, const float *theta, Py_ssize_t n, float alpha)
     void add_scaled_f64(double *g, const double *theta, Py_ssize_t n, double alpha)
     void scale_f32(float *g, Py_ssize_t n, float factor)
@@ -79,8 +80,8 @@ cdef extern from "_kernels.h" nogil:
     double sum_of_squares_f32(const float *g, Py_ssize_t n)
     double sum_of_squares_f64(const double *g, Py_ssize_t n)
     void adam_step_f32(
-        float *theta, const float *g, float *m, float *s, Py_ssize_t n, float eta,
-        float alpha, float beta_1, float beta_2, float epsilon)
+        float *theta, const float *g, float *m, float *s, Py_ssize_t n, float eta, float
+        alpha, float beta_1, float beta_2, float epsilon)
     void adam_step_f64(
         double *theta, const double *g, double *m, double *s, Py_ssize_t n, double eta,
         double alpha, double beta_1, double beta_2, double epsilon)
@@ -91,45 +92,50 @@ cdef extern from "_kernels.h" nogil:
         double *theta, const double *g, double *v, Py_ssize_t n, double eta, double alpha,
         double mu, int nesterov)
     void small_gemm_f32(
-        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, float scale, const float *A,
-        Py_ssize_t row, Py_ssize_t column, const float *B, float decay, const float *P,
-        Py_ssize_t ld_P, float *C)
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, float scale, const float *A, Py_ssize_t
+        row, Py_ssize_t column, const float *B, float decay, const float *P, Py_ssize_t
+        ld_P, float *C)
     void small_gemm_f64(
         Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double scale, const double *A,
         Py_ssize_t row, Py_ssize_t column, const double *B, double decay, const double *P,
         Py_ssize_t ld_P, double *C)
     void row_affine_f32(
-        Py_ssize_t p, Py_ssize_t q, const float *x, const float *W, const float *b,
-        float *z)
+        Py_ssize_t p, Py_ssize_t q, const float *x, const float *W, const float *b, float
+        *z)
     void row_affine_f64(
         Py_ssize_t p, Py_ssize_t q, const double *x, const double *W, const double *b,
         double *z)
     void row_outer_f32(
-        Py_ssize_t p, Py_ssize_t q, float scale, const float *x, const float *d, float decay,
-        const float *P, float *G)
+        Py_ssize_t p, Py_ssize_t q, float scale, const float *x, const float *d, float
+        decay, const float *P, float *G)
     void row_outer_f64(
-        Py_ssize_t p, Py_ssize_t q, double scale, const double *x, const double *d, double decay,
-        const double *P, double *G)
+        Py_ssize_t p, Py_ssize_t q, double scale, const double *x, const double *d, double
+        decay, const double *P, double *G)
     void column_affine_f32(
-        Py_ssize_t m, Py_ssize_t p, const float *A, const float *w, const float *b, float *z)
+        Py_ssize_t m, Py_ssize_t p, const float *A, const float *w, const float *b, float
+        *z)
     void column_affine_f64(
-        Py_ssize_t m, Py_ssize_t p, const double *A, const double *w, const double *b, double *z)
+        Py_ssize_t m, Py_ssize_t p, const double *A, const double *w, const double *b,
+        double *z)
     void column_outer_f32(
-        Py_ssize_t m, Py_ssize_t p, float scale, const float *A, Py_ssize_t ld,
-        const float *d, float decay, const float *P, float *g)
+        Py_ssize_t m, Py_ssize_t p, float scale, const float *A, Py_ssize_t ld, const
+        float *d, float decay, const float *P, float *g)
     void column_outer_f64(
-        Py_ssize_t m, Py_ssize_t p, double scale, const double *A, Py_ssize_t ld,
-        const double *d, double decay, const double *P, double *g)
+        Py_ssize_t m, Py_ssize_t p, double scale, const double *A, Py_ssize_t ld, const
+        double *d, double decay, const double *P, double *g)
     void small_backward_f32(
-        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const float *D, const float *W, float *S)
+        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const float *D, const float *W, float
+        *S)
     void small_backward_f64(
-        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const double *D, const double *W, double *S)
+        Py_ssize_t m, Py_ssize_t p, Py_ssize_t q, const double *D, const double *W, double
+        *S)
     void transpose_f32(Py_ssize_t p, Py_ssize_t q, const float *W, float *T)
     void transpose_f64(Py_ssize_t p, Py_ssize_t q, const double *W, double *T)
     void sum_rows_f32(
         Py_ssize_t m, Py_ssize_t q, float scale, const float *D, const float *P, float *g)
     void sum_rows_f64(
-        Py_ssize_t m, Py_ssize_t q, double scale, const double *D, const double *P, double *g)
+        Py_ssize_t m, Py_ssize_t q, double scale, const double *D, const double *P, double
+        *g)
     Py_ssize_t descend_rows_f32(
         Py_ssize_t n, Py_ssize_t d, const float *X, const int *Y, const float *weights,
         const Py_ssize_t *order, float eta, float decay, float *theta, double *total)
@@ -144,21 +150,21 @@ cdef extern from "_kernels.h" nogil:
         Py_ssize_t start, Py_ssize_t first, Py_ssize_t last, float scale, const float *d,
         float *G)
     Py_ssize_t descend_sparse_rows_f32(
-        Py_ssize_t n, Py_ssize_t d, const float *X, const void *indices, bint wide,
-        const void *indptr, bint wide_indptr, const int *Y, const float *weights,
-        const Py_ssize_t *order, Py_ssize_t start, float eta, double decay, float *theta,
-        double *scale, double *total)
+        Py_ssize_t n, Py_ssize_t d, const float *X, const void *indices, bint wide, const
+        void *indptr, bint wide_indptr, const int *Y, const float *weights, const
+        Py_ssize_t *order, Py_ssize_t start, float eta, double decay, float *theta, double
+        *scale, double *total)
     void sparse_affine_f64(
         Py_ssize_t nnz, Py_ssize_t q, const double *x, const void *indices, bint wide,
         Py_ssize_t start, double scale, const double *W, const double *b, double *z)
     void sparse_outer_f64(
         Py_ssize_t nnz, Py_ssize_t q, const double *x, const void *indices, bint wide,
-        Py_ssize_t start, Py_ssize_t first, Py_ssize_t last, double scale, const double *d,
-        double *G)
+        Py_ssize_t start, Py_ssize_t first, Py_ssize_t last, double scale, const double
+        *d, double *G)
     Py_ssize_t descend_sparse_rows_f64(
-        Py_ssize_t n, Py_ssize_t d, const double *X, const void *indices, bint wide,
-        const void *indptr, bint wide_indptr, const int *Y, const double *weights,
-        const Py_ssize_t *order, Py_ssize_t start, double eta, double decay, double *theta,
+        Py_ssize_t n, Py_ssize_t d, const double *X, const void *indices, bint wide, const
+        void *indptr, bint wide_indptr, const int *Y, const double *weights, const
+        Py_ssize_t *order, Py_ssize_t start, double eta, double decay, double *theta,
         double *scale, double *total)
 
 
@@ -711,7 +717,8 @@ cdef double share_of_rows(
             y[i * K + target[0]] = 1
         if weights != NULL:
             w[i] = weights[row]
-    Z = forward(net, theta, W_scale, data, start + first, rows + first * d, n, A, m, first)
+    Z = forward(net, theta, W_scale, data, start + first, rows + first * d, n, A, m,
+                first)
     loss = output_gradient(net, n, Z, y, NULL if weights == NULL else w, losses)
     if not with_gradient or not isfinite(loss):
         return loss

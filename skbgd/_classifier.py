@@ -33,7 +33,7 @@ from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
 from ._watch import CallbackSupportMixin, Watcher, with_callbacks
 
 
-class SupportsCSR(Protocol):
+class _SparseRows(Protocol):
     """What scipy's sparse arrays and matrices have in common, whatever their type."""
 
     def tocsr(self, copy: bool = False) -> Any: ...
@@ -448,11 +448,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: ArrayLike | SupportsCSR,
+        X: ArrayLike | _SparseRows,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        X_val: ArrayLike | SupportsCSR | None = None,
+        X_val: ArrayLike | _SparseRows | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
@@ -532,7 +532,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def partial_fit(
         self,
-        X: ArrayLike | SupportsCSR,
+        X: ArrayLike | _SparseRows,
         y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
@@ -588,7 +588,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 
-    def decision_function(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
+    def decision_function(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the pre-activations of the output units.
 
         Parameters
@@ -620,7 +620,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X: ArrayLike | SupportsCSR) -> NDArray[Any]:
+    def predict(self, X: ArrayLike | _SparseRows) -> NDArray[Any]:
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
@@ -655,7 +655,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return self.classes_[codes]
 
-    def predict_proba(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the probability of each class, or of each label.
 
         Parameters
@@ -688,7 +688,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return self._outputs(Network.probabilities, X)
 
-    def predict_log_proba(self, X: ArrayLike | SupportsCSR) -> NDArray[np.floating]:
+    def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
