@@ -213,14 +213,27 @@ class Descent:
         n_jobs=None,
     ):
         n_samples = len(X)
+        self.data = X, Y, weights
+        self._set_up(network, state, n_samples, step, batch_size, schedule)
+        # The order of the rows does not matter to a batch that holds them all.
+        shuffle = shuffle and self.batch_size < n_samples
+        self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
+        self.gradient = np.empty_like(state.theta)
+        self.crew = network.crew(n_jobs, n_samples, self.batch_size)
+        self.tile, self.work = network.scratch(
+            self.batch_size, X.dtype, self.crew.n_threads
+        )
+
+    def _set_up(self, network, state, n_samples, step, batch_size, schedule):
+        """All that does not depend on where the rows are."""
         self.network = network
         self.state = state
-        self.data = X, Y, weights
+        self.n_samples = n_samples
         self.batch_size = rows_per_batch(batch_size, n_samples)
         self.schedule = schedule
         if step.eta == "auto":
             if state.squared_norm is None:
-                state.squared_norm = float(mean_squared_norm(X, weights))
+                state.squared_norm = float(self._mean_squared_norm())
             # A stream of single rows has batches of one row, whatever batch_size says.
             m = batch_size if n_samples > 1 else 1
             step = step._replace(
@@ -228,9 +241,6 @@ class Descent:
             )
         self.step = step
         self.last_eta = None  # before the first epoch
-        # The order of the rows does not matter to a batch that holds them all.
-        shuffle = shuffle and self.batch_size < n_samples
-        self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
         needs_second_moment = step.solver == "adam"
         needs_velocity = needs_second_moment or step.momentum > 0
         if needs_second_moment != (state.second_moment is not None):
@@ -242,12 +252,11 @@ class Descent:
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        self.gradient = np.empty_like(state.theta)
         self.squared_norm, _ = _backprop.squared_norms(network, state.theta)
-        self.crew = network.crew(n_jobs, n_samples, self.batch_size)
-        self.tile, self.work = network.scratch(
-            self.batch_size, X.dtype, self.crew.n_threads
-        )
+
+    def _mean_squared_norm(self):
+        X, _, weights = self.data
+        return mean_squared_norm(X, weights)
 
     def __enter__(self):
         self.crew.__enter__()
@@ -278,25 +287,9 @@ class Descent:
         state = self.state
         self.last_eta = self.eta
         step = self.step._replace(eta=self.last_eta)
-        n_samples = self.data[0].shape[0]
-        if self.order is not None:
-            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        n_samples = self.n_samples
         penalty = step.alpha / 2 * self.squared_norm
-        total, n_done = self.crew.run(
-            _backprop.run_batches,
-            self.network,
-            state.theta,
-            state.velocity,
-            state.second_moment,
-            state.n_steps,
-            *self.data,
-            self.order,
-            self.batch_size,
-            step,
-            self.gradient,
-            self.work,
-            self.tile,
-        )
+        total, n_done = self._steps(step)
         loss = total / n_samples + penalty
         # theta changed last: its norm tells whether the next loss would be finite.
         self.squared_norm, norm = _backprop.squared_norms(self.network, state.theta)
@@ -320,6 +313,31 @@ class Descent:
         append_sum(state.seconds_curve, perf_counter() - start)
         state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
+
+    def _steps(self, step):
+        """Make the steps of an epoch.
+
+        Returns the sum of the losses of the rows, and the number of rows that were
+        used: fewer than there are if a loss was not finite.
+        """
+        state = self.state
+        if self.order is not None:
+            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        return self.crew.run(
+            _backprop.run_batches,
+            self.network,
+            state.theta,
+            state.velocity,
+            state.second_moment,
+            state.n_steps,
+            *self.data,
+            self.order,
+            self.batch_size,
+            step,
+            self.gradient,
+            self.work,
+            self.tile,
+        )
 
 
 def append_sum(sums, value):
