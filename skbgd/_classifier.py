@@ -781,22 +781,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         # Descend.
         watcher = Watcher(self, self._state, reached, *seen, sample_weight)
-        with self._descent(X, Y, weights) as descent:
-            self.stop_reason_ = minimize(
-                descent,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                adaptive=self.learning_rate_schedule == "adaptive",
-                validate=validation and self._validator(*validation, class_weights),
-                early_stopping=self.early_stopping,
-                watcher=watcher,
-            )
-        if descent.last_eta is not None:
-            self.learning_rate_ = descent.last_eta
-        self._store()
-        watcher.finish(self.stop_reason_)
-        return self._advice(X)
+        validate = validation and self._validator(*validation, class_weights)
+        with self._descent(Descent, X, Y, weights) as descent:
+            self._descend(descent, validate, watcher)
+        # About a thousand rows tell whether the features are scaled.
+        return self._advice(lambda: X[:: 1 + X.shape[0] // 1000])
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
@@ -825,7 +814,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._state = self._state.copy(curves=False)
         self._state.go_on_from_model()
         if weights is None or weights.any():
-            with self._descent(X, Y, weights) as descent:
+            with self._descent(Descent, X, Y, weights) as descent:
                 descent.epoch()
             self.learning_rate_ = descent.last_eta
         self._store()
@@ -851,40 +840,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _encode(self, y):
         """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
-        if self._multilabel:
-            if y.ndim != 2 or y.shape[1] != len(self.classes_):
-                raise ValueError(
-                    f"y must hold 0/1 indicators of {len(self.classes_)} labels, one "
-                    f"column each; got an array of shape {y.shape}."
-                )
-            if not np.isin(y, (0, 1)).all():
-                raise ValueError(
-                    "The indicators in y must be 0 or 1; got the values "
-                    f"{np.unique(y)[:5].tolist()}."
-                )
-            return np.ascontiguousarray(y, dtype=np.intc)
-        if y.ndim != 1:
-            raise ValueError(
-                "y must hold one class label per row; got an array of shape "
-                f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
-            )
-        known = np.zeros(len(y), dtype=bool)
-        kinds = y.dtype.kind, self.classes_.dtype.kind
-        # Text never equals a number; older NumPy only warns.
-        if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
-            try:
-                codes = np.searchsorted(self.classes_, y)
-                known = self.classes_[np.minimum(codes, len(self.classes_) - 1)] == y
-            except TypeError:  # objects that do not compare with the classes
-                pass
-        if not known.all():
-            example = y[~known][:1].tolist()[0]
-            raise ValueError(
-                f"y holds the label {example!r}, which is none of the classes "
-                f"{self.classes_.tolist()}. They are fixed by fit, or announced in the "
-                "first call of partial_fit(X, y, classes=...)."
-            )
-        return codes.astype(np.intc)[:, np.newaxis]
+        return _encode(y, self.classes_, self._multilabel)
 
     def _check_same_classes(self, classes):
         if self.classes_.tolist() != classes.tolist():
@@ -981,35 +937,40 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _validator(self, X_val, y_val, Y_val, sample_weight_val, class_weights):
         """A function that records and returns the criterion of the validation rows."""
-        state = self._state
+        theta = self._state.theta
         weights = _row_weights(Y_val, sample_weight_val, class_weights, X_val.dtype)
         _check_some_weight(weights, "of the validation rows, times class weight")
-        if self.scoring is not None:
-            scorer = check_scoring(self, scoring=self.scoring)
-            # It predicts with the parameters that the descent changes in place. By now
-            # X_val is an array, whatever it came as.
-            model = copy(self)
-            model._state = State(theta=state.theta)
-            vars(model).pop("feature_names_in_", None)
-            weighted = {}
-            if sample_weight_val is not None:
-                weighted["sample_weight"] = sample_weight_val
+        loss = partial(
+            mean_loss, self._network, theta, X_val, Y_val, weights, self.n_jobs
+        )
+        if self.scoring is None:
+            return self._recorder(loss)
+        scorer = check_scoring(self, scoring=self.scoring)
+        # It predicts with the parameters that the descent changes in place. By now
+        # X_val is an array, whatever it came as.
+        model = copy(self)
+        model._state = State(theta=theta)
+        vars(model).pop("feature_names_in_", None)
+        weighted = {}
+        if sample_weight_val is not None:
+            weighted["sample_weight"] = sample_weight_val
+        return self._recorder(loss, partial(scorer, model, X_val, y_val, **weighted))
+
+    def _recorder(self, loss, score=None):
+        """A function that calls and records `loss` and `score`."""
+        state = self._state
 
         def record(curve, value):
             # nan for epochs without validation rows, so that entry k is epoch k + 1
             curve.extend([np.nan] * (state.n_iter - 1 - len(curve)))
-            curve.append(value)
+            curve.append(float(value))
+            return curve[-1]
 
         def validate():
-            loss = mean_loss(
-                self._network, state.theta, X_val, Y_val, weights, self.n_jobs
-            )
-            record(state.validation_loss_curve, loss)
-            if self.scoring is None:
-                return loss
-            score = float(scorer(model, X_val, y_val, **weighted))
-            record(state.validation_scores, score)
-            return -score
+            value = record(state.validation_loss_curve, loss())
+            if score is None:
+                return value
+            return -record(state.validation_scores, score())
 
         return validate
 
@@ -1020,6 +981,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         arrays = [X, Y, weights]
         if validation is not None:
             arrays += [validation[0], validation[2], validation[3]]
+        return self._goal_of(
+            *(None if array is None else _fingerprint(array) for array in arrays)
+        )
+
+    def _goal_of(self, *fingerprints):
         return (
             self.early_stopping,
             self.tol,
@@ -1028,7 +994,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.learning_rate,
             _name(self.learning_rate_schedule),
             _name(self.scoring),
-            *(None if array is None else _fingerprint(array) for array in arrays),
+            *fingerprints,
         )
 
     def _reached(self, best=False, nameless=False):
@@ -1068,7 +1034,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             class_weights[code_of[label]] = weight
         return class_weights
 
-    def _descent(self, X, Y, weights):
+    def _descent(self, kind, *data):
+        """A `Descent`, or another class for rows elsewhere, with the parameters set."""
         adam = self.solver == "adam"
         step = Step(
             eta=self.learning_rate,
@@ -1080,12 +1047,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             epsilon=float(self.epsilon),
             max_gradient_norm=float(self.max_gradient_norm or 0),
         )
-        return Descent(
+        return kind(
             self._network,
             self._state,
-            X,
-            Y,
-            weights,
+            *data,
             step=step,
             batch_size=self.batch_size,
             schedule=schedule(
@@ -1096,6 +1061,23 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             shuffle=self.shuffle,
             n_jobs=self.n_jobs,
         )
+
+    def _descend(self, descent, validate, watcher):
+        """Run the epochs and set the fitted attributes."""
+        self.stop_reason_ = minimize(
+            descent,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            adaptive=self.learning_rate_schedule == "adaptive",
+            validate=validate,
+            early_stopping=self.early_stopping,
+            watcher=watcher,
+        )
+        if descent.last_eta is not None:
+            self.learning_rate_ = descent.last_eta
+        self._store()
+        watcher.finish(self.stop_reason_)
 
     def _store(self):
         """Set the fitted attributes that show the state."""
@@ -1114,7 +1096,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
 
-    def _advice(self, X):
+    def _advice(self, some_rows):
         """The message and category of the warning that a finished fit deserves."""
         if self.stop_reason_ == "interrupted":
             return (
@@ -1142,11 +1124,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             f"(within tol={self.tol:g} for n_iter_no_change={self.n_iter_no_change} "
             "epochs). Increase max_iter, or pass tol=None to train for just so many."
         )
-        some = X[:: 1 + X.shape[0] // 1000].astype(float)  # a thousand rows tell
-        squares = some.multiply(some) if issparse(X) else some * some
+        some = some_rows().astype(float)
+        is_sparse = issparse(some)
+        squares = some.multiply(some) if is_sparse else some * some
         scales = np.sqrt(squares.mean(axis=0))
         if scales.max() > LARGE_SCALE:
-            scaler = "MaxAbsScaler" if issparse(X) else "StandardScaler"
+            scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
             message += (
                 " The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
@@ -1385,6 +1368,44 @@ def _classes_in(y):
     return classes
 
 
+def _encode(y, classes, multilabel):
+    """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
+    if multilabel:
+        if y.ndim != 2 or y.shape[1] != len(classes):
+            raise ValueError(
+                f"y must hold 0/1 indicators of {len(classes)} labels, one "
+                f"column each; got an array of shape {y.shape}."
+            )
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                "The indicators in y must be 0 or 1; got the values "
+                f"{np.unique(y)[:5].tolist()}."
+            )
+        return np.ascontiguousarray(y, dtype=np.intc)
+    if y.ndim != 1:
+        raise ValueError(
+            "y must hold one class label per row; got an array of shape "
+            f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
+        )
+    known = np.zeros(len(y), dtype=bool)
+    kinds = y.dtype.kind, classes.dtype.kind
+    # Text never equals a number; older NumPy only warns.
+    if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
+        try:
+            codes = np.searchsorted(classes, y)
+            known = classes[np.minimum(codes, len(classes) - 1)] == y
+        except TypeError:  # objects that do not compare with the classes
+            pass
+    if not known.all():
+        example = y[~known][:1].tolist()[0]
+        raise ValueError(
+            f"y holds the label {example!r}, which is none of the classes "
+            f"{classes.tolist()}. They are fixed by fit, or announced in the "
+            "first call of partial_fit(X, y, classes=...)."
+        )
+    return codes.astype(np.intc)[:, np.newaxis]
+
+
 def _announced(y, classes, multilabel):
     """The sorted labels of the first call of partial_fit."""
     if multilabel:
@@ -1410,15 +1431,20 @@ def _announced(y, classes, multilabel):
 
 
 def _sorted_labels(labels, name):
-    """The different labels, sorted, of an array that may come from pandas."""
+    """The different labels, sorted; an error if they are no labels of classes."""
+    classes = _distinct(labels, name)
+    check_classification_targets(labels)
+    return classes
+
+
+def _distinct(labels, name):
+    """The different values, sorted, of an array that may come from pandas."""
     if labels.dtype == object and any(x is None or x != x for x in labels):
         raise ValueError(f"{name} must not have missing labels; got None or NaN.")
     try:
-        classes = np.unique(labels)
+        return np.unique(labels)
     except TypeError as error:
         raise ValueError(
             f"The labels in {name} must be all numbers or all strings; got "
             f"{sorted({type(x).__name__ for x in labels.tolist()})}."
         ) from error
-    check_classification_targets(labels)
-    return classes

@@ -216,14 +216,30 @@ class Descent:
         n_jobs=None,
     ):
         n_samples = X.shape[0]
+        self.data = X, Y, weights
+        self._set_up(network, state, n_samples, step, batch_size, schedule)
+        # The order of the rows does not matter to a batch that holds them all.
+        shuffle = shuffle and self.batch_size < n_samples
+        self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
+        self.crew = network.crew(n_jobs, X, self.batch_size)
+        self.tile, self.work = network.scratch(X, self.batch_size, self.crew.n_threads)
+        in_place = (
+            self.batch_size <= self.tile
+            and state.velocity is None
+            and step.max_gradient_norm == 0
+        )
+        self.gradient = None if in_place else np.empty_like(state.theta)
+
+    def _set_up(self, network, state, n_samples, step, batch_size, schedule):
+        """All that does not depend on where the rows are."""
         self.network = network
         self.state = state
-        self.data = X, Y, weights
+        self.n_samples = n_samples
         self.batch_size = rows_per_batch(batch_size, n_samples)
         self.schedule = schedule
         if step.eta == "auto":
             if state.squared_norm is None:
-                state.squared_norm = float(mean_squared_norm(state.theta, X, weights))
+                state.squared_norm = float(self._mean_squared_norm())
             # A stream of single rows has batches of one row, whatever batch_size says.
             m = batch_size if n_samples > 1 else 1
             step = step._replace(
@@ -231,9 +247,6 @@ class Descent:
             )
         self.step = step
         self.last_eta = None  # before the first epoch
-        # The order of the rows does not matter to a batch that holds them all.
-        shuffle = shuffle and self.batch_size < n_samples
-        self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
         needs_second_moment = step.solver == "adam"
         needs_velocity = needs_second_moment or step.momentum > 0
         if needs_second_moment != (state.second_moment is not None):
@@ -246,14 +259,10 @@ class Descent:
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         self.squared_norm, _ = _backprop.squared_norms(network, state.theta)
-        self.crew = network.crew(n_jobs, X, self.batch_size)
-        self.tile, self.work = network.scratch(X, self.batch_size, self.crew.n_threads)
-        in_place = (
-            self.batch_size <= self.tile
-            and not needs_velocity
-            and step.max_gradient_norm == 0
-        )
-        self.gradient = None if in_place else np.empty_like(state.theta)
+
+    def _mean_squared_norm(self):
+        X, _, weights = self.data
+        return mean_squared_norm(self.state.theta, X, weights)
 
     def __enter__(self):
         self.crew.__enter__()
@@ -284,25 +293,9 @@ class Descent:
         state = self.state
         self.last_eta = self.eta
         step = self.step._replace(eta=self.last_eta)
-        n_samples = self.data[0].shape[0]
-        if self.order is not None:
-            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        n_samples = self.n_samples
         penalty = step.alpha / 2 * self.squared_norm
-        total, n_done = self.crew.run(
-            _backprop.run_batches,
-            self.network,
-            state.theta,
-            state.velocity,
-            state.second_moment,
-            state.n_steps,
-            *self.data,
-            self.order,
-            self.batch_size,
-            step,
-            self.gradient,
-            self.work,
-            self.tile,
-        )
+        total, n_done = self._steps(step)
         loss = total / n_samples + penalty
         # theta changed last: its norm tells whether the next loss would be finite.
         self.squared_norm, norm = _backprop.squared_norms(self.network, state.theta)
@@ -326,6 +319,31 @@ class Descent:
         append_sum(state.seconds_curve, perf_counter() - start)
         state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
+
+    def _steps(self, step):
+        """Make the steps of an epoch.
+
+        Returns the sum of the losses of the rows, and the number of rows that were
+        used: fewer than there are if a loss was not finite.
+        """
+        state = self.state
+        if self.order is not None:
+            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        return self.crew.run(
+            _backprop.run_batches,
+            self.network,
+            state.theta,
+            state.velocity,
+            state.second_moment,
+            state.n_steps,
+            *self.data,
+            self.order,
+            self.batch_size,
+            step,
+            self.gradient,
+            self.work,
+            self.tile,
+        )
 
 
 def append_sum(sums, value):
