@@ -693,7 +693,7 @@ cdef double share_of_rows(
     """Take rows through the network and back; returns sum_i w_i l_i over them."""
     cdef:
         Py_ssize_t i, k, layer, p, q, row, offset = 0, n = last - first
-        Py_ssize_t d = net.units[0], K = net.units[net.n_layers]
+        Py_ssize_t d = 0 if data.sparse else net.units[0], K = net.units[net.n_layers]
         const floating *X = <const floating *> data.X
         const floating *weights = <const floating *> data.weights
         const floating *rows = gathered_rows(data, d, start, m, gathered)
@@ -1038,11 +1038,12 @@ def run_batches(
         const floating *X_dense = <const floating *> data.X
         double loss, total = 0, W_scale = 1, decay = rule.eta * rule.alpha
         bint in_place = gradient is None
-        bint one_neuron = in_place and batch_size == 1 and net.n_layers == 1 and (
-            units[1] == 1)
+        bint one_neuron
         Crew *crew
     together = Together() if together is None else together
     crew = &together.crew
+    one_neuron = (in_place and batch_size == 1 and net.n_layers == 1 and units[1] == 1
+                  and crew.barrier.n_threads == 1)
     try:
         with nogil:
             while start < n:

@@ -81,7 +81,7 @@ class Network:
         work = self.n_parameters
         if issparse(X):
             work += (X.nnz // n - self.layers[0]) * self.layers[1]
-        return Crew(n_jobs, min(batch_size, TILE_ROWS[1]) * work, n * work)
+        return Crew(n_jobs, batch_size, min(batch_size, TILE_ROWS[1]) * work, n * work)
 
     def scratch(self, X, n_rows, n_threads=1):
         """Rows of a tile for batches of `n_rows`, and the core's scratch memory."""

@@ -28,6 +28,10 @@ def _cores():
     return cpu_count()  # reads the quota of a container
 
 
+def _blas_threads():
+    return [library.num_threads for library in _controller().lib_controllers]
+
+
 def allowed_threads(n_jobs):
     """The number of threads that `n_jobs` stands for.
 
@@ -39,8 +43,7 @@ def allowed_threads(n_jobs):
         return effective_n_jobs(n_jobs)
     if _allowed.get() is not None:
         return _allowed.get()
-    limits = [library.num_threads for library in _controller().lib_controllers]
-    return min([_cores(), *limits])
+    return min([_cores(), *_blas_threads()])
 
 
 class Crew:
@@ -52,32 +55,39 @@ class Crew:
     Parameters
     ----------
     n_jobs : int or None
+    most : int
+        No more threads than that.
     meeting_work : int
         Multiplications between two meetings of the threads.
     call_work : int
         Multiplications in one call of `run`.
     """
 
-    def __init__(self, n_jobs, meeting_work, call_work):
+    def __init__(self, n_jobs, most, meeting_work, call_work):
         self.n_threads = 1
-        self.limits_blas = call_work > WORK_PER_CALL
-        if self.limits_blas:
+        self.is_needed = call_work > WORK_PER_CALL
+        if self.is_needed:
             self.allowed = allowed_threads(n_jobs)
-            self.n_threads = min(self.allowed, 1 + meeting_work // WORK_PER_THREAD)
-        self.pool = None
+            useful = 1 + meeting_work // WORK_PER_THREAD
+            self.n_threads = min(self.allowed, useful, most)
+        self.pool = self.limit = None
 
     def __enter__(self):
-        if self.limits_blas:
+        if self.is_needed:
             self.token = _allowed.set(self.allowed)
-            self.limit = _controller().limit(limits=1)
+            # If another fit has limited the BLAS, it will also lift the limit.
+            if max(_blas_threads(), default=1) > 1:
+                self.limit = _controller().limit(limits=1)
         return self
 
     def __exit__(self, *error):
         if self.pool is not None:
             self.pool.shutdown()
             self.pool = None
-        if self.limits_blas:
+        if self.limit is not None:
             self.limit.restore_original_limits()
+            self.limit = None
+        if self.is_needed:
             _allowed.reset(self.token)
 
     def run(self, function, *args):

@@ -109,7 +109,7 @@ def test_an_error_in_one_thread_ends_all(rank):
     step = _descent.Step(eta=0.1)
     Y = y.astype(np.intc)[:, np.newaxis]
     with (
-        Crew(3, 1 << 40, 1 << 40) as crew,
+        Crew(3, 99, 1 << 40, 1 << 40) as crew,
         _descent.Descent(
             network, state, X, Y, None, step=step, batch_size="full",
             schedule=lambda state: 1.0, shuffle=False, n_jobs=1,
@@ -171,7 +171,7 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with Crew(None, 1 << 40, 1 << 40):  # has limited the BLAS to one
+        with Crew(None, 99, 1 << 40, 1 << 40):  # has limited the BLAS to one
             assert blas_threads() == [1] * len(blas_threads())
             assert allowed_threads(None) == 2
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
@@ -187,6 +187,25 @@ def test_workers_of_joblib_share_the_cores():
         Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
         == [1 if n > 1 else allowed_threads(None)] * n
     )
+
+
+def test_fewer_rows_than_threads(eager):
+    clf = fitted(7, X, batch_size=2)
+    expected = fitted(1, X, batch_size=2)
+    for n in (1, 2, 5):
+        np.testing.assert_allclose(
+            clf.predict_proba(X[:n]), expected.predict_proba(X[:n]), rtol=1e-10
+        )
+
+
+def test_fits_in_several_threads_leave_the_blas_as_it_was(eager):
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with ThreadPoolExecutor(4) as pool:
+            models = list(pool.map(lambda _: fitted(None, batch_size=20), range(8)))
+        assert blas_threads() == before
+    for clf in models:
+        np.testing.assert_allclose(clf.loss_curve_, models[0].loss_curve_, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])
