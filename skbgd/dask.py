@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -24,7 +25,8 @@ try:
     from dask import delayed
     from dask.base import is_dask_collection
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-    from distributed import Client, futures_of, wait
+    from dask.sizeof import sizeof
+    from distributed import Client, Future, futures_of, wait
 except ImportError as error:
     raise ImportError(
         'skbgd.dask needs Dask: pip install "skbgd[dask]", on every machine.'
@@ -77,7 +79,7 @@ def _lazily(method: Callable[..., Any]) -> Callable[..., Any]:
         # All that a prediction needs, without the curves and the names of the columns.
         model = self.to_local()
         model._state = State(theta=model._state.model)
-        vars(model).pop("feature_names_in_", None)
+        model.__dict__.pop("feature_names_in_", None)
         like = method(model, np.zeros((1, self.n_features_in_)))[:0]
         return X.map_blocks(
             _predict_block,
@@ -258,7 +260,7 @@ class DaskBGDClassifier(BGDClassifier):
         trained = copy(self)
         try:
             advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        except RowsLost as error:
+        except _RowsLost as error:
             if error.n_epochs:
                 self.__dict__ = trained.__dict__
             raise
@@ -382,17 +384,21 @@ class DaskBGDClassifier(BGDClassifier):
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, X_val, y_val, sample_weight_val):
-        # Check what came in.
         _check_parameters(self)
         client = _current_client()
-        seen = X, y
+        with _Rows(client) as rows, _Rows(client) as validation:
+            given = X_val, y_val, sample_weight_val
+            return self._fit_rows(rows, validation, X, y, sample_weight, given)
+
+    def _fit_rows(self, rows, validation, X, y, sample_weight, given):
+        # Check what came in.
         warm = self.warm_start and hasattr(self, "_state")
         self._check_columns(X, "X", reset=not warm)
         if warm:
             dtype = self._state.theta.dtype
         else:
             dtype = np.dtype("f4" if _as_array(X, "X").dtype == "f4" else "f8")
-        rows = Rows(client, X, y, sample_weight, dtype)
+        rows.load(X, y, sample_weight, dtype)
         classes = rows.classes()
         if warm:
             self._check_same_network()
@@ -407,35 +413,32 @@ class DaskBGDClassifier(BGDClassifier):
         else:
             self._start(np.empty((0, self.n_features_in_), dtype))
         state = self._state
-        validation = self._validation_rows(client, X_val, y_val, sample_weight_val)
+        arrays = self._load_validation(validation, *given)
         totals = rows.totals(self.classes_)
         class_weights = self._class_weights(
             np.arange(len(self.classes_))[:, np.newaxis], totals
         )
         rows.weigh(self.classes_, self._multilabel, class_weights)
-        if isinstance(validation, Rows):
+        if validation.names:
             validation.weigh(self.classes_, self._multilabel, class_weights)
-            validate = self._recorder(
-                partial(_mean_loss, self._network, state, validation)
-            )
+            loss = partial(_mean_loss, self._network, state, validation)
+            validate = self._recorder(loss)
         else:
-            validate = validation and self._validator(*validation, class_weights)
+            validate = arrays and self._validator(*arrays, class_weights)
+        goal = ()
         if self.warm_start:
-            names = validation.names if isinstance(validation, Rows) else ()
-            goal = self._goal_of(*rows.names, *names)
-        else:
-            goal = ()
+            goal = self._goal_of(*rows.names, *validation.names)
         if state.goal != goal:
             state.go_on_from_model()
             state.goal, state.n_cuts = goal, 0
 
         # Descend.
-        watcher = Watcher(self, state, self._reached, *seen, sample_weight)
+        watcher = Watcher(self, state, self._reached, X, y, sample_weight)
         n_before = state.n_iter
         try:
-            with self._descent(RemoteDescent, rows) as descent:
+            with self._descent(_RemoteDescent, rows) as descent:
                 self._descend(descent, validate, watcher)
-        except RowsLost as error:
+        except _RowsLost as error:
             error.n_epochs = state.n_iter - n_before
             self.stop_reason_ = "interrupted"
             self._store()
@@ -461,18 +464,17 @@ class DaskBGDClassifier(BGDClassifier):
             some = np.empty((0, X.shape[1]))
         validate_data(self, some, reset=reset, skip_check_array=True)
 
-    def _validation_rows(self, client, X_val, y_val, sample_weight_val):
-        """`Rows`, or for arrays what `_given_validation` gives; None without any."""
+    def _load_validation(self, rows, X_val, y_val, sample_weight_val):
+        """Load `rows`, or return for arrays what `_given_validation` does."""
         given = X_val, y_val, sample_weight_val
-        if not any(map(is_dask_collection, given)):
-            if self.early_stopping and X_val is None:
+        missing = X_val is None or y_val is None
+        if missing or not any(map(is_dask_collection, given)):
+            if self.early_stopping and X_val is None and y_val is None:
                 raise ValueError(
                     "early_stopping needs validation rows: DaskBGDClassifier sets none "
                     "aside. Pass X_val and y_val."
                 )
             return self._given_validation(*given)
-        if y_val is None:
-            raise ValueError("Validation rows need X_val and y_val; y_val is missing.")
         if self.scoring is not None:
             raise ValueError(
                 f"Got scoring={self.scoring!r} with validation rows on Dask, which are "
@@ -481,21 +483,20 @@ class DaskBGDClassifier(BGDClassifier):
             )
         try:
             self._check_columns(X_val, "X_val")
-            rows = Rows(client, *given, self._state.theta.dtype)
+            rows.load(*given, self._state.theta.dtype)
             rows.check_labels(self.classes_, self._multilabel)
         except ValueError as error:
             raise ValueError(f"In X_val, y_val: {error}") from error
-        return rows
 
 
-class RowsLost(RuntimeError):
+class _RowsLost(RuntimeError):
     """A round over the rows failed: they are gone, or their workers die of it."""
 
     n_epochs = 0  # finished before it
 
 
-class RemoteDescent(Descent):
-    """Gradient descent on `Rows`: workers sum gradients, the steps are made here."""
+class _RemoteDescent(Descent):
+    """Gradient descent on `_Rows`: workers sum gradients, the steps are made here."""
 
     def __init__(
         self, network, state, rows, *, step, batch_size, schedule, shuffle, n_jobs=None
@@ -551,13 +552,13 @@ class RemoteDescent(Descent):
                     step,
                 )
                 n_done += m
-        except RowsLost:
+        except _RowsLost:
             vars(state).update(vars(before))  # the last finished epoch
             raise
         return total, n_done
 
 
-class Summary(NamedTuple):
+class _Summary(NamedTuple):
     """What the client needs to know of a block."""
 
     n_bytes: int
@@ -567,29 +568,41 @@ class Summary(NamedTuple):
     largest: float  # weight
 
 
-class Shard(NamedTuple):
+class _Shard(NamedTuple):
     """Blocks of one worker that a task takes together."""
 
     worker: str | None
     blocks: list[int]
 
 
-class Rows:
+class _Rows:
     """Rows on the workers, in blocks as the core takes them.
 
     The blocks are futures: lost ones are made again by the scheduler as long as it
     knows what from. Blocks without rows are left out.
 
+    A context: at its end the futures are let go. An exception would hold on to them.
+
     Parameters
     ----------
     client : Client
-    X, y, sample_weight : dask collections, or None for sample_weight
-    dtype : float32 or float64
     """
 
-    def __init__(self, client, X, y, sample_weight, dtype):
+    def __init__(self, client):
         self.client = client
-        self.dtype = dtype
+        self.names = []  # empty until rows are loaded
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for futures in vars(self).values():
+            if isinstance(futures, list):
+                _release(futures)
+
+    def load(self, X, y, sample_weight, dtype):
+        """Take dask collections; sample_weight may be None."""
+        client, self.dtype = self.client, dtype
         X = _as_array(X, "X")
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
@@ -601,11 +614,11 @@ class Rows:
         parts = [X, _as_array(y, "y", X)]
         if sample_weight is not None:
             parts.append(_as_array(sample_weight, "sample_weight", X))
-        X, y, *weights = _alike(client, parts, ["X", "y", "sample_weight"])
+        X, y, *weights = self._alike(parts)
         if y.ndim == 2 and y.shape[1] == 1:
             column_or_1d(np.empty((1, 1)), warn=True)
             y = y[:, 0]
-        self.names = [array.name for array in (X, y, *weights)]
+        self.names = [array.name for array in parts]
         self.n_labels = y.shape[1] if y.ndim == 2 else None
 
         lengths = X.chunks[0]
@@ -619,13 +632,40 @@ class Rows:
         ]
         self.X, self.y, *self.weights = self._place(columns, bool(futures_of(X)))
         self.weights = self.weights[0] if weights else [None] * len(kept)
-        self.summaries = client.gather(
-            client.map(_inspect, self.X, self.y, self.weights, [dtype] * len(kept))
+        self.inspected = client.map(
+            _inspect, self.X, self.y, self.weights, [dtype] * len(kept)
         )
+        self.summaries = client.gather(self.inspected)
+        _release(self.inspected + self.persisted)
         if not all(summary.fits for summary in self.summaries):
-            self.X = client.map(_as_rows, self.X, [dtype] * len(kept))
+            self.raw, self.X = self.X, client.map(_as_rows, self.X, [dtype] * len(kept))
             wait(self.X)
+            _release(self.raw)
         self.shards = self._shards()
+
+    def _alike(self, arrays):
+        """The arrays with known chunks, those of X along the rows."""
+        self.persisted = []
+        if any(np.isnan(n) for array in arrays for n in array.chunks[0]):
+            # Kept, not to be made twice: once for its length, once for itself.
+            arrays = self.client.persist(arrays)
+            self.persisted = [f for array in arrays for f in futures_of(array)]
+            with self.client.as_current():
+                for array in arrays:
+                    array.compute_chunk_sizes()
+        X, *others = arrays
+        alike = [X]
+        for array, name in zip(others, ("y", "sample_weight"), strict=False):
+            if array.shape[0] != X.shape[0]:
+                raise ValueError(
+                    f"X and {name} must have as many rows; got {X.shape[0]} and "
+                    f"{array.shape[0]}."
+                )
+            chunks = {0: X.chunks[0]}
+            if array.ndim > 1:
+                chunks[1] = -1
+            alike.append(array.rechunk(chunks))
+        return alike
 
     def _place(self, columns, placed):
         """Futures of the blocks: side by side, or where they are."""
@@ -640,17 +680,16 @@ class Rows:
         groups: dict[str | None, list[int]] = {}
         for block, slot in enumerate(_parts(self.lengths, len(slots))):
             groups.setdefault(slots[slot], []).append(block)
+        self.placed = []
         futures = [[None] * n_blocks for _ in columns]
         for worker, blocks in groups.items():
-            made = iter(
-                client.compute(
-                    [column[i] for column in columns for i in blocks], **_on(worker)
-                )
-            )
+            flat = [column[i] for column in columns for i in blocks]
+            self.placed += client.compute(flat, **_on(worker))
+            made = iter(self.placed[-len(flat) :])
             for column in futures:
                 for i in blocks:
                     column[i] = next(made)
-        wait([future for column in futures for future in column])
+        wait(self.placed)
         return futures
 
     def _shards(self):
@@ -668,7 +707,7 @@ class Rows:
             parts = _parts(sizes, n_parts)
             for part in sorted(set(parts)):
                 shards.append(
-                    Shard(
+                    _Shard(
                         worker,
                         [i for i, p in zip(blocks, parts, strict=True) if p == part],
                     )
@@ -708,7 +747,9 @@ class Rows:
         largest = max(summary.largest for summary in self.summaries)
         totals = np.zeros(1 if self.multilabel else len(classes))
         for summary in self.summaries:
-            codes = 0 if self.multilabel else np.searchsorted(classes, summary.labels)
+            codes = slice(None)
+            if not self.multilabel:
+                codes = np.searchsorted(classes, summary.labels)
             totals[codes] += summary.totals * (summary.largest / (largest or 1))
         _check_some_weight(totals, "sample_weight")
         return totals
@@ -741,7 +782,8 @@ class Rows:
             for i, target in zip(shard.blocks, targets, strict=True):
                 self.targets[i] = target
         wait(self.targets)
-        self.y = self.weights = None  # the scheduler keeps what they are made from
+        # The scheduler keeps what they were made from.
+        _release(self.y + self.weights)
 
     def some(self):
         """About a thousand rows."""
@@ -753,7 +795,7 @@ class Rows:
         The blocks share one stream of random numbers, as one machine draws it.
         """
         starts = np.cumsum([0, *self.lengths]).tolist()
-        return [
+        self.ordered = [
             self.client.submit(
                 _orders,
                 [self.lengths[i] for i in shard.blocks],
@@ -766,6 +808,7 @@ class Rows:
             )
             for shard in self.shards
         ]
+        return self.ordered
 
     def shares(self, k, n_rounds):
         """For each shard, the first and last row of each of its blocks in round k.
@@ -832,10 +875,15 @@ class Rows:
             },
             {key: set() for key in layers},
         )
+        future = self.client.get(graph, terms[0], sync=False)
         try:
-            return self.client.get(graph, terms[0])
+            wait(future)
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()  # tasks that have not begun never do
+            raise
         except Exception as error:
-            raise RowsLost(
+            raise _RowsLost(
                 f"The workers could not go over the rows: {error!r}. Rows lost with "
                 "their worker come back only if Dask knows what they were made from: "
                 "not if they were scattered. Parameters of finished epochs are kept."
@@ -950,7 +998,8 @@ def _inspect(X, y, weights, dtype):
     else:
         codes = np.searchsorted(labels, y)
     totals = np.bincount(codes, weights=weights).astype(float)
-    return Summary(rows.nbytes, rows is X, labels, totals, largest)
+    fits = X.dtype == dtype and (issparse(X) or X.flags.c_contiguous)
+    return _Summary(sizeof(rows), fits, labels, totals, largest)
 
 
 def _target(y, weights, classes, multilabel, factors, largest, dtype):
@@ -977,7 +1026,10 @@ def _predict_block(X, model, method, like):
 def _as_array(values, name, like=None):
     """A dask array, from a dask collection or along the rows of one."""
     if hasattr(values, "to_dask_array"):
-        values = values.to_dask_array()
+        with warnings.catch_warnings():
+            # that text becomes objects
+            warnings.filterwarnings("ignore", "Dask currently has limited support")
+            values = values.to_dask_array()
     if isinstance(values, da.Array):
         return values
     if like is None or is_dask_collection(values):
@@ -987,27 +1039,10 @@ def _as_array(values, name, like=None):
     return da.from_array(np.asarray(values), chunks=-1)
 
 
-def _alike(client, arrays, names):
-    """The arrays with known chunks, those of the first one along the rows."""
-    if any(np.isnan(n) for array in arrays for n in array.chunks[0]):
-        # Kept, not to be made twice: once for its length, once for itself.
-        arrays = client.persist(arrays)
-        with client.as_current():
-            for array in arrays:
-                array.compute_chunk_sizes()
-    X = arrays[0]
-    alike = [X]
-    for array, name in zip(arrays[1:], names[1:], strict=False):
-        if array.shape[0] != X.shape[0]:
-            raise ValueError(
-                f"X and {name} must have as many rows; got {X.shape[0]} and "
-                f"{array.shape[0]}."
-            )
-        chunks = {0: X.chunks[0]}
-        if array.ndim > 1:
-            chunks[1] = -1
-        alike.append(array.rechunk(chunks))
-    return alike
+def _release(futures):
+    for future in futures:
+        if isinstance(future, Future):
+            future.release()
 
 
 def _parts(sizes, n_parts):
