@@ -4,6 +4,7 @@ The workers are processes of a LocalCluster. What a fit computes is held against
 BGDClassifier on one machine, whose own tests hold it against the equations.
 """
 
+import logging
 import os
 import pickle
 import signal
@@ -43,7 +44,7 @@ def client(request):
             n_workers=getattr(request, "param", 2),
             threads_per_worker=1,
             dashboard_address=None,
-            silence_logs="CRITICAL",
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -130,6 +131,7 @@ CASES = {
         *((n, case) for n in (1, 3) for case in LONG),
     ],
     indirect=["client"],
+    scope="module",  # or each case would have its own cluster
 )
 def test_whole_batch_is_that_of_one_machine(client, case):
     """50 epochs agree to 1e-10, whatever the workers, blocks, weights and targets."""
@@ -233,9 +235,9 @@ def test_validation_rows(client, early_stopping):
     train, validation = slice(None, 400), slice(400, None)
     params = {
         "early_stopping": early_stopping,
-        "tol": 1e-2,
+        "tol": 3e-2,
         "n_iter_no_change": 3,
-        "max_iter": 100,
+        "max_iter": 60,
         "class_weight": "balanced",
     }
 
@@ -296,10 +298,10 @@ def test_killed_worker_costs_only_time(client, batch_size):
     rng = da.random.default_rng(0)
     X = rng.normal(size=(9000, 4), chunks=1500)
     y = X[:, 0] * X[:, 1] > 0
-    params = {"batch_size": batch_size, "early_stopping": True}
+    params = {"batch_size": batch_size, "early_stopping": True, "max_iter": 6}
     validation = {"X_val": X[:1500], "y_val": y[:1500]}
     undisturbed = small(**params).fit(X, y, **validation)
-    rule, killed = killing(client, 5)
+    rule, killed = killing(client, 3)
     disturbed = small(learning_rate_schedule=rule, **params).fit(X, y, **validation)
     assert killed and time.monotonic() - killed[0] < 20
     same(undisturbed, disturbed)
@@ -307,7 +309,7 @@ def test_killed_worker_costs_only_time(client, batch_size):
     settled(client)
 
 
-@pytest.mark.parametrize("batch_size", ["full", 100])
+@pytest.mark.parametrize("batch_size", ["full", 300])
 def test_rows_that_cannot_come_back(client, batch_size):
     """An error that says so; the parameters of the last finished epoch are kept."""
     X, y = rows()
@@ -317,14 +319,14 @@ def test_rows_that_cannot_come_back(client, batch_size):
         for i, worker in zip((0, 300), workers, strict=True)
     ]
     blocks = da.concatenate([da.from_delayed(part, (300, 7), float) for part in parts])
-    rule, killed = killing(client, 6, workers[0])
+    rule, killed = killing(client, 3, workers[0])
     clf = small(learning_rate_schedule=rule, batch_size=batch_size)
     with pytest.raises(RuntimeError, match="not if they were scattered"):
         clf.fit(blocks, spread(y))
     assert killed and time.monotonic() - killed[0] < 20
     assert clf.stop_reason_ == "interrupted"
-    assert clf.n_iter_ == len(clf.loss_curve_) == 6
-    same(clf, small(max_iter=6, batch_size=batch_size).fit(spread(X, 300), spread(y)))
+    assert clf.n_iter_ == len(clf.loss_curve_) == 3
+    same(clf, small(max_iter=3, batch_size=batch_size).fit(spread(X, 300), spread(y)))
     del parts, blocks
     settled(client)
 
@@ -377,23 +379,23 @@ def test_parameters_travel_and_rows_do_not(client, monkeypatch, embedded):
     psutil = pytest.importorskip("psutil")
     if not embedded:
         monkeypatch.setattr(skbgd.dask, "EMBEDDED_BYTES", 0)
-    X = da.random.default_rng(0).normal(size=(6000, 400), chunks=(750, 400))
+    X = da.random.default_rng(0).normal(size=(2000, 400), chunks=(250, 400))
     counts = {}
 
     def sent_by_worker(dask_worker):
         return dask_worker.transfer_outgoing_bytes_total
 
     def rule(k):
-        if k in (3, 13):
+        if k in (3, 8):
             network = psutil.net_io_counters().bytes_sent
             sent = sum(client.run(sent_by_worker).values())
             counts[k] = np.array([network, sent, client.run_on_scheduler(n_tasks)])
         return 1.0
 
-    clf = small(hidden_layer_sizes=(300,), max_iter=14, learning_rate_schedule=rule)
+    clf = small(hidden_layer_sizes=(300,), max_iter=9, learning_rate_schedule=rule)
     clf.fit(X, X[:, 0] * X[:, 1] > 0)
-    network, sent, tasks = counts[13] - counts[3]
-    size = 10 * parameters(clf).nbytes  # in ten steps
+    network, sent, tasks = counts[8] - counts[3]
+    size = 5 * parameters(clf).nbytes  # in five steps
     n_workers = 2
     assert sent == pytest.approx(size * (2 if embedded else 3), rel=0.1)
     assert 0.5 <= sent / (2 * n_workers * size) <= 2
