@@ -46,7 +46,7 @@ cdef extern from "_barrier.h" nogil:
     ctypedef struct Barrier:
         int n_threads
     enum:
-        BARRIER_WORKS
+        _BARRIER_WORKS "BARRIER_WORKS"
     bint barrier_wait(Barrier *barrier)
     void barrier_stop(Barrier *barrier)
 
@@ -296,14 +296,14 @@ cdef inline Py_ssize_t row_number(const Data *data, Py_ssize_t i) noexcept nogil
     return i if data.order == NULL else data.order[i]
 
 
-def row_work_size(units, sparse):
+def row_work_size(units, gathered):
     """Number of elements of scratch memory for each row of a tile.
 
-    The gathered row of X unless it is sparse, its target and weight, the losses of its
-    output units, A_1 ... Z_L and D_1 ... D_{L-1}.
+    If they are gathered (dense, in another order) the row of X; its target and weight,
+    the losses of its output units, A_1 ... Z_L and D_1 ... D_{L-1}.
     """
     d, *hidden, K = [int(n) for n in units]  # Python's integers do not overflow
-    return (0 if sparse else d) + 1 + 3 * K + 2 * sum(hidden)
+    return (d if gathered else 0) + 1 + 3 * K + 2 * sum(hidden)
 
 
 # Crews ---------------------------------------------------------------------------------
@@ -318,17 +318,13 @@ cdef class Together:
     cdef Crew crew
 
     def __cinit__(self, int n_threads=1):
-        self.crew.barrier.n_threads = n_threads if BARRIER_WORKS else 1
+        self.crew.barrier.n_threads = n_threads
         self.crew.shares = <double *> calloc(n_threads, 64)
         if self.crew.shares == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.crew.shares)
-
-    @property
-    def n_threads(self):
-        return self.crew.barrier.n_threads
 
     def stop(self):
         """Let all threads leave that wait for others."""
@@ -358,9 +354,12 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int rank, Crew *crew) noexcept nogil:
 
 # One row, or a layer of one unit, is no matrix product. A small product does not pay for
 # a BLAS call and the packing that goes with it.
+LARGE_PRODUCT = _LARGE_PRODUCT
+BARRIER_WORKS = bool(_BARRIER_WORKS)  # else: one thread
+
 cdef double LEAST_DECAY = 1e-5  # rounding 1 - decay would change less by a percent
 cdef enum:
-    LARGE_PRODUCT = 1 << 21  # multiplications
+    _LARGE_PRODUCT = 1 << 21  # multiplications
     SMALL_MATRIX = 4096  # elements of W, to be transposed on the stack
 
 
@@ -381,7 +380,7 @@ cdef void affine(
             row_affine_f32(p, q, A, W, b, Z)
         else:
             row_affine_f64(p, q, A, W, b, Z)
-    elif m * p * q > LARGE_PRODUCT:
+    elif m * p * q > _LARGE_PRODUCT:
         for i in range(m):
             memcpy(Z + i * q, b, q * sizeof(floating))
         gemm(False, False, m, q, p, <floating> 1, A, p, W, <floating> 1, Z)
@@ -403,7 +402,7 @@ cdef void times_transpose(
             small_backward_f32(m, p, q, D, W, S)
         else:
             small_backward_f64(m, p, q, D, W, S)
-    elif m * p * q > LARGE_PRODUCT or p * q > SMALL_MATRIX:
+    elif m * p * q > _LARGE_PRODUCT or p * q > SMALL_MATRIX:
         gemm(False, True, m, p, q, <floating> 1, D, q, W, <floating> 0, S)
     elif floating is float:
         transpose_f32(p, q, W, T)
@@ -432,7 +431,7 @@ cdef void add_outer(
             row_outer_f32(p, q, scale, A, D, decay, P, G)
         else:
             row_outer_f64(p, q, scale, A, D, decay, P, G)
-    elif m * p * q > LARGE_PRODUCT and (decay == 0 or decay > LEAST_DECAY):
+    elif m * p * q > _LARGE_PRODUCT and (decay == 0 or decay > LEAST_DECAY):
         gemm(True, False, p, q, m, scale, A, width, D,
              <floating> (0 if P == NULL else 1 - decay), G)
     elif floating is float:
@@ -830,8 +829,8 @@ cdef double backprop(
     """
     cdef:
         Py_ssize_t layer, n, stop = start + m
-        Py_ssize_t d = 0 if data.sparse else net.units[0]
-        Py_ssize_t K = net.units[net.n_layers], hidden = 0
+        Py_ssize_t d = net.units[0], K = net.units[net.n_layers], hidden = 0
+        Py_ssize_t width = 0 if data.sparse or data.order == NULL else d
         floating *T
         floating *A
         floating *D
@@ -846,7 +845,7 @@ cdef double backprop(
                 clock.work = 0
                 with gil:
                     PyErr_CheckSignals()
-        T = work + n * d
+        T = work + n * width
         A = T + n * (2 * K + 1)
         D = A + n * (hidden + K)
         loss += sum_of_shares(crew, rank, share_of_rows(
@@ -882,7 +881,8 @@ cdef bint update(
 ) noexcept nogil:
     """One step along the gradient G of the cross-entropy; b carries no penalty.
 
-    Each thread takes the share of theta whose gradient it has. Returns whether all did.
+    Each thread takes the share of theta whose gradient it has. Returns False if the norm
+    is not finite, or the crew was stopped.
     """
     cdef:
         Py_ssize_t layer, part, p, q, first, last, n, start = 0
@@ -897,6 +897,8 @@ cdef bint update(
         if limited and task == 1:
             # g <- g min(1, c / ||g||),  g = G + alpha W
             norm = sqrt(sum_of_shares(crew, rank, total))
+            if not isfinite(norm):
+                return False
             if norm > rule.max_gradient_norm:
                 factor = rule.max_gradient_norm / norm
         start = 0

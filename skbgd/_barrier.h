@@ -17,6 +17,8 @@ typedef struct {
 #define BARRIER_WORKS 1
 #if defined(__x86_64__) || defined(__i386__)
 #define SPIN_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define SPIN_PAUSE() __asm__ __volatile__("yield" ::: "memory")
 #else
 #define SPIN_PAUSE() __asm__ __volatile__("" ::: "memory")
 #endif
@@ -36,10 +38,12 @@ static int barrier_wait(Barrier *barrier)
     for (int spins = 0; __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round;) {
         if (__atomic_load_n(&barrier->stopped, __ATOMIC_ACQUIRE))
             return 0;
-        if (++spins < 2000)
+        if (spins < 2000) {
+            spins++;
             SPIN_PAUSE();
-        else
+        } else {
             sched_yield();
+        }
     }
     return 1;
 }

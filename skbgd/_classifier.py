@@ -195,7 +195,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         threadpoolctl and of variables such as ``OPENBLAS_NUM_THREADS``. Small batches
         of small networks run in one thread whatever is allowed, and the BLAS is held to
         one thread meanwhile. Another number changes results by rounding only; the same
-        number repeats them to the last bit.
+        number repeats them to the last bit, as long as no other fit runs in the process.
 
     Attributes
     ----------
@@ -332,8 +332,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     The work of a large batch is shared out to threads, each with a share of the rows
     and a share of the weights, so that no sum is split. Memory beside the data, its
-    labels and a few copies of the weights is some megabytes per thread, however many
-    rows there are; C-ordered float32 and float64 rows are used where they are.
+    labels and a few copies of the weights is that of some hundred or thousand rows,
+    however many there are; C-ordered float32 and float64 rows are used where they are.
 
     References
     ----------
@@ -831,7 +831,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             accept_sparse="csr",
             multi_output=True,
         )
-        _check_indices(X)
+        X = _for_the_core(X)
         if issparse(y):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
@@ -1144,7 +1144,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X = validate_data(
             self, X, reset=False, dtype=theta.dtype, order="C", accept_sparse="csr"
         )
-        _check_indices(X)
+        X = _for_the_core(X)
         return function(self._network, theta, X, self.n_jobs)
 
 
@@ -1273,15 +1273,37 @@ def _check_parameters(clf):
     )
 
 
-def _check_indices(X):
-    """The core trusts the column numbers of sparse rows."""
-    if issparse(X) and X.nnz:
-        least, most = X.indices.min(), X.indices.max()
-        if least < 0 or most >= X.shape[1]:
-            raise ValueError(
-                f"X has {X.shape[1]} columns, but its indices go from {least} to "
-                f"{most}. The sparse matrix is damaged; see its method check_format."
-            )
+def _for_the_core(X):
+    """Rows whose memory the core can walk through without looking."""
+    if not issparse(X):
+        return np.require(X, requirements="A")  # frombuffer with an odd offset
+    integers = X.indices.dtype
+    if integers not in (np.int32, np.int64):
+        integers = np.dtype(np.int64)
+    members = [
+        np.require(member, dtype, ["A", "C"])
+        for member, dtype in (
+            (X.data, X.data.dtype), (X.indices, integers), (X.indptr, integers)
+        )
+    ]  # fmt: skip
+    data, indices, indptr = members
+    n_elements = min(len(data), len(indices))
+    if (
+        len(indptr) != X.shape[0] + 1
+        or indptr[0] != 0
+        or indptr[-1] > n_elements
+        or (np.diff(indptr) < 0).any()
+        or n_elements
+        and not 0 <= indices.min() <= indices.max() < X.shape[1]
+    ):
+        raise ValueError(
+            f"The sparse matrix X of shape {X.shape} is damaged: its indptr must rise "
+            f"from 0 to at most {n_elements}, its indices be from 0 to "
+            f"{X.shape[1] - 1}. See its method check_format."
+        )
+    if any(a is not b for a, b in zip(members, (X.data, X.indices, X.indptr))):  # noqa: B905
+        X = type(X)((data, indices, indptr), shape=X.shape)
+    return X
 
 
 def _check_sample_weight(sample_weight, X, name="sample_weight"):

@@ -221,8 +221,10 @@ class Descent:
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and self.batch_size < n_samples
         self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
-        self.crew = network.crew(n_jobs, X, self.batch_size)
-        self.tile, self.work = network.scratch(X, self.batch_size, self.crew.n_threads)
+        self.crew = network.crew(n_jobs, X, self.batch_size, n_calls=2)
+        self.tile, self.work = network.scratch(
+            X, self.batch_size, self.crew.n_threads, in_order=not shuffle
+        )
         in_place = (
             self.batch_size <= self.tile
             and state.velocity is None

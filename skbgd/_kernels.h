@@ -45,6 +45,8 @@
 ALWAYS_INLINE void prefetch(const void *row, ptrdiff_t bytes)
 {
     ptrdiff_t last = bytes < 1024 ? bytes : 1024;
+    if (bytes <= 0)
+        return;
     for (ptrdiff_t i = 0; i < last; i += 64)
         PREFETCH((const char *)row + i);
     PREFETCH((const char *)row + last - 1);
@@ -580,11 +582,12 @@ CLONES static void NAME(small_gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL 
             for (ptrdiff_t i = 0; i < m; i++) {
                 NAME(block)(1, 1, 0, depth, scale, A + i * row, row, column, padded,
                             LANES, 0, NULL, 0, sums, LANES);
-                for (j = 0; j < n; j++) {
-                    REAL c = P ? P[i * ld_P + j] : 0;
-                    C[i * n + j] = (sums[j] - decay * c) + c;
+                for (ptrdiff_t l = 0; l < n; l++) {
+                    REAL c = P ? P[i * ld_P + l] : 0;
+                    C[i * n + l] = (sums[l] - decay * c) + c;
                 }
             }
+            j = n;
         }
         for (; j < n;) {
             ptrdiff_t left = n - j;

@@ -75,18 +75,23 @@ class Network:
         """The vectors b_1 ... b_L, as views into theta."""
         return [theta[b] for _, b, _ in self._slices]
 
-    def crew(self, n_jobs, X, batch_size):
+    def crew(self, n_jobs, X, batch_size, n_calls=1):
         """Threads for calls of the core with the rows of X in batches."""
         n = X.shape[0]
         work = self.n_parameters
         if issparse(X):
             work += (X.nnz // n - self.layers[0]) * self.layers[1]
-        return Crew(n_jobs, batch_size, min(batch_size, TILE_ROWS[1]) * work, n * work)
+        tile_work = min(batch_size, TILE_ROWS[1]) * work
+        return Crew(n_jobs, batch_size, tile_work, n * work, n_calls)
 
-    def scratch(self, X, n_rows, n_threads=1):
-        """Rows of a tile for batches of `n_rows`, and the core's scratch memory."""
+    def scratch(self, X, n_rows, n_threads=1, in_order=True):
+        """Rows of a tile for batches of `n_rows`, and the core's scratch memory.
+
+        Dense rows that are not taken in their order are gathered in it.
+        """
         dtype = X.dtype
-        row_size = _backprop.row_work_size(self.units, issparse(X))
+        gathered = not in_order and not issparse(X)
+        row_size = _backprop.row_work_size(self.units, gathered)
         least, most = TILE_ROWS
         tile = TILE_BYTES // (row_size * np.dtype(dtype).itemsize)
         tile = min(min(max(tile, least), most) * n_threads, n_rows)

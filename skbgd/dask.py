@@ -919,7 +919,7 @@ def _itself(value):
 def _block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
     """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
     gradient = np.empty_like(theta) if with_gradient else None
-    tile, work = network.scratch(X.shape[0], theta.dtype)
+    tile, work = network.scratch(X, X.shape[0])
     loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
     return loss, gradient
 
@@ -954,7 +954,7 @@ def _squared_norms(theta, network, blocks, targets, orders, shares):
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
-        norm = mean_squared_norm(X, weights) if total > 0 else 0.0
+        norm = mean_squared_norm(theta, X, weights) if total > 0 else 0.0
         terms.append((norm * total, np.array([total], dtype=float)))
     return _add(terms)
 

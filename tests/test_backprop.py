@@ -11,7 +11,6 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import issparse
 from scipy.special import expit
 
 from skbgd import _backprop
@@ -69,7 +68,7 @@ def make_problem(
 
 def loss_gradient(network, theta, X, Y, weights, tile=16):
     gradient = np.full_like(theta, np.nan)
-    size = tile * _backprop.row_work_size(network.units, issparse(X))
+    size = tile * _backprop.row_work_size(network.units, True)
     work = np.empty(size, dtype=theta.dtype)
     loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
     return loss, gradient
@@ -94,7 +93,7 @@ def run_batches(
     plain = velocity is None and not step.get("max_gradient_norm")
     in_place = in_place and plain and min(batch_size, len(X)) <= tile
     gradient = None if in_place else np.empty_like(theta)
-    size = tile * _backprop.row_work_size(network.units, issparse(X))
+    size = tile * _backprop.row_work_size(network.units, True)
     work = np.empty(size, dtype=theta.dtype)
     return _backprop.run_batches(
         network, theta, velocity, second_moment, 0, X, Y, weights, order, batch_size,

@@ -209,14 +209,41 @@ def test_multilabel():
     assert_same(clf.fit(sparse.csr_array(X), sparse.csr_array(Y)), dense, 1e-12)
 
 
-def test_damaged_indices_are_refused():
+@pytest.mark.parametrize("damage", ["column", "negative", "beyond", "falling"])
+def test_damaged_matrices_are_refused(damage):
+    """None of them may make the core read, or write, where nothing is."""
     X, y = problem()
     X = sparse.csr_array(X)
     clf = BGDClassifier((3,), max_iter=2, tol=None).fit(X, y)
-    X.indices[7] = X.shape[1]
+    if damage == "column":
+        X.indices[7] = X.shape[1]
+    elif damage == "negative":
+        X.indices[7] = -1
+    elif damage == "beyond":
+        X.indptr[-1] += 1000
+    else:
+        X.indptr[3] = X.indptr[-1]
     for call in (lambda: clf.fit(X, y), lambda: clf.predict(X)):
-        with pytest.raises(ValueError, match="30 columns.*check_format"):
+        with pytest.raises(ValueError, match="damaged.*check_format"):
             call()
+
+
+def test_unusual_members():
+    """Members with strides, of small integers or not aligned: the same rows."""
+    X, y = problem()
+    expected = sparse.csr_array(X)
+    clf = BGDClassifier((3,), max_iter=2, tol=None, random_state=0).fit(expected, y)
+    P = clf.predict_proba(expected)
+    for member, change in (
+        ("data", lambda a: np.repeat(a, 2)[::2]),
+        ("indices", lambda a: np.repeat(a, 2)[::2]),
+        ("indices", lambda a: a.astype(np.uint32)),
+        ("indptr", lambda a: a.astype(np.int16)),
+        ("data", lambda a: np.frombuffer(b"x" + a.tobytes(), a.dtype, offset=1)),
+    ):
+        given = expected.copy()
+        setattr(given, member, change(getattr(given, member)))
+        np.testing.assert_array_equal(clf.predict_proba(given), P)
 
 
 def test_badly_scaled_sparse_features_are_named():

@@ -1,5 +1,8 @@
 """Threads: the same results, no waiting for ever, and the BLAS as it was."""
 
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,13 +28,13 @@ def eager(monkeypatch):
     monkeypatch.setattr(_threads, "WORK_PER_CALL", 0)
 
 
-def fitted(n_jobs, rows=X, **parameters):
+def fitted(n_jobs, rows=X, classes=3, **parameters):
     clf = BGDClassifier(
         **{"max_iter": 8, "tol": None, "random_state": 0, "learning_rate": 0.1}
         | parameters,
         n_jobs=n_jobs,
     )
-    return clf.fit(rows, y)
+    return clf.fit(rows, y % classes)
 
 
 def blas_threads():
@@ -48,11 +51,12 @@ def blas_threads():
         {},
         {"hidden_layer_sizes": (9, 5), "output_activation": "softmax"},
         {"hidden_layer_sizes": (), "alpha": 0.1},
+        {"hidden_layer_sizes": (), "alpha": 0.1, "classes": 2},
         {"hidden_layer_sizes": (9,), "momentum": 0.9, "learning_rate": 0.02},
         {"hidden_layer_sizes": (9,), "solver": "adam", "learning_rate": 0.01},
         {"hidden_layer_sizes": (9, 4), "max_gradient_norm": 0.1},
     ],
-    ids=["plain", "deep", "neuron", "momentum", "adam", "clipped"],
+    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped"],
 )
 def test_results_do_not_depend_on_the_number_of_threads(
     eager, rows, batch_size, parameters
@@ -96,41 +100,65 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_an_error_in_one_thread_ends_all(rank):
-    """None waits for ever for a thread that will not come."""
-
-    def function(together=None, own_rank=0):
-        if own_rank == rank:
-            raise RuntimeError("no more")
-        descent.epoch()  # meets the others, or is stopped
-
-    clf = fitted(1, max_iter=1)
-    network, state = clf._network, clf._state
-    step = _descent.Step(eta=0.1)
-    Y = y.astype(np.intc)[:, np.newaxis]
-    with (
-        Crew(3, 99, 1 << 40, 1 << 40) as crew,
-        _descent.Descent(
-            network, state, X, Y, None, step=step, batch_size="full",
-            schedule=lambda state: 1.0, shuffle=False, n_jobs=1,
-        ) as descent,
-        pytest.raises(RuntimeError, match="no more"),
-    ):  # fmt: skip
-        crew.run(function)
-
-
-def test_threads_that_wait_are_stopped(eager, monkeypatch):
-    """One thread fails before it meets the others, who are in the core by then."""
+def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
+    """One thread fails before it meets the others, who wait for it in the core."""
     core = _descent._backprop.run_batches
 
     def run_batches(*args):
-        if args[-1] == 2:
+        if args[-1] == rank:
+            time.sleep(0.05)
             raise MemoryError("not enough")
         return core(*args)
 
     monkeypatch.setattr(_descent._backprop, "run_batches", run_batches)
     with pytest.raises(MemoryError, match="not enough"):
         fitted(3)
+
+
+def test_without_new_threads_one_does_the_work(eager, monkeypatch):
+    expected = fitted(1)
+
+    def submit(self, function, rank):
+        if rank == 2:
+            raise RuntimeError("can't start new thread")
+        return real(self, function, rank)
+
+    real = _threads.ThreadPoolExecutor.submit
+    monkeypatch.setattr(_threads.ThreadPoolExecutor, "submit", submit)
+    clf = fitted(3)
+    np.testing.assert_allclose(clf.coefs_[0], expected.coefs_[0], atol=1e-12)
+
+
+def test_ctrl_c_while_threads_wait(eager):
+    """A real signal, seen by the first thread in the core."""
+    X = np.random.default_rng(0).normal(size=(20_000, 50))
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = BGDClassifier(
+            max_iter=100_000, tol=None, batch_size=64, random_state=0, n_jobs=3
+        ).fit(X, X[:, 0] > 0)
+    timer.join()
+    assert np.isfinite(clf.coefs_[0]).all()
+
+
+def test_without_barriers_there_is_one_thread(eager, monkeypatch):
+    monkeypatch.setattr(_threads, "BARRIER_WORKS", False)
+    expected = fitted(1)
+    clf = fitted(4)
+    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
+
+
+def test_one_job_holds_the_blas_in_short_fits_too():
+    """Epochs too short for more threads still have products for the BLAS."""
+    seen = []
+    X = np.random.default_rng(0).normal(size=(110, 256))
+    with threadpool_limits(2, user_api="blas"):
+        BGDClassifier(
+            (256,), batch_size="full", max_iter=2, tol=None, n_jobs=1,
+            scoring=lambda *_: seen.append(blas_threads()) or 0.0,
+        ).fit(X, X[:, 0] > 0, X_val=X, y_val=X[:, 0] > 0)  # fmt: skip
+    assert set(seen[0]) == {1}
 
 
 def test_interrupt_in_threads(eager, monkeypatch):
@@ -171,7 +199,7 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with Crew(None, 99, 1 << 40, 1 << 40):  # has limited the BLAS to one
+        with Crew(None, 99, 1 << 40, 1 << 40, 2):  # has limited the BLAS to one
             assert blas_threads() == [1] * len(blas_threads())
             assert allowed_threads(None) == 2
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
@@ -193,6 +221,7 @@ def test_fewer_rows_than_threads(eager):
     clf = fitted(7, X, batch_size=2)
     expected = fitted(1, X, batch_size=2)
     for n in (1, 2, 5):
+        assert clf.score(X[:n], y[:n]) == expected.score(X[:n], y[:n])
         np.testing.assert_allclose(
             clf.predict_proba(X[:n]), expected.predict_proba(X[:n]), rtol=1e-10
         )
