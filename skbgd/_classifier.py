@@ -195,7 +195,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         threadpoolctl and of variables such as ``OPENBLAS_NUM_THREADS``. Small batches
         of small networks run in one thread whatever is allowed, and the BLAS is held to
         one thread meanwhile. Another number changes results by rounding only; the same
-        number repeats them to the last bit, as long as no other fit runs in the process.
+        number repeats them to the last bit, if no other fit runs in the process.
 
     Attributes
     ----------
