@@ -60,6 +60,9 @@ SUM_WIDTH = 8
 # once to each worker. In bytes, over all tasks.
 EMBEDDED_BYTES = 1 << 21
 
+# Rows of a mini-batch that are gathered from a block at a time.
+GATHERED_ROWS = 4096
+
 # What a random number adds to the state of the generator (`_backprop.shuffle`).
 SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
@@ -928,15 +931,20 @@ def _gradient(theta, network, blocks, targets, orders, shares):
     """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
     terms = []
     for i, (X, (Y, weights)) in enumerate(zip(blocks, targets, strict=True)):
-        if shares is not None:
-            first, last = shares[i]
-            if first == last:
-                continue
-            rows = slice(first, last) if orders is None else orders[i][first:last]
-            X, Y = X[rows], Y[rows]
-            weights = None if weights is None else weights[rows]
-        terms.append(_block_loss_gradient(network, theta, X, Y, weights))
-    return _add(terms)
+        first, last = (0, X.shape[0]) if shares is None else shares[i]
+        if orders is None:
+            pieces = [slice(first, last)] if first < last else []
+        else:
+            # Few at a time: they stay in the cache on their way from here to there.
+            pieces = [
+                orders[i][start : min(start + GATHERED_ROWS, last)]
+                for start in range(first, last, GATHERED_ROWS)
+            ]
+        for rows in pieces:
+            of_rows = None if weights is None else weights[rows]
+            term = _block_loss_gradient(network, theta, X[rows], Y[rows], of_rows)
+            terms = [_add([*terms, term])]
+    return terms[0]
 
 
 def _loss(theta, network, blocks, targets, orders, shares):
