@@ -930,21 +930,24 @@ def _block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
 def _gradient(theta, network, blocks, targets, orders, shares):
     """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
     terms = []
-    for i, (X, (Y, weights)) in enumerate(zip(blocks, targets, strict=True)):
-        first, last = (0, X.shape[0]) if shares is None else shares[i]
-        if orders is None:
-            pieces = [slice(first, last)] if first < last else []
-        else:
-            # Few at a time: they stay in the cache on their way from here to there.
-            pieces = [
-                orders[i][start : min(start + GATHERED_ROWS, last)]
-                for start in range(first, last, GATHERED_ROWS)
+    for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
+        for rows in [None] if shares is None else _pieces(i, orders, *shares[i]):
+            part = [
+                array if rows is None or array is None else array[rows]
+                for array in (X, *target)
             ]
-        for rows in pieces:
-            of_rows = None if weights is None else weights[rows]
-            term = _block_loss_gradient(network, theta, X[rows], Y[rows], of_rows)
-            terms = [_add([*terms, term])]
+            terms = [_add([*terms, _block_loss_gradient(network, theta, *part)])]
     return terms[0]
+
+
+def _pieces(i, orders, first, last):
+    """The rows of a share of block i; indices few at a time, to stay in the cache."""
+    if orders is None:
+        return [slice(first, last)] if first < last else []
+    return [
+        orders[i][start : min(start + GATHERED_ROWS, last)]
+        for start in range(first, last, GATHERED_ROWS)
+    ]
 
 
 def _loss(theta, network, blocks, targets, orders, shares):
