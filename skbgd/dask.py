@@ -60,6 +60,9 @@ SUM_WIDTH = 8
 # once to each worker. In bytes, over all tasks.
 EMBEDDED_BYTES = 1 << 21
 
+# Rows of a mini-batch that are gathered from a block at a time.
+GATHERED_ROWS = 4096
+
 # What a random number adds to the state of the generator (`_backprop.shuffle`).
 SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
@@ -927,16 +930,24 @@ def _block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
 def _gradient(theta, network, blocks, targets, orders, shares):
     """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
     terms = []
-    for i, (X, (Y, weights)) in enumerate(zip(blocks, targets, strict=True)):
-        if shares is not None:
-            first, last = shares[i]
-            if first == last:
-                continue
-            rows = slice(first, last) if orders is None else orders[i][first:last]
-            X, Y = X[rows], Y[rows]
-            weights = None if weights is None else weights[rows]
-        terms.append(_block_loss_gradient(network, theta, X, Y, weights))
-    return _add(terms)
+    for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
+        for rows in [None] if shares is None else _pieces(i, orders, *shares[i]):
+            part = [
+                array if rows is None or array is None else array[rows]
+                for array in (X, *target)
+            ]
+            terms = [_add([*terms, _block_loss_gradient(network, theta, *part)])]
+    return terms[0]
+
+
+def _pieces(i, orders, first, last):
+    """The rows of a share of block i; indices few at a time, to stay in the cache."""
+    if orders is None:
+        return [slice(first, last)] if first < last else []
+    return [
+        orders[i][start : min(start + GATHERED_ROWS, last)]
+        for start in range(first, last, GATHERED_ROWS)
+    ]
 
 
 def _loss(theta, network, blocks, targets, orders, shares):
