@@ -41,6 +41,7 @@ from ._classifier import (
     _classes_in,
     _distinct,
     _encode,
+    _for_the_core,
     _over_max,
 )
 from ._descent import AUTO_BATCH_SIZE, Descent, State, mean_squared_norm
@@ -117,8 +118,8 @@ class DaskBGDClassifier(BGDClassifier):
 
     Notes
     -----
-    **Rows.** `X` is a dask array of dense blocks, or a dask dataframe. Blocks are made
-    once, checked, and kept by the workers for the time of `fit`. What is not yet
+    **Rows.** `X` is a dask array of dense blocks or of CSR, or a dask dataframe. Blocks
+    are made once, checked, and kept by the workers for the time of `fit`. What is not yet
     computed is spread over the workers by their number of threads, neighbouring blocks
     side by side; what was persisted stays where it is. `y` and the weights are
     rechunked to fit `X`, unknown chunk sizes are computed. Give every thread a block at
@@ -179,7 +180,7 @@ class DaskBGDClassifier(BGDClassifier):
     >>> rng = da.random.default_rng(0)
     >>> X = rng.normal(size=(1000, 3), chunks=(250, 3))
     >>> y = X[:, 0] > X[:, 1]
-    >>> with Client(processes=False, dashboard_address=None):
+    >>> with Client(processes=False, dashboard_address=":0"):
     ...     clf = DaskBGDClassifier((), batch_size="full", max_iter=50, tol=None)
     ...     accuracy = clf.fit(X, y).score(X, y)
     >>> accuracy > 0.95
@@ -255,7 +256,7 @@ class DaskBGDClassifier(BGDClassifier):
         >>> from skbgd.dask import DaskBGDClassifier
         >>> X = da.arange(100, chunks=50)[:, None] / 100
         >>> clf = DaskBGDClassifier((), batch_size="full", max_iter=9, tol=None)
-        >>> with Client(processes=False, dashboard_address=None):
+        >>> with Client(processes=False, dashboard_address=":0"):
         ...     clf = clf.fit(X, X[:, 0] > 0.5)
         >>> clf.n_iter_
         9
@@ -985,9 +986,15 @@ def _orders(lengths, states):
 
 def _as_rows(block, dtype):
     """A block of X as the core takes it."""
-    return check_array(
-        block, dtype=dtype, order="C", ensure_min_samples=0, input_name="X"
+    rows = check_array(
+        block,
+        dtype=dtype,
+        order="C",
+        accept_sparse="csr",
+        ensure_min_samples=0,
+        input_name="X",
     )
+    return _for_the_core(rows)
 
 
 def _inspect(X, y, weights, dtype):
@@ -1009,7 +1016,8 @@ def _inspect(X, y, weights, dtype):
     else:
         codes = np.searchsorted(labels, y)
     totals = np.bincount(codes, weights=weights).astype(float)
-    fits = X.dtype == dtype and (issparse(X) or X.flags.c_contiguous)
+    fits = X.dtype == dtype
+    fits = fits and (X.format == "csr" if issparse(X) else X.flags.c_contiguous)
     return _Summary(sizeof(rows), fits, labels, totals, largest)
 
 

@@ -17,6 +17,7 @@ import time
 import joblib
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import DataConversionWarning
@@ -44,7 +45,7 @@ def client(request):
         distributed.LocalCluster(
             n_workers=getattr(request, "param", 2),
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -648,3 +649,28 @@ def test_docstring_has_the_parameters():
             DaskBGDClassifier.__doc__
         )
     assert "loss_curve_ : " in DaskBGDClassifier.__doc__
+
+
+@pytest.mark.parametrize("batch_size", ["full", 100])
+def test_blocks_of_csr(client, batch_size):
+    """Sparse blocks give what the same dense blocks give, and are never dense."""
+    X, y = rows(3)
+    X[np.abs(X) < 1] = 0
+    params = {"batch_size": batch_size, "learning_rate": 0.5}
+    dense = small(**params).fit(spread(X), spread(y), spread(weights()))
+    X = spread(X).map_blocks(sparse.csr_array)
+    clf = small(**params).fit(X, spread(y), spread(weights()))
+    close(clf, dense)
+    P = clf.predict_proba(X)
+    assert P.shape == (N, 3)
+    np.testing.assert_allclose(
+        P.compute(), clf.to_local().predict_proba(rows_of(X)), rtol=1e-12
+    )
+    if batch_size == "full":
+        local = small(BGDClassifier, **params).fit(rows_of(X), y, weights())
+        close(clf, local)
+
+
+def rows_of(X):
+    """The blocks of a dask array of CSR, below each other."""
+    return sparse.vstack([block.compute() for block in X.to_delayed().ravel()])
