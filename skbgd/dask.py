@@ -119,9 +119,9 @@ class DaskBGDClassifier(BGDClassifier):
     Notes
     -----
     **Rows.** `X` is a dask array of dense blocks or of CSR, or a dask dataframe. Blocks
-    are made once, checked, and kept by the workers for the time of `fit`. What is not yet
-    computed is spread over the workers by their number of threads, neighbouring blocks
-    side by side; what was persisted stays where it is. `y` and the weights are
+    are made once, checked, and kept by the workers for the time of `fit`. What is not
+    yet computed is spread over the workers by their number of threads, neighbouring
+    blocks side by side; what was persisted stays where it is. `y` and the weights are
     rechunked to fit `X`, unknown chunk sizes are computed. Give every thread a block at
     least: a block is worked on by one thread.
 
