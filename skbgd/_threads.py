@@ -12,8 +12,8 @@ from ._backprop import BARRIER_WORKS, LARGE_PRODUCT, Together
 
 # Multiplications between two meetings of the threads that make one more thread worth
 # its while, and those of a whole call (examples/benchmark.py).
-WORK_PER_THREAD = 1 << 20
-WORK_PER_CALL = 1 << 23
+WORK_PER_THREAD = 1 << 22
+WORK_PER_CALL = 1 << 25
 
 # What the BLAS was allowed before the crew that is at work in this thread limited it.
 _allowed = ContextVar("allowed", default=None)
