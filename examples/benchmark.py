@@ -547,9 +547,9 @@ def main():
     if quick:
         hidden_layers(np.float32, [*NETWORKS][:3], [32, "all"], 0.1)
     else:
-        hidden_layers(np.float32, NETWORKS, BATCH_SIZES, 2.0)
-        hidden_layers(np.float64, [*NETWORKS][:3], BATCH_SIZES, 1.0)
-    budget = 0.1 if quick else 2.0
+        hidden_layers(np.float32, NETWORKS, BATCH_SIZES, 1.0)
+        hidden_layers(np.float64, [*NETWORKS][:3], BATCH_SIZES, 0.5)
+    budget = 0.1 if quick else 1.0
     one_neuron(budget)
     bare_products(budget)
     prediction(budget)
