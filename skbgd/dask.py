@@ -933,22 +933,28 @@ def _gradient(theta, network, blocks, targets, orders, shares):
     terms = []
     for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
         for rows in [None] if shares is None else _pieces(i, orders, *shares[i]):
-            part = [
-                array if rows is None or array is None else array[rows]
-                for array in (X, *target)
-            ]
+            part = [_some(array, rows) for array in (X, *target)]
             terms = [_add([*terms, _block_loss_gradient(network, theta, *part)])]
     return terms[0]
 
 
 def _pieces(i, orders, first, last):
     """The rows of a share of block i; indices few at a time, to stay in the cache."""
+    if first == last:
+        return []
     if orders is None:
-        return [slice(first, last)] if first < last else []
-    return [
-        orders[i][start : min(start + GATHERED_ROWS, last)]
-        for start in range(first, last, GATHERED_ROWS)
-    ]
+        return [slice(first, last)]
+    rows = orders[i][first:last]
+    return np.split(rows, range(GATHERED_ROWS, len(rows), GATHERED_ROWS))
+
+
+def _some(array, rows):
+    """array[rows]; rows is a slice or indices, or None for all of them."""
+    if array is None or rows is None:
+        return array
+    if isinstance(rows, slice) or issparse(array):
+        return array[rows]
+    return array.take(rows, axis=0)  # quicker than array[rows]
 
 
 def _loss(theta, network, blocks, targets, orders, shares):

@@ -555,7 +555,7 @@ METHODS = ["decision_function", "predict", "predict_proba", "predict_log_proba"]
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", ["binary", "sigmoids", "multilabel", "neuron"])
-def test_lazy_predictions(case, method):
+def test_lazy_predictions(client, case, method):
     """Those of the arrays, with known dtype and chunks, before anything is computed."""
     params, (X, y), _, _ = CASES[case]
     clf = small(max_iter=2, **params)
@@ -566,7 +566,7 @@ def test_lazy_predictions(case, method):
     assert lazy.chunks == ((0, 1, 599), *((k,) for k in expected.shape[1:]))
     assert lazy.dtype == expected.dtype
     assert lazy._meta.shape == (0,) * expected.ndim or len(lazy._meta) == 0
-    computed = lazy.compute(scheduler="synchronous")
+    computed = lazy.compute()
     assert computed.dtype == expected.dtype
     if method == "predict":
         np.testing.assert_array_equal(computed, expected)
