@@ -138,10 +138,12 @@ cdef extern from "_kernels.h" nogil:
         *g)
     Py_ssize_t descend_rows_f32(
         Py_ssize_t n, Py_ssize_t d, const float *X, const int *Y, const float *weights,
-        const Py_ssize_t *order, float eta, float decay, float *theta, double *total)
+        const Py_ssize_t *order, Py_ssize_t start, float eta, float decay, float *theta,
+        double *total)
     Py_ssize_t descend_rows_f64(
         Py_ssize_t n, Py_ssize_t d, const double *X, const int *Y, const double *weights,
-        const Py_ssize_t *order, double eta, double decay, double *theta, double *total)
+        const Py_ssize_t *order, Py_ssize_t start, double eta, double decay,
+        double *theta, double *total)
     void sparse_affine_f32(
         Py_ssize_t nnz, Py_ssize_t q, const float *x, const void *indices, bint wide,
         Py_ssize_t start, float scale, const float *W, const float *b, float *z)
@@ -296,6 +298,11 @@ cdef inline Py_ssize_t row_number(const Data *data, Py_ssize_t i) noexcept nogil
     return i if data.order == NULL else data.order[i]
 
 
+cdef inline Py_ssize_t first_element(const Data *data, Py_ssize_t row) noexcept nogil:
+    """Where the elements of a sparse row begin; those of the next, where it ends."""
+    return integer_at(data.indptr, data.wide_indptr, row)
+
+
 def row_work_size(units, gathered):
     """Number of elements of scratch memory for each row of a tile.
 
@@ -307,6 +314,9 @@ def row_work_size(units, gathered):
 
 
 # Crews ---------------------------------------------------------------------------------
+
+BARRIER_WORKS = bool(_BARRIER_WORKS)  # else a crew is one thread
+
 
 cdef struct Crew:
     Barrier barrier
@@ -354,13 +364,12 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int rank, Crew *crew) noexcept nogil:
 
 # One row, or a layer of one unit, is no matrix product. A small product does not pay for
 # a BLAS call and the packing that goes with it.
-LARGE_PRODUCT = _LARGE_PRODUCT
-BARRIER_WORKS = bool(_BARRIER_WORKS)  # else: one thread
-
-cdef double LEAST_DECAY = 1e-5  # rounding 1 - decay would change less by a percent
 cdef enum:
     _LARGE_PRODUCT = 1 << 21  # multiplications
     SMALL_MATRIX = 4096  # elements of W, to be transposed on the stack
+LARGE_PRODUCT = _LARGE_PRODUCT
+
+cdef double LEAST_DECAY = 1e-5  # rounding 1 - decay would change less by a percent
 
 
 cdef void affine(
@@ -495,8 +504,8 @@ cdef void sparse_affine(
     cdef Py_ssize_t i, row, first, nnz
     for i in range(n):
         row = row_number(data, start + i)
-        first = integer_at(data.indptr, data.wide_indptr, row)
-        nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - first
+        first = first_element(data, row)
+        nnz = first_element(data, row + 1) - first
         if floating is float:
             sparse_affine_f32(nnz, q, <const float *> data.X, data.indices,
                               data.wide_indices, first, <float> W_scale, W, b, Z + i * q)
@@ -518,8 +527,8 @@ cdef void add_sparse_outer(
     cdef Py_ssize_t i, row, begin, nnz
     for i in range(m):
         row = row_number(data, start + i)
-        begin = integer_at(data.indptr, data.wide_indptr, row)
-        nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - begin
+        begin = first_element(data, row)
+        nnz = first_element(data, row + 1) - begin
         if floating is float:
             sparse_outer_f32(nnz, q, <const float *> data.X, data.indices,
                              data.wide_indices, begin, first, last, <float> scale,
@@ -565,7 +574,7 @@ cdef floating *forward(
 
 
 cdef void subtract_largest(Py_ssize_t m, Py_ssize_t K, floating *Z) noexcept nogil:
-    # z_k - max_j z_j in each row
+    # z_k - max_j z_j in each row, which changes neither softmax nor cross-entropy
     cdef Py_ssize_t i, k
     cdef floating top
     for i in range(m):
@@ -577,36 +586,38 @@ cdef void subtract_largest(Py_ssize_t m, Py_ssize_t K, floating *Z) noexcept nog
             Z[i * K + k] -= top
 
 
-cdef double sum_but_largest(Py_ssize_t K, const floating *z) noexcept nogil:
-    """sum_k z_k without one term that is 1."""
-    cdef Py_ssize_t k
-    cdef double rest = 0
-    cdef bint found = False
-    for k in range(K):
-        if z[k] == 1 and not found:
-            found = True
-        else:
-            rest += z[k]
-    return rest
+cdef void softmax(
+    Py_ssize_t m, Py_ssize_t K,
+    floating *Z,  # IN/OUT (m, K)
+    floating *log_sum,  # IN/OUT (m,), or NULL
+) noexcept nogil:
+    """a_k = exp(z_k) / sum_j exp(z_j), and log_sum += log(sum_j exp(z_j)), row by row.
 
-
-cdef void softmax(Py_ssize_t m, Py_ssize_t K, floating *Z) noexcept nogil:
-    # exp(z_k) / sum_j exp(z_j), the same if each z is less by the largest: that is 1 then
-    cdef Py_ssize_t i, k
-    cdef double factor
-    subtract_largest(m, K, Z)
-    exponential(m * K, Z)
-    for i in range(m):
-        factor = 1 / (1 + sum_but_largest(K, Z + i * K))
-        for k in range(K):
-            Z[i * K + k] = <floating> (Z[i * K + k] * factor)
-
-
-cdef void exponential(Py_ssize_t n, floating *Z) noexcept nogil:
+    The largest z of each row is expected to be 0, see `subtract_largest`. Its term, 1, is
+    not part of the sum: log(1 + rest) loses no digit of a confident, right answer.
+    """
+    cdef:
+        Py_ssize_t i, k
+        floating *z
+        double rest, factor
+        bint found
     if floating is float:
-        exponential_f32(Z, n)
+        exponential_f32(Z, m * K)
     else:
-        exponential_f64(Z, n)
+        exponential_f64(Z, m * K)
+    for i in range(m):
+        z = Z + i * K
+        rest, found = 0, False
+        for k in range(K):
+            if z[k] == 1 and not found:
+                found = True
+            else:
+                rest += z[k]
+        if log_sum != NULL:
+            log_sum[i] += <floating> log1p(rest)
+        factor = 1 / (1 + rest)
+        for k in range(K):
+            z[k] = <floating> (z[k] * factor)
 
 
 cdef void softmax_cross_entropy(
@@ -615,27 +626,16 @@ cdef void softmax_cross_entropy(
     const floating *Y,  # IN (m, K)
     floating *loss,  # OUT log(sum_k exp(z_k)) - z_y, (m,)
 ) noexcept nogil:
-    cdef:
-        Py_ssize_t i, k
-        floating *z
-        const floating *y
-        double rest, factor
+    cdef Py_ssize_t i, k
     subtract_largest(m, K, Z)
     for i in range(m):
         loss[i] = 0
         for k in range(K):
             if Y[i * K + k] != 0:
                 loss[i] = -Z[i * K + k]
-    exponential(m * K, Z)
-    for i in range(m):
-        # The largest, 1, is not part of the sum: log(1 + rest) loses no digit of a
-        # confident, right answer.
-        z, y = Z + i * K, Y + i * K
-        rest = sum_but_largest(K, z)
-        loss[i] += <floating> log1p(rest)
-        factor = 1 / (1 + rest)
-        for k in range(K):
-            z[k] = <floating> (z[k] * factor) - y[k]
+    softmax(m, K, Z, loss)
+    for i in range(m * K):
+        Z[i] -= Y[i]
 
 
 cdef double output_gradient(
@@ -1098,29 +1098,23 @@ cdef Py_ssize_t one_by_one(
 ) noexcept nogil:
     """Steps of a single neuron on n single rows; returns how many were made."""
     cdef:
-        const Py_ssize_t *order = NULL
         const floating *X = <const floating *> data.X
         const floating *weights = <const floating *> data.weights
-        const int *Y = data.Y
-    if data.order != NULL:
-        order = data.order if data.sparse else data.order + start
-    elif not data.sparse:
-        X += start * d
-        Y += start
-        weights = NULL if weights == NULL else weights + start
     if floating is float:
         if data.sparse:
             return descend_sparse_rows_f32(
                 n, d, X, data.indices, data.wide_indices, data.indptr, data.wide_indptr,
-                Y, weights, order, start, <float> eta, decay, theta, W_scale, loss)
-        return descend_rows_f32(n, d, X, Y, weights, order, <float> eta, <float> decay,
-                                theta, loss)
+                data.Y, weights, data.order, start, <float> eta, decay, theta, W_scale,
+                loss)
+        return descend_rows_f32(n, d, X, data.Y, weights, data.order, start, <float> eta,
+                                <float> decay, theta, loss)
     else:
         if data.sparse:
             return descend_sparse_rows_f64(
                 n, d, X, data.indices, data.wide_indices, data.indptr, data.wide_indptr,
-                Y, weights, order, start, eta, decay, theta, W_scale, loss)
-        return descend_rows_f64(n, d, X, Y, weights, order, eta, decay, theta, loss)
+                data.Y, weights, data.order, start, eta, decay, theta, W_scale, loss)
+        return descend_rows_f64(n, d, X, data.Y, weights, data.order, start, eta, decay,
+                                theta, loss)
 
 
 def follow(
@@ -1178,7 +1172,8 @@ def outputs(
             out = forward(net, <const floating *> &theta[0], 1, &data, start,
                           rows + start * d, m, own, m, 0)
             if activated and net.output == SOFTMAX:
-                softmax(m, K, out)
+                subtract_largest(m, K, out)
+                softmax(m, K, out, <floating *> NULL)
             elif activated:
                 activate(LOGISTIC, out, m * K)
             memcpy(&Z[start, 0], out, m * K * sizeof(floating))
@@ -1198,8 +1193,7 @@ def row_norms(
     for i in range(data.n):
         first, last = i * d, (i + 1) * d
         if data.sparse:
-            first = integer_at(data.indptr, data.wide_indptr, i)
-            last = integer_at(data.indptr, data.wide_indptr, i + 1)
+            first, last = first_element(&data, i), first_element(&data, i + 1)
         if floating is float:
             squared_norms[i] = sum_of_squares_f32(elements + first, last - first)
         else:
@@ -1224,6 +1218,10 @@ def squared_norms(network, const floating[::1] theta):
     return weights, weights + intercepts
 
 
+# What one random number adds to the state of the generator.
+SPLITMIX_STEP = 0x9E3779B97F4A7C15
+
+
 def shuffle(
     Py_ssize_t[::1] order,  # OUT (n,) a random permutation of 0 ... n - 1
     unsigned long long state,
@@ -1235,10 +1233,10 @@ def shuffle(
     state is one 64-bit integer.
     """
     cdef Py_ssize_t i, j
-    cdef unsigned long long bits
+    cdef unsigned long long bits, step = SPLITMIX_STEP
     with nogil:
         for i in range(order.shape[0]):
-            state += 0x9E3779B97F4A7C15ULL
+            state += step
             bits = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9ULL
             bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBULL
             bits ^= bits >> 31

@@ -313,27 +313,36 @@ CLONES static void NAME(adam_step)(REAL *theta, const REAL *g, REAL *m, REAL *s,
 /* The three products of back-propagation for one row, or for layers of one unit. Four
    terms at a time, so that the result is loaded and stored a quarter as often. */
 
+/* y <- y + x m      of length q */
+ALWAYS_INLINE void NAME(add_row)(ptrdiff_t q, REAL x, const REAL *m, REAL *y)
+{
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < q; j++)
+        y[j] += x * m[j];
+}
+
+/* y <- y + x0 m0 + x1 m1 + x2 m2 + x3 m3 */
+ALWAYS_INLINE void NAME(add_four_rows)(ptrdiff_t q, REAL x0, REAL x1, REAL x2, REAL x3,
+                                       const REAL *m0, const REAL *m1, const REAL *m2,
+                                       const REAL *m3, REAL *y)
+{
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < q; j++)
+        y[j] += (x0 * m0[j] + x1 * m1[j]) + (x2 * m2[j] + x3 * m3[j]);
+}
+
 /* y <- y + sum_k x_k M_k,  k = 0 ... n - 1, with M_k = M + k ld, each of length q */
 ALWAYS_INLINE void NAME(add_rows)(ptrdiff_t n, ptrdiff_t q, const REAL *x,
                                   ptrdiff_t x_stride, REAL scale, const REAL *M,
                                   ptrdiff_t ld, REAL *y)
 {
     ptrdiff_t k = 0;
-    for (; k + 4 <= n; k += 4) {
-        const REAL *m0 = M + k * ld, *m1 = m0 + ld, *m2 = m1 + ld, *m3 = m2 + ld;
-        REAL x0 = scale * x[k * x_stride], x1 = scale * x[(k + 1) * x_stride];
-        REAL x2 = scale * x[(k + 2) * x_stride], x3 = scale * x[(k + 3) * x_stride];
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            y[j] += (x0 * m0[j] + x1 * m1[j]) + (x2 * m2[j] + x3 * m3[j]);
-    }
-    for (; k < n; k++) {
-        const REAL *m0 = M + k * ld;
-        REAL x0 = scale * x[k * x_stride];
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            y[j] += x0 * m0[j];
-    }
+    for (; k + 4 <= n; k += 4, M += 4 * ld)
+        NAME(add_four_rows)(q, scale * x[k * x_stride], scale * x[(k + 1) * x_stride],
+                            scale * x[(k + 2) * x_stride], scale * x[(k + 3) * x_stride],
+                            M, M + ld, M + 2 * ld, M + 3 * ld, y);
+    for (; k < n; k++, M += ld)
+        NAME(add_row)(q, scale * x[k * x_stride], M, y);
 }
 
 #if defined(__GNUC__) /* gcc and clang */
@@ -411,9 +420,7 @@ ALWAYS_INLINE void NAME(narrow_affine)(int vectors, ptrdiff_t last, ptrdiff_t n,
 CLONES static void NAME(row_affine)(ptrdiff_t p, ptrdiff_t q, const REAL *x,
                                     const REAL *W, const REAL *b, REAL *z)
 {
-    if (q == 1) {
-        z[0] = b[0] + NAME(dot)(p, x, W);
-    } else if (q >= LANES && q <= 2 * LANES) {
+    if (q >= LANES && q <= 2 * LANES) {
         if (q == LANES)
             NAME(narrow_affine)(1, 0, p, x, W, q, b, z);
         else
@@ -695,20 +702,13 @@ CLONES static void NAME(sparse_affine)(ptrdiff_t nnz, ptrdiff_t q, const REAL *x
     memset(z, 0, q * sizeof(REAL));
     x += start;
     for (; t + 4 <= nnz; t += 4) {
-        const REAL *w0 = W_ROW(t), *w1 = W_ROW(t + 1);
-        const REAL *w2 = W_ROW(t + 2), *w3 = W_ROW(t + 3);
         for (int i = 8; i < 12 && t + i < nnz; i++)
             prefetch(W_ROW(t + i), q * sizeof(REAL));
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            z[j] += (x[t] * w0[j] + x[t + 1] * w1[j]) + (x[t + 2] * w2[j] + x[t + 3] * w3[j]);
+        NAME(add_four_rows)(q, x[t], x[t + 1], x[t + 2], x[t + 3], W_ROW(t), W_ROW(t + 1),
+                            W_ROW(t + 2), W_ROW(t + 3), z);
     }
-    for (; t < nnz; t++) {
-        const REAL *w0 = W_ROW(t);
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            z[j] += x[t] * w0[j];
-    }
+    for (; t < nnz; t++)
+        NAME(add_row)(q, x[t], W_ROW(t), z);
 #undef W_ROW
     for (ptrdiff_t j = 0; j < q; j++)
         z[j] = b[j] + scale * z[j];
@@ -722,16 +722,62 @@ CLONES static void NAME(sparse_outer)(ptrdiff_t nnz, ptrdiff_t q, const REAL *x,
 {
     for (ptrdiff_t t = 0; t < nnz; t++) {
         ptrdiff_t k = integer_at(indices, wide, start + t);
-        REAL c = scale * x[start + t];
-        REAL *row = G + k * q;
         if (t + 8 < nnz)
             prefetch(G + integer_at(indices, wide, start + t + 8) * q, q * sizeof(REAL));
-        if (k < first || k >= last)
-            continue;
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            row[j] += c * d[j];
+        if (first <= k && k < last)
+            NAME(add_row)(q, scale * x[start + t], d, G + k * q);
     }
+}
+
+/* Loss and delta = dloss/dz of row i, both times its weight, if there are weights. */
+ALWAYS_INLINE double NAME(weighted_cross_entropy)(REAL z, ptrdiff_t i, const int *Y,
+                                                  const REAL *weights, REAL *delta)
+{
+    double loss = NAME(unit_cross_entropy)(z, Y[i], delta);
+    if (!weights)
+        return loss;
+    if (weights[i] == 0) /* a product with 0 would keep a NaN */
+        return *delta = 0;
+    *delta *= weights[i];
+    return loss * weights[i];
+}
+
+/* Gradient descent of a single sigmoid unit, one row after the other:
+
+       z = x w + b,  delta = w_i (sigma(z) - y)
+       w <- w - decay w - eta delta x,  b <- b - eta delta
+
+   theta = [w, b]; the rows are order[start] ... order[start + n - 1], or without order
+   the numbers start ... start + n - 1. Adds the losses, each taken before the step, to
+   total; returns the number of steps made: fewer than n if a loss was not finite. */
+CLONES static ptrdiff_t NAME(descend_rows)(ptrdiff_t n, ptrdiff_t d, const REAL *X,
+                                           const int *Y, const REAL *weights,
+                                           const ptrdiff_t *order, ptrdiff_t start,
+                                           REAL eta, REAL decay, REAL *theta,
+                                           double *total)
+{
+    REAL b = theta[d];
+    ptrdiff_t i = start;
+    for (; i < start + n; i++) {
+        ptrdiff_t row = order ? order[i] : i;
+        const REAL *x = X + row * d;
+        REAL delta, step;
+        double loss;
+        if (order && i + 4 < start + n)
+            prefetch(X + order[i + 4] * d, d * sizeof(REAL));
+        loss = NAME(weighted_cross_entropy)(b + NAME(dot)(d, x, theta), row, Y, weights,
+                                            &delta);
+        *total += loss;
+        if (!isfinite(loss))
+            break;
+        step = -eta * delta;
+#pragma omp simd
+        for (ptrdiff_t k = 0; k < d; k++)
+            theta[k] += step * x[k] - decay * theta[k];
+        b += step;
+    }
+    theta[d] = b;
+    return i - start;
 }
 
 /* `descend_rows` for sparse rows, with theta = [w / s, b]: decay changes s alone, and a
@@ -769,13 +815,7 @@ CLONES static ptrdiff_t NAME(descend_sparse_rows)(
         for (; t < last; t++)
             z += X[t] * theta[integer_at(indices, wide, t)];
         z = (z + z1) + (z2 + z3);
-        loss = NAME(unit_cross_entropy)(b + (REAL)s * z, Y[row], &delta);
-        if (weights && weights[row] == 0) {
-            loss = delta = 0;
-        } else if (weights) {
-            loss *= weights[row];
-            delta *= weights[row];
-        }
+        loss = NAME(weighted_cross_entropy)(b + (REAL)s * z, row, Y, weights, &delta);
         *total += loss;
         if (!isfinite(loss))
             break;
@@ -801,47 +841,6 @@ static void NAME(transpose)(ptrdiff_t p, ptrdiff_t q, const REAL *W, REAL *T)
     for (ptrdiff_t k = 0; k < p; k++)
         for (ptrdiff_t j = 0; j < q; j++)
             T[j * p + k] = W[k * q + j];
-}
-
-/* Gradient descent of a single sigmoid unit, one row after the other:
-
-       z = x w + b,  delta = w_i (sigma(z) - y)
-       w <- w - decay w - eta delta x,  b <- b - eta delta
-
-   theta = [w, b]; order: n row numbers, or NULL. Adds the losses, each taken before the
-   step, to total; returns the number of steps made: fewer than n if a loss was not
-   finite. */
-CLONES static ptrdiff_t NAME(descend_rows)(ptrdiff_t n, ptrdiff_t d, const REAL *X,
-                                           const int *Y, const REAL *weights,
-                                           const ptrdiff_t *order, REAL eta, REAL decay,
-                                           REAL *theta, double *total)
-{
-    REAL b = theta[d];
-    ptrdiff_t i = 0;
-    for (; i < n; i++) {
-        ptrdiff_t row = order ? order[i] : i;
-        const REAL *x = X + row * d;
-        REAL delta, step;
-        if (order && i + 4 < n)
-            prefetch(X + order[i + 4] * d, d * sizeof(REAL));
-        double loss = NAME(unit_cross_entropy)(b + NAME(dot)(d, x, theta), Y[row], &delta);
-        if (weights && weights[row] == 0) { /* a product with 0 would keep a NaN */
-            loss = delta = 0;
-        } else if (weights) {
-            loss *= weights[row];
-            delta *= weights[row];
-        }
-        *total += loss;
-        if (!isfinite(loss))
-            break;
-        step = -eta * delta;
-#pragma omp simd
-        for (ptrdiff_t k = 0; k < d; k++)
-            theta[k] += step * x[k] - decay * theta[k];
-        b += step;
-    }
-    theta[d] = b;
-    return i;
 }
 
 /* g <- P + scale sum_i D_i      over the m rows of D; P is g itself, or NULL: 0 */

@@ -64,9 +64,6 @@ EMBEDDED_BYTES = 1 << 21
 # Rows of a mini-batch that are gathered from a block at a time.
 GATHERED_ROWS = 4096
 
-# What a random number adds to the state of the generator (`_backprop.shuffle`).
-SPLITMIX_STEP = 0x9E3779B97F4A7C15
-
 
 def _lazily(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method on arrays; on dask collections a dask array, block by block."""
@@ -531,7 +528,7 @@ class _RemoteDescent(Descent):
             orders = None
             if self.shuffle and n_rounds > 1:
                 orders = self.rows.orders(state.shuffle_state)
-                state.shuffle_state += self.n_samples * SPLITMIX_STEP
+                state.shuffle_state += self.n_samples * _backprop.SPLITMIX_STEP
                 state.shuffle_state %= 1 << 64
             for k in range(n_rounds):
                 shares = None if n_rounds == 1 else self.rows.shares(k, n_rounds)
@@ -804,7 +801,7 @@ class _Rows:
                 _orders,
                 [self.lengths[i] for i in shard.blocks],
                 [
-                    (shuffle_state + starts[i] * SPLITMIX_STEP) % (1 << 64)
+                    (shuffle_state + starts[i] * _backprop.SPLITMIX_STEP) % (1 << 64)
                     for i in shard.blocks
                 ],
                 pure=False,
