@@ -360,7 +360,7 @@ def test_interrupted(client):
         return 1.0
 
     clf = small(max_iter=100_000, learning_rate_schedule=rule)
-    with pytest.warns(UserWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)
     assert clf.stop_reason_ == "interrupted"
     assert 3 <= clf.n_iter_ < 1000

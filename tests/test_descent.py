@@ -383,10 +383,10 @@ def test_without_tol_every_epoch_is_run():
 def test_convergence_warning_only_when_max_iter_ends_it():
     X, y = targets("binary")
     with pytest.warns(ConvergenceWarning, match="max_iter=3 .*tol=0.0001.*Increase"):
-        BGDClassifier(max_iter=3).fit(X, y)
+        BGDClassifier(max_iter=3, learning_rate=0.1).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        BGDClassifier(max_iter=3, tol=None).fit(X, y)
+        BGDClassifier(max_iter=3, tol=None, learning_rate=0.1).fit(X, y)
         clf = BGDClassifier(tol=1e6, n_iter_no_change=4, learning_rate=0.1).fit(X, y)
     assert clf.n_iter_ == 5
 
