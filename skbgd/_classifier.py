@@ -862,9 +862,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _validate(self, X, y, reset):
         """X as the core can use it; y dense, (n,) or (n, n_labels)."""
+        _refuse_masked(X, "X")
+        _refuse_masked(y, "y")
         X, y = validate_data(
             self,
-            X,
+            _without_duplicates(X),
             y,
             reset=reset,
             dtype=FLOATS if reset else self._state.theta.dtype,
@@ -958,12 +960,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         n_validation = max(
             int(np.ceil(self.validation_fraction * len(candidates))), n_least
         )
+        if len(candidates) == 0:
+            raise ValueError(
+                "early_stopping cannot set rows aside for validation: no class has two "
+                "rows with a positive weight. Pass X_val and y_val."
+            )
         if len(candidates) < n_validation + n_least:
             raise ValueError(
-                f"early_stopping cannot set {n_validation} of {len(candidates)} rows "
-                "aside (validation_fraction, but one of each class with several "
-                "members at least) and leave as many classes to learn from. Pass X_val "
-                "and y_val."
+                f"early_stopping cannot set {n_validation} rows aside for validation "
+                f"(validation_fraction={self.validation_fraction:g}, but at least one "
+                f"of each class): of the {len(candidates)} rows that could be, at "
+                f"least {n_least} must be left to learn from. Pass X_val and y_val."
             )
         _, aside = train_test_split(
             candidates,
@@ -1220,7 +1227,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             check_is_fitted(self)
         theta = self._state.model
         X = validate_data(
-            self, X, reset=False, dtype=theta.dtype, order="C", accept_sparse="csr"
+            self,
+            _without_duplicates(X),
+            reset=False,
+            dtype=theta.dtype,
+            order="C",
+            accept_sparse="csr",
         )
         X = _for_the_core(X)
         outputs = function(self._network, theta, X, self.n_jobs)
@@ -1361,6 +1373,29 @@ def _check_parameters(clf):
     )
 
 
+def _refuse_masked(array, name):
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} must not have masked values, which scikit-learn would take for "
+            f"valid; got {np.ma.count_masked(array)}. Drop them, or impute them in X."
+        )
+
+
+def _without_duplicates(X):
+    """Sparse X whose entries for one place are summed in their own type, as in dense X.
+
+    Two times True is True, and not 2 as it would be after a conversion to floats.
+    """
+    if not issparse(X) or X.dtype.kind == "f":
+        return X
+    rows = X.tocsr()
+    if rows.has_canonical_format:
+        return X
+    rows = rows.copy()
+    rows.sum_duplicates()
+    return rows
+
+
 def _for_the_core(X):
     """Rows whose memory the core can walk through without looking."""
     if not issparse(X):
@@ -1398,6 +1433,7 @@ def _check_sample_weight(sample_weight, X, name="sample_weight"):
     """sample_weight as an array of float64, or None."""
     if sample_weight is None:
         return None
+    _refuse_masked(sample_weight, name)
     n_samples = X.shape[0]
     if isinstance(sample_weight, (Real, str)):
         raise ValueError(

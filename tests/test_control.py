@@ -198,7 +198,10 @@ def test_too_few_rows_to_set_any_aside():
     """One row of each class with several members is set aside, and one is left."""
     clf = small(early_stopping=True)
     assert clf.fit(np.eye(5), [0, 0, 1, 1, 2]).t_ == 12 * 3
-    for y, match in (([0, 1], "1 of 0 rows"), ([0, 0, 0, 1, 1], "5 of 5 rows")):
+    for y, match in (
+        ([0, 1], "no class has two rows"),
+        ([0, 0, 0, 1, 1], "cannot set 5 rows aside .*of the 5 rows that could be"),
+    ):
         clf.set_params(validation_fraction=0.9)
         with pytest.raises(ValueError, match=f"{match}.*Pass X_val and y_val"):
             clf.fit(np.eye(len(y)), y)
@@ -490,7 +493,7 @@ def test_schedules_in_closed_form(moons):
             assert clf.learning_rate_ == pytest.approx(0.1 * factor, rel=1e-12)
 
 
-@pytest.mark.parametrize("factor", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("factor", [-1.0, np.nan, np.inf, "half", None, np.ones(1)])
 def test_a_schedule_that_gives_no_factor(moons, factor):
     X, _, y, _ = moons
     with pytest.raises(ValueError, match="from learning_rate_schedule for epoch 3"):

@@ -84,7 +84,8 @@ def test_validation_loss_in_threads(eager):
     curves = [
         BGDClassifier(
             max_iter=5, tol=None, random_state=0, n_jobs=n_jobs, learning_rate=0.1
-        ).fit(X, y, X_val=X[:50], y_val=y[:50])
+        )
+        .fit(X, y, X_val=X[:50], y_val=y[:50])
         .validation_loss_curve_
         for n_jobs in (1, 4)
     ]
@@ -157,8 +158,8 @@ def test_one_job_holds_the_blas_in_short_fits_too():
     X = np.random.default_rng(0).normal(size=(110, 256))
     with threadpool_limits(2, user_api="blas"):
         BGDClassifier(
-            (256,), batch_size="full", max_iter=2, tol=None, n_jobs=1, learning_rate=0.1,
-            scoring=lambda *_: seen.append(blas_threads()) or 0.0,
+            (256,), batch_size="full", max_iter=2, tol=None, n_jobs=1,
+            learning_rate=0.1, scoring=lambda *_: seen.append(blas_threads()) or 0.0,
         ).fit(X, X[:, 0] > 0, X_val=X, y_val=X[:, 0] > 0)  # fmt: skip
     assert set(seen[0]) == {1}
 
@@ -188,9 +189,9 @@ def test_blas_is_limited_within_and_as_before_after(eager):
     seen = []
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        BGDClassifier(max_iter=1, tol=None, learning_rate=0.1, scoring=lambda *_: seen.append(
-            blas_threads()
-        ) or 0.0).fit(X, y, X_val=X, y_val=y)  # fmt: skip
+        clf = BGDClassifier(max_iter=1, tol=None, learning_rate=0.1)
+        clf.set_params(scoring=lambda *_: seen.append(blas_threads()) or 0.0)
+        clf.fit(X, y, X_val=X, y_val=y)
         assert set(seen[0]) == {1}
         assert blas_threads() == before
         with pytest.raises(ValueError, match="diverged"):
