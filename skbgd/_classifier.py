@@ -23,10 +23,12 @@ from ._descent import (
     SCHEDULES,
     SOLVERS,
     Descent,
+    Plan,
     State,
     Step,
     mean_loss,
     minimize,
+    rows_per_batch,
     schedule,
 )
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
@@ -395,6 +397,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_iter_: int
     t_: int
     learning_rate_: float
+    learning_rate_init_: float
+    batch_size_: int
+    alpha_: float
+    max_iter_: int
     loss_curve_: list[float]
     updates_curve_: list[int]
     seconds_curve_: list[float]
@@ -414,8 +420,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         output_activation: Literal["logistic", "softmax"] = "logistic",
         batch_size: int | Literal["full", "auto"] = "auto",
         learning_rate: float | Literal["auto"] = "auto",
-        learning_rate_schedule: Literal["constant", "invscaling", "adaptive", "cosine"]
-        | Callable[[int], float] = "constant",
+        learning_rate_schedule: Literal[
+            "auto", "constant", "invscaling", "adaptive", "cosine"
+        ]
+        | Callable[[int], float] = "auto",
         power_t: float = 0.5,
         solver: Literal["sgd", "adam"] = "sgd",
         momentum: float = 0.0,
@@ -424,10 +432,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         max_gradient_norm: float | None = None,
-        alpha: float = 1e-4,
-        max_iter: int = 400,
+        alpha: float | Literal["auto"] = "auto",
+        max_iter: int | Literal["auto"] = "auto",
         tol: float | None = 1e-4,
-        n_iter_no_change: int = 50,
+        n_iter_no_change: int | Literal["auto"] = "auto",
         shuffle: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -823,10 +831,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._state.goal, self._state.n_cuts = goal, 0
 
         # Descend.
+        plan = self._plan(X.shape[0])
         watcher = Watcher(self, self._state, reached, *seen, sample_weight)
         validate = validation and self._validator(*validation, class_weights)
-        with self._descent(Descent, X, Y, weights) as descent:
-            return self._descend(descent, validate, watcher)
+        with self._descent(Descent, plan, X, Y, weights) as descent:
+            return self._descend(descent, plan, validate, watcher)
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
@@ -855,7 +864,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._state = self._state.copy(curves=False)
         self._state.go_on_from_model()
         if weights is None or weights.any():
-            with self._descent(Descent, X, Y, weights) as descent:
+            plan = self._plan(X.shape[0], ends=False)
+            with self._descent(Descent, plan, X, Y, weights) as descent:
                 descent.epoch()
             self.learning_rate_ = descent.last_eta
         self._store()
@@ -916,7 +926,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _start(self, X):
         """Set the network and the state to start from."""
         random_state = check_random_state(self.random_state)
-        for name in ("loss_", "best_loss_", "learning_rate_"):
+        for name in ("loss_", "best_loss_", "learning_rate_", "learning_rate_init_"):
             vars(self).pop(name, None)
         self._network = self._new_network(X.shape[1])
         self._state = State(
@@ -1075,12 +1085,24 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             class_weights[code_of[label]] = weight
         return class_weights
 
-    def _descent(self, kind, *data):
+    _rows_per_batch = staticmethod(rows_per_batch)
+
+    def _plan(self, n_samples, ends=True):
+        """What "auto" stands for in this call; sets the attributes that tell."""
+        plan = Plan.of(
+            self, n_samples, self._state.n_iter, ends=ends, rows=self._rows_per_batch
+        )
+        self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
+        if ends:
+            self.max_iter_ = plan.max_iter
+        return plan
+
+    def _descent(self, kind, plan, *data):
         """A `Descent`, or another class for rows elsewhere, with the parameters set."""
         adam = self.solver == "adam"
         step = Step(
             eta=self.learning_rate,
-            alpha=float(self.alpha),
+            alpha=plan.alpha,
             solver=self.solver,
             momentum=float(self.beta_1 if adam else self.momentum),
             nesterov=self.nesterov,
@@ -1093,17 +1115,18 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._state,
             *data,
             step=step,
-            batch_size=self.batch_size,
+            batch_size=plan.batch_size,
             schedule=schedule(
-                self.learning_rate_schedule,
+                plan.schedule,
                 power_t=self.power_t,
-                max_iter=self.max_iter,
+                max_iter=plan.max_iter,
+                start=plan.start,
             ),
             shuffle=self.shuffle,
             n_jobs=self.n_jobs,
         )
 
-    def _descend(self, descent, validate, watcher):
+    def _descend(self, descent, plan, validate, watcher):
         """Run the epochs and set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
@@ -1113,10 +1136,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         try:
             self.stop_reason_ = minimize(
                 descent,
-                max_iter=self.max_iter,
+                max_iter=plan.max_iter,
                 tol=self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                adaptive=self.learning_rate_schedule == "adaptive",
+                n_iter_no_change=plan.n_iter_no_change,
+                adaptive=plan.schedule == "adaptive",
                 validate=validate,
                 early_stopping=self.early_stopping,
                 watcher=watcher,
@@ -1131,6 +1154,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 )
             raise
         finally:
+            self.learning_rate_init_ = float(descent.step.eta)
             if descent.last_eta is not None:
                 self.learning_rate_ = descent.last_eta
             self._store()
@@ -1142,7 +1166,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{self.learning_rate_:g}: the descent has diverged. Try a smaller "
                 "learning_rate, and scale the features (StandardScaler)."
             )
-        return self._warning(n_before, loss, some_rows[0])
+        return self._warning(plan, n_before, loss, some_rows[0])
 
     def _store(self):
         """Set the fitted attributes that show the state."""
@@ -1161,7 +1185,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
 
-    def _warning(self, n_before, loss, some_rows):
+    def _warning(self, plan, n_before, loss, some_rows):
         """The warning that a fit deserves, or None.
 
         It began after `n_before` epochs, and ends with an objective of `loss` for some
@@ -1170,12 +1194,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.n_iter_ == n_before:
             if self.stop_reason_ == "max_iter":
                 return (
-                    f"No epoch was made: max_iter={self.max_iter} counts all epochs, "
+                    f"No epoch was made: max_iter={plan.max_iter} counts all epochs, "
                     f"and there were {n_before} before. Increase max_iter."
                 )
             return (
                 f"No epoch was made: training stopped in an earlier call (tol="
-                f"{self.tol:g}, n_iter_no_change={self.n_iter_no_change}), and neither "
+                f"{self.tol:g}, n_iter_no_change={plan.n_iter_no_change}), and neither "
                 "the rows nor the parameters have changed. Change tol or "
                 "n_iter_no_change to go on."
             )
@@ -1189,9 +1213,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if self.stop_reason_ != "max_iter" or self.tol is None:
             return None
+        if plan.schedule == "cosine":  # the step fell to 0, as planned
+            return None
         message = (
-            f"max_iter={self.max_iter} epochs were over before the loss stood still "
-            f"(within tol={self.tol:g} for n_iter_no_change={self.n_iter_no_change} "
+            f"max_iter={plan.max_iter} epochs were over before the loss stood still "
+            f"(within tol={self.tol:g} for n_iter_no_change={plan.n_iter_no_change} "
             "epochs). Increase max_iter, or pass tol=None to train for just so many."
         )
         some = some_rows.astype(float)
@@ -1312,11 +1338,18 @@ def _check_parameters(clf):
         ("momentum", 0, 1, "a number in [0, 1)"),
         ("beta_1", 0, 1, "a number in [0, 1)"),
         ("beta_2", 0, 1, "a number in [0, 1)"),
-        ("alpha", 0, np.inf, "a finite number, 0 or larger"),
         ("power_t", 0, np.inf, "a finite number, 0 or larger"),
     ):
         value = getattr(clf, name)
         check(name, _is_number(value) and low <= value < high, rule)
+    alpha = clf.alpha
+    check(
+        "alpha",
+        alpha == "auto"
+        if isinstance(alpha, str)
+        else _is_number(alpha) and 0 <= alpha < np.inf,
+        "a finite number, 0 or larger, or 'auto'",
+    )
     for name, value, high, rule in (
         ("epsilon", clf.epsilon, np.inf, "a positive, finite number"),
         ("validation_fraction", clf.validation_fraction, 1, "a number in (0, 1)"),
@@ -1332,8 +1365,10 @@ def _check_parameters(clf):
         "learning_rate_schedule",
         callable(clf.learning_rate_schedule)
         or isinstance(clf.learning_rate_schedule, str)
-        and clf.learning_rate_schedule in SCHEDULES,
-        "one of " + ", ".join(map(repr, SCHEDULES)) + ", or a function of the epoch",
+        and clf.learning_rate_schedule in ("auto", *SCHEDULES),
+        "'auto', one of "
+        + ", ".join(map(repr, SCHEDULES))
+        + ", or a function of the epoch",
     )
     check(
         "scoring",
@@ -1341,7 +1376,12 @@ def _check_parameters(clf):
         "the name of a scorer, a callable or None",
     )
     for name in ("max_iter", "n_iter_no_change"):
-        check(name, _is_positive_int(getattr(clf, name)), "a positive int")
+        value = getattr(clf, name)
+        check(
+            name,
+            value == "auto" if isinstance(value, str) else _is_positive_int(value),
+            "a positive int or 'auto'",
+        )
     check(
         "tol",
         clf.tol is None or _is_number(clf.tol) and 0 <= clf.tol < np.inf,

@@ -1,5 +1,6 @@
 """Gradient descent over epochs: batches, steps, the objective, when to stop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from numbers import Real
@@ -11,10 +12,21 @@ from scipy.sparse import issparse
 
 from . import _backprop
 
-AUTO_BATCH_SIZE = 256
+# What "auto" stands for was chosen by examples/study_defaults.py, which shows what each
+# of these rules is worth.
 
-# Adam's step size for learning_rate="auto" (examples/study_defaults.py).
-ADAM_STEP_SIZE = 0.01
+# Rows of a batch: a 75th of all, but not fewer or more than these.
+AUTO_BATCHES = 75
+AUTO_BATCH_SIZES = 8, 128
+
+# A planned descent: so many passes over the rows, and so many steps beside.
+AUTO_EPOCHS = 20
+AUTO_STEPS = 200
+
+# A descent that is not planned: its end is found by `tol`, within so many epochs of
+# which so many stand still.
+UNPLANNED_EPOCHS = 400
+PATIENCE = 10
 
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).
 SMALLEST_ADAPTIVE_STEP = 1e-6
@@ -25,8 +37,15 @@ def rows_per_batch(batch_size, n_samples):
     if batch_size == "full":
         return n_samples
     if batch_size == "auto":
-        return min(AUTO_BATCH_SIZE, n_samples)
+        least, most = AUTO_BATCH_SIZES
+        return min(max(n_samples // AUTO_BATCHES, least), most, n_samples)
     return min(int(batch_size), n_samples)
+
+
+def planned_epochs(n_samples, batch_size):
+    """Epochs of a descent whose step falls to 0: 20, and 200 steps beside."""
+    n_steps = -(-n_samples // batch_size)
+    return AUTO_EPOCHS + -(-AUTO_STEPS // n_steps)
 
 
 class Step(NamedTuple):
@@ -50,7 +69,16 @@ SOLVERS = ("sgd", "adam")
 SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
 
-def schedule(rule, *, power_t, max_iter):
+def default_alpha(n_samples):
+    """The penalty that ``alpha="auto"`` stands for: 2 / n, at most 2e-4.
+
+    A penalty on the summed loss that does not grow with n from 10 000 rows on; of a
+    stream, where n is None, the largest.
+    """
+    return 2e-4 if n_samples is None else min(2e-4, 2 / n_samples)
+
+
+def schedule(rule, *, power_t, max_iter, start=0):
     """The factor of the step size as a function of the state.
 
     In epoch k, counted from 0, after t rows and c cuts:
@@ -58,19 +86,70 @@ def schedule(rule, *, power_t, max_iter):
     - "constant": 1
     - "invscaling": 1 / (t + 1)^power_t
     - "adaptive": 1 / 5^c
-    - "cosine": (1 + cos(pi k / max_iter)) / 2, and 0 after `max_iter` epochs
+    - "cosine": (1 + cos(pi (k - start) / (max_iter - start))) / 2, and 0 after
+      `max_iter` epochs
     - callable: rule(k)
     """
     if callable(rule):
         return lambda state: rule(state.n_iter)
+    n_epochs = max(1, max_iter - start)
     return {
         "constant": lambda state: 1.0,
         "invscaling": lambda state: 1 / (state.t + 1) ** power_t,
         "adaptive": lambda state: 0.2**state.n_cuts,
         "cosine": lambda state: (
-            (1 + np.cos(np.pi * min(state.n_iter / max_iter, 1))) / 2
+            (1 + np.cos(np.pi * min((state.n_iter - start) / n_epochs, 1))) / 2
         ),
     }[rule]
+
+
+class Plan(NamedTuple):
+    """What the parameters that are "auto" stand for in a call."""
+
+    batch_size: int
+    alpha: float
+    schedule: str | Callable
+    max_iter: int  # epochs at which to stop, those before `start` included
+    start: int  # epochs of earlier calls that the plan does not count
+    n_iter_no_change: float
+
+    @classmethod
+    def of(cls, clf, n_samples, n_iter=0, *, ends=True, rows=rows_per_batch):
+        """The plan for the parameters of an estimator and so many rows.
+
+        Parameters
+        ----------
+        clf : BGDClassifier
+        n_samples : int
+        n_iter : int
+            Epochs made so far.
+        ends : bool
+            Whether the call makes a whole descent (`fit`), not one epoch of a stream.
+        rows : callable
+            Gives the rows of a batch for `batch_size` and `n_samples`.
+        """
+        batch_size = rows(clf.batch_size, n_samples)
+        rule = clf.learning_rate_schedule
+        falls = ends and isinstance(clf.learning_rate, str)
+        if isinstance(rule, str) and rule == "auto":
+            rule = "cosine" if falls else "constant"
+        planned = isinstance(rule, str) and rule == "cosine"
+        max_iter, start, patience = clf.max_iter, 0, clf.n_iter_no_change
+        n_epochs = max_iter
+        if isinstance(max_iter, str):
+            n_epochs = UNPLANNED_EPOCHS
+            if planned:
+                n_epochs = planned_epochs(n_samples, batch_size)
+            start = n_iter if ends else 0
+            max_iter = start + n_epochs
+        if isinstance(patience, str):
+            patience = PATIENCE
+            if planned:
+                patience = max(1, n_epochs // 2) if clf.early_stopping else inf
+        alpha = clf.alpha
+        if isinstance(alpha, str):
+            alpha = default_alpha(n_samples if ends else None)
+        return cls(batch_size, float(alpha), rule, max_iter, start, patience)
 
 
 def mean_squared_norm(theta, X, weights):
@@ -90,31 +169,37 @@ def mean_squared_norm(theta, X, weights):
 def default_step_size(network, squared_norm, batch_size, step):
     """The step size that ``learning_rate="auto"`` stands for.
 
-    For Adam, whose steps do not scale with the gradient, ADAM_STEP_SIZE. Otherwise it
-    starts from sqrt(min(m, 256)) / 16 for batches of m rows, as the noise of a mean
-    over m rows falls with sqrt(m), and from 1 for "auto" and "full", however few rows
-    there are (examples/study_defaults.py shows what this is worth).
+    With hidden layers it is sqrt(min(m, 128)) / 2 for batches of m rows, as the noise
+    of a mean over m rows falls with sqrt(m), and an eighth of that for units other than
+    logistic ones, whose slope is 1 instead of 1/4 at most, shared out to the hidden
+    layers; over the features' root mean square, if that is larger than 1, and at most
+    1 / alpha. For Adam, whose steps do not scale with the gradient, it is 0.05, a fifth
+    of that for units other than logistic ones, over the number of hidden layers.
 
-    With hidden layers it is divided by the features' root mean square, if that is
-    larger than 1, and at most 1 / alpha. With one neuron it is at most 1 / (L + alpha):
-    L = s (1 + mean_i ||x_i||^2) bounds the curvature of the cross-entropy, s = 1/4 for
-    sigmoids and 1/2 for a softmax, so that the whole batch is sure to descend. Momentum
-    mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
+    With one neuron it is at most 1 / (L + alpha): L = s (1 + mean_i ||x_i||^2) bounds
+    the curvature of the cross-entropy, s = 1/4 for sigmoids and 1/2 for a softmax, so
+    that the whole batch is sure to descend.
+
+    Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
     """
+    n_hidden = len(network.layers) - 2
+    logistic = network.activation == "logistic"
     if step.solver == "adam":
-        return ADAM_STEP_SIZE
+        return (0.05 if logistic or n_hidden == 0 else 0.01) / max(1, n_hidden)
     if not np.isfinite(squared_norm):
         raise ValueError(
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
-    step_size = np.sqrt(rows_per_batch(batch_size, AUTO_BATCH_SIZE) / AUTO_BATCH_SIZE)
+    step_size = np.sqrt(min(batch_size, AUTO_BATCH_SIZES[1])) / 2
     curvature = step.alpha
-    if len(network.layers) == 2:
+    if n_hidden == 0:
         s = 0.5 if network.output_activation == "softmax" else 0.25
         curvature += s * (1 + squared_norm)
     else:
         step_size /= max(1.0, np.sqrt(squared_norm / network.layers[0]))
+        if not logistic:
+            step_size /= 8 * n_hidden
     return float(min(step_size, 1 / max(curvature, 1e-300)) * (1 - step.momentum))
 
 
@@ -196,7 +281,7 @@ class Descent:
         Not negative, 1 on average; None means all 1.
     step : Step
         Its `eta` is a number or "auto".
-    batch_size : int, "full" or "auto"
+    batch_size : int
     schedule : callable
         The factor of the step size for a state.
     shuffle : bool
@@ -241,15 +326,17 @@ class Descent:
         self.network = network
         self.state = state
         self.n_samples = n_samples
-        self.batch_size = rows_per_batch(batch_size, n_samples)
+        self.batch_size = batch_size
         self.schedule = schedule
+        if state.squared_norm is None:
+            state.squared_norm = float(self._mean_squared_norm())
+            if state.t == 0:
+                network.fit_start(state.theta, state.squared_norm)
         if step.eta == "auto":
-            if state.squared_norm is None:
-                state.squared_norm = float(self._mean_squared_norm())
-            # A stream of single rows has batches of one row, whatever batch_size says.
-            m = batch_size if n_samples > 1 else 1
             step = step._replace(
-                eta=default_step_size(network, state.squared_norm, m, step)
+                eta=default_step_size(
+                    network, state.squared_norm, self.batch_size, step
+                )
             )
         self.step = step
         self.last_eta = None  # before the first epoch

@@ -17,7 +17,7 @@ class Watcher:
     Parameters
     ----------
     clf : BGDClassifier
-        The estimator that is being fitted; `verbose` and `max_iter` are read from it.
+        The estimator that is being fitted; `verbose` and `max_iter_` are read from it.
     state : State
         Of the descent.
     reached : callable
@@ -30,7 +30,7 @@ class Watcher:
         self.clf = clf
         self.state = state
         # About 20 lines for the longest fit, or a line for each epoch.
-        self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter // 20)
+        self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter_ // 20)
         self.context = None
         if hasattr(clf, "_init_callback_context"):
             metadata = {"sample_weight": sample_weight}
@@ -41,7 +41,7 @@ class Watcher:
                 "metadata": None if sample_weight is None else metadata,
             }
             self.reached = reached
-            n_epochs = max(0, clf.max_iter - state.n_iter)
+            n_epochs = max(0, clf.max_iter_ - state.n_iter)
             self.context = clf._init_callback_context(max_subtasks=n_epochs)
             self.context.call_on_fit_task_begin(**self.seen)
 
@@ -62,7 +62,7 @@ class Watcher:
         )
 
     def print_line(self):
-        state, max_iter = self.state, self.clf.max_iter
+        state, max_iter = self.state, self.clf.max_iter_
         line = f"epoch {state.n_iter:>{len(str(max_iter))}} of {max_iter}"
         for name, values in (
             ("loss", state.loss_curve),

@@ -45,10 +45,11 @@ from ._classifier import (
     _for_the_core,
     _over_max,
 )
-from ._descent import AUTO_BATCH_SIZE, Descent, State, mean_squared_norm
+from ._descent import Descent, State, mean_squared_norm, rows_per_batch
 from ._watch import Watcher, with_callbacks
 
-# "auto" batches: at most so many rounds per epoch.
+# "auto" batches: so many rows at least, and at most so many rounds per epoch.
+AUTO_BATCH_SIZE = 256
 AUTO_ROUNDS = 100
 
 # A task holds its rows in memory, also those that the worker had moved to disk: they
@@ -435,15 +436,22 @@ class DaskBGDClassifier(BGDClassifier):
             state.goal, state.n_cuts = goal, 0
 
         # Descend.
+        plan = self._plan(rows.n_rows)
         watcher = Watcher(self, state, self._reached, X, y, sample_weight)
         n_before = state.n_iter
         try:
-            with self._descent(_RemoteDescent, rows) as descent:
-                return self._descend(descent, validate, watcher)
+            with self._descent(_RemoteDescent, plan, rows) as descent:
+                return self._descend(descent, plan, validate, watcher)
         except _RowsLost as error:
             error.keeps_epochs = state.n_iter > n_before
             self.stop_reason_ = "interrupted"
             raise
+
+    @staticmethod
+    def _rows_per_batch(batch_size, n_samples):
+        if batch_size == "auto":
+            batch_size = max(AUTO_BATCH_SIZE, ceil(n_samples / AUTO_ROUNDS))
+        return rows_per_batch(batch_size, n_samples)
 
     def _check_columns(self, X, name, reset=False):
         """Check and set n_features_in_ and feature_names_in_."""
@@ -502,9 +510,6 @@ class _RemoteDescent(Descent):
         self.rows = rows
         self.shuffle = shuffle
         self._set_up(network, state, rows.n_rows, step, batch_size, schedule)
-        if batch_size == "auto":
-            least = ceil(rows.n_rows / AUTO_ROUNDS)
-            self.batch_size = min(max(AUTO_BATCH_SIZE, least), rows.n_rows)
 
     def __enter__(self):
         return self
