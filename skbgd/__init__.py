@@ -1,7 +1,11 @@
 """Multilayer networks by batch, mini-batch and stochastic gradient descent."""
 
+__version__ = "0.1.0"
+
 from ._classifier import BGDClassifier
 from ._display import LossCurveDisplay
 
 __all__ = ["BGDClassifier", "LossCurveDisplay"]
-__version__ = "0.1.0"
+
+# Pickles name the public module, which stays.
+BGDClassifier.__module__ = "skbgd"

@@ -1,38 +1,34 @@
-"""The estimator: parameters, validation, labels in and out; no arithmetic."""
+"""The estimator: `fit` as a table of contents; no arithmetic."""
 
 import warnings
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, Literal, Protocol, Self
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ._descent import (
-    SCHEDULES,
-    SOLVERS,
-    Descent,
-    Plan,
-    State,
-    Step,
-    mean_loss,
-    minimize,
-    rows_per_batch,
-    schedule,
+from . import __version__
+from ._callbacks import CallbackSupportMixin, Progress, with_callbacks
+from ._descent import Descent, State, minimize
+from ._network import Network
+from ._parameters import check_parameters, hidden_units
+from ._plan import Plan, rows_per_batch
+from ._rows import LocalRows, check_core_layout, outputs, without_duplicates
+from ._targets import (
+    check_sample_weight,
+    check_some_weight,
+    class_weights,
+    classes_for_partial_fit,
+    refuse_masked,
 )
-from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
-from ._watch import CallbackSupportMixin, Watcher, with_callbacks
+from ._update_rules import UpdateRule
 
 
 class _SparseRows(Protocol):
@@ -43,11 +39,14 @@ class _SparseRows(Protocol):
 
 FLOATS = (np.float64, np.float32)
 
-# Root mean square of a feature above which it should have been scaled.
-LARGE_SCALE = 10.0
+# Of what `__getstate__` writes; another form needs another number.
+FORMAT = 1
 
-# Share by which the loss has to rise for a warning.
-RISE = 0.01
+# Root mean square of a feature above which it should have been scaled.
+BADLY_SCALED_RMS = 10.0
+
+# A rise of the loss that deserves a warning: by this share, and by so many nats.
+RISE = 0.01, 1e-3
 
 # Parameters with which a warm start goes on as if they had not changed. The network's
 # may not change.
@@ -553,10 +552,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.score(X[test], y[test]) > 0.85
         True
         """
-        trained = copy(self)
+        trained = self._copy()
         try:
             warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        except KeyboardInterrupt as interrupt:
+        except self._INTERRUPTS as interrupt:
             if getattr(interrupt, "keeps_epochs", False):
                 self.__dict__ = trained.__dict__
             raise
@@ -619,7 +618,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.score(X[1500:] / 16, y[1500:]) > 0.8
         True
         """
-        trained = copy(self)
+        trained = self._copy()
         trained._partial_fit(X, y, classes, sample_weight)
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
@@ -653,7 +652,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
         array([-3.3,  4. ])
         """
-        Z = self._now()._outputs(Network.decision_function, X)
+        Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X: ArrayLike | _SparseRows) -> NDArray[Any]:
@@ -686,7 +685,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array(['cold', 'hot'], dtype='<U4')
         """
         model = self._now()
-        Z = model._outputs(Network.decision_function, X)
+        Z = model._outputs(X)(activated=False)
         if model._multilabel:
             return (Z > 0).astype(int)
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
@@ -723,7 +722,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array([[0.96, 0.04],
                [0.02, 0.98]])
         """
-        return self._now()._outputs(Network.probabilities, X)
+        model = self._now()
+        return model._network.probabilities(model._outputs(X))
 
     def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
@@ -755,19 +755,20 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
         array([[-2411,     0]])
         """
-        return self._now()._outputs(Network.log_probabilities, X)
+        model = self._now()
+        return model._network.log_probabilities(model._outputs(X))
 
     @property
     def coefs_(self) -> tuple[NDArray[np.floating], ...]:
         """Weight matrices, views into the vector of all parameters."""
         model = self._now()
-        return model._network.coefs(model._state.model)
+        return model._network.coefs(model._state.best_or_last_theta)
 
     @property
     def intercepts_(self) -> tuple[NDArray[np.floating], ...]:
         """Bias vectors, views into the vector of all parameters."""
         model = self._now()
-        return model._network.intercepts(model._state.model)
+        return model._network.intercepts(model._state.best_or_last_theta)
 
     @property
     def coef_(self) -> NDArray[np.floating]:
@@ -787,96 +788,87 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    # Fitting -----------------------------------------------------------------------
+
+    # What may end a fit whose epochs are kept.
+    _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+
     @with_callbacks
-    def _fit(self, X, y, sample_weight, X_val, y_val, sample_weight_val):
+    def _fit(self, X, y, sample_weight, *validation):
         """`fit` on an estimator that may be left half-way.
 
         Returns None or the text of a ConvergenceWarning.
         """
-        # Check what came in.
-        _check_parameters(self)
-        # Callbacks see a frame with its names, as predictions want it.
-        seen, reached = (X, y), self._reached
-        warm = self.warm_start and hasattr(self, "_state")
-        X, y = self._validate(X, y, reset=not warm)
-        classes = _classes_in(y)
-        if warm:
-            self._check_same_network()
-            self._check_same_classes(classes)
-        else:
-            self._multilabel = _is_multilabel(y)
-            self.classes_ = classes
-        Y = self._encode(y)
-        sample_weight = _check_sample_weight(sample_weight, X)
-        _check_some_weight(sample_weight, "sample_weight")
-
-        # Where to start, what to learn from, what to judge by.
-        if warm:
-            self._state = self._state.copy()
-        else:
-            self._start(X)
-        validation = self._given_validation(X_val, y_val, sample_weight_val)
-        if validation is None and self.early_stopping:
-            rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
-            X, y, Y = X[rows], y[rows], Y[rows]
-            # ... and arrays, if these are only a part of the rows.
-            seen, reached = (X, y), partial(self._reached, nameless=True)
-            sample_weight = None if sample_weight is None else sample_weight[rows]
-        class_weights = self._class_weights(Y, sample_weight)
-        weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
-        _check_some_weight(weights, "sample_weight times class weight")
-        goal = self._goal(X, Y, weights, validation)
-        if self._state.goal != goal:
-            self._state.go_on_from_model()
-            self._state.goal, self._state.n_cuts = goal, 0
-
-        # Descend.
-        plan = self._plan(X.shape[0])
-        watcher = Watcher(self, self._state, reached, *seen, sample_weight)
-        validate = validation and self._validator(*validation, class_weights)
-        with self._descent(Descent, plan, X, Y, weights) as descent:
-            return self._descend(descent, plan, validate, watcher)
+        check_parameters(self)
+        goes_on = self.warm_start and hasattr(self, "_state")
+        with self._open(X, y, sample_weight, reset=not goes_on) as rows:
+            if goes_on:
+                self._check_same_network()
+                self._check_same_classes(rows.classes())
+                self._state = self._state.copy()
+            else:
+                self._initialize(rows, rows.classes())
+            callback_args = X, y, sample_weight
+            named = True
+            validation_rows = self._open_validation(rows, *validation)
+            if validation_rows is None and self.early_stopping:
+                rows, validation_rows = rows.split(
+                    self.validation_fraction, self._state.split_seed, self._multilabel
+                )
+                # Only a part of the rows, and without the names of the features
+                callback_args = rows.X, rows.y, rows.sample_weight
+                named = False
+            self._set_targets(rows, "sample_weight times class weight", validation_rows)
+            self._start_stopping_rule(rows, validation_rows)
+            plan = self._plan(rows.n_samples)
+            progress = Progress(
+                self,
+                self._state,
+                partial(self._reconstruction_attributes, named=named),
+                *callback_args,
+            )
+            descent = self._make_descent(rows, plan)
+            with rows:
+                return self._run(descent, plan, validation_rows, progress)
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
-        _check_parameters(self)
+        check_parameters(self)
         if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all rows at once, which partial_fit "
                 "never sees; pass a dict {label: weight}."
             )
         first = not hasattr(self, "_state")
-        X, y = self._validate(X, y, reset=first)
-        if first:
-            self._multilabel = _is_multilabel(y)
-            self.classes_ = _announced(y, classes, self._multilabel)
-            self._start(X)
-        else:
-            self._check_same_network()
-            if classes is not None:
-                self._check_same_classes(np.unique(classes))
-        Y = self._encode(y)
-        sample_weight = _check_sample_weight(sample_weight, X)
-        class_weights = self._class_weights(Y, sample_weight)
-        weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
-        # The curves are shared: a stream is not to copy them in each call, and nothing
-        # fails once they have grown.
-        self._state = self._state.copy(curves=False)
-        self._state.go_on_from_model()
-        if weights is None or weights.any():
-            plan = self._plan(X.shape[0], ends=False)
-            with self._descent(Descent, plan, X, Y, weights) as descent:
+        with BGDClassifier._open(self, X, y, sample_weight, reset=first) as rows:
+            if first:
+                multilabel = rows.multilabel
+                classes = classes_for_partial_fit(rows.y, classes, multilabel)
+                self._initialize(rows, classes)
+            else:
+                self._check_same_network()
+                if classes is not None:
+                    self._check_same_classes(np.unique(classes))
+            self._set_targets(rows)
+            # The curves are shared: partial_fit stays quick however long they are, and
+            # nothing after an epoch can fail.
+            self._state = self._state.copy(curves=False)
+            self._state.restart_from_best()
+            if rows.total_weight > 0:
+                plan = self._plan(rows.n_samples, ends=False)
+                descent = self._make_descent(rows, plan)
                 descent.epoch()
-            self.learning_rate_ = descent.last_eta
-        self._store()
+                self.learning_rate_ = descent.last_eta
+                self.learning_rate_init_ = descent.rule.eta
+        self._set_fitted_attributes()
 
-    def _validate(self, X, y, reset):
-        """X as the core can use it; y dense, (n,) or (n, n_labels)."""
-        _refuse_masked(X, "X")
-        _refuse_masked(y, "y")
+    def _open(self, X, y, sample_weight, reset, name="sample_weight"):
+        """The rows, checked: arrays as the core takes them."""
+        refuse_masked(X, "X")
+        refuse_masked(y, "y")
         X, y = validate_data(
             self,
-            _without_duplicates(X),
+            without_duplicates(X),
             y,
             reset=reset,
             dtype=FLOATS if reset else self._state.theta.dtype,
@@ -884,16 +876,67 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             accept_sparse="csr",
             multi_output=True,
         )
-        X = _for_the_core(X)
+        X = check_core_layout(X)
         if issparse(y):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X, y
+        sample_weight = check_sample_weight(sample_weight, X.shape[0], name)
+        return LocalRows(X, y, sample_weight, self.n_jobs)
 
-    def _encode(self, y):
-        """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
-        return _encode(y, self.classes_, self._multilabel)
+    def _open_validation(self, rows, X_val, y_val, sample_weight_val):
+        """The user's validation rows; None if there are none."""
+        if X_val is None and y_val is None and sample_weight_val is None:
+            return None
+        if X_val is None or y_val is None:
+            missing = "X_val" if X_val is None else "y_val"
+            raise ValueError(
+                f"Validation rows need X_val and y_val; {missing} is missing."
+            )
+        name = "sample_weight_val"
+        try:
+            rows = BGDClassifier._open(
+                self, X_val, y_val, sample_weight_val, reset=False, name=name
+            )
+            rows.check_labels(self.classes_, self._multilabel)
+        except ValueError as error:
+            raise ValueError(f"In X_val, y_val: {error}") from error
+        return rows
+
+    def _initialize(self, rows, classes):
+        """Set the classes, the network, and the state to start from."""
+        for name in ("loss_", "best_loss_", "learning_rate_", "learning_rate_init_"):
+            vars(self).pop(name, None)
+        self._multilabel = rows.multilabel
+        self.classes_ = classes
+        self._network = self._new_network()
+        random_state = check_random_state(self.random_state)
+        self._state = State(
+            theta=self._network.initial_parameters(random_state, rows.dtype),
+            shuffle_state=int(random_state.randint(2**63, dtype=np.uint64)),
+            split_seed=int(random_state.randint(2**32, dtype=np.uint64)),
+        )
+
+    def _new_network(self):
+        n_classes = len(self.classes_)
+        n_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
+        exclusive = n_outputs > 1 and not self._multilabel
+        hidden = hidden_units(self.hidden_layer_sizes)
+        return Network(
+            (int(self.n_features_in_), *hidden, n_outputs),
+            self.activation,
+            self.output_activation if exclusive else "logistic",
+            exclusive=not self._multilabel,
+        )
+
+    def _check_same_network(self):
+        network = self._new_network()
+        if network != self._network:
+            raise ValueError(
+                f"Training goes on with {self._network}; the parameters now ask for "
+                f"{network}. hidden_layer_sizes, activation and output_activation must "
+                "stay the same, for others fit a new estimator."
+            )
 
     def _check_same_classes(self, classes):
         if self.classes_.tolist() != classes.tolist():
@@ -903,120 +946,126 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "a new estimator."
             )
 
-    def _check_same_network(self):
-        network = self._new_network(self.n_features_in_)
-        if network != self._network:
-            raise ValueError(
-                f"Training goes on with {self._network}; the parameters now ask for "
-                f"{network}. hidden_layer_sizes, activation and output_activation must "
-                "stay the same, for others fit a new estimator."
-            )
+    def _set_targets(self, rows, weights=None, validation_rows=None):
+        """Give the rows their codes and weights; `weights` names those to check."""
+        weights_of_classes = class_weights(
+            self.class_weight,
+            self.classes_,
+            self._multilabel,
+            lambda: rows.class_totals(self.classes_),
+        )
+        given = self.classes_, self._multilabel, weights_of_classes
+        rows.set_targets(*given)
+        if weights is not None:
+            check_some_weight(rows.total_weight, weights)
+        if validation_rows is not None:
+            validation_rows.set_targets(*given)
+            name = "of the validation rows, times class weight"
+            check_some_weight(validation_rows.total_weight, name)
 
-    def _new_network(self, n_features):
-        n_classes = len(self.classes_)
-        n_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
-        exclusive = n_outputs > 1 and not self._multilabel
-        return Network(
-            (n_features, *_hidden_units(self.hidden_layer_sizes), n_outputs),
-            self.activation,
-            self.output_activation if exclusive else "logistic",
-            exclusive=not self._multilabel,
+    def _start_stopping_rule(self, rows, validation_rows):
+        """Start it anew where the rows or a parameter that matters have changed."""
+        if not self.warm_start:
+            return
+        values = self.get_params(deep=False).items()
+        key = (
+            *(_picklable(v) for k, v in values if k not in WITHOUT_EFFECT_ON_STEPS),
+            rows.key,
+            None if validation_rows is None else validation_rows.key,
+        )
+        if self._state.stopping.key != key:
+            self._state.restart_from_best(key)
+
+    _rows_per_batch = staticmethod(rows_per_batch)
+
+    def _plan(self, n_samples, ends=True):
+        """What "auto" stands for in this call; sets the attributes that tell."""
+        plan = Plan.of(
+            self,
+            n_samples,
+            self._state.stopping.start,
+            ends=ends,
+            rows=self._rows_per_batch,
+        )
+        self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
+        if ends:
+            self.max_iter_ = plan.max_iter
+        return plan
+
+    def _make_descent(self, rows, plan):
+        rule = UpdateRule(
+            eta=self.learning_rate,
+            alpha=plan.alpha,
+            solver=self.solver,
+            momentum=0.0 if self.solver == "adam" else float(self.momentum),
+            nesterov=self.nesterov,
+            beta_1=float(self.beta_1),
+            beta_2=float(self.beta_2),
+            epsilon=float(self.epsilon),
+            max_gradient_norm=float(self.max_gradient_norm or 0),
+        )
+        return Descent(
+            self._network, self._state, rows, rule, plan, self.power_t, self.shuffle
         )
 
-    def _start(self, X):
-        """Set the network and the state to start from."""
-        random_state = check_random_state(self.random_state)
-        for name in ("loss_", "best_loss_", "learning_rate_", "learning_rate_init_"):
-            vars(self).pop(name, None)
-        self._network = self._new_network(X.shape[1])
-        self._state = State(
-            theta=self._network.initial_parameters(random_state, X.dtype),
-            shuffle_state=int(random_state.randint(2**63, dtype=np.uint64)),
-            split_seed=int(random_state.randint(2**32, dtype=np.uint64)),
-        )
-
-    def _given_validation(self, X_val, y_val, sample_weight_val):
-        """The user's validation rows: X, y, codes, weights; None if there are none."""
-        if X_val is None and y_val is None and sample_weight_val is None:
-            return None
-        if X_val is None or y_val is None:
-            missing = "X_val" if X_val is None else "y_val"
-            raise ValueError(
-                f"Validation rows need X_val and y_val; {missing} is missing."
-            )
-        try:
-            X_val, y_val = self._validate(X_val, y_val, reset=False)
-            Y_val = self._encode(y_val)
-        except ValueError as error:
-            raise ValueError(f"In X_val, y_val: {error}") from error
-        weights = _check_sample_weight(sample_weight_val, X_val, "sample_weight_val")
-        _check_some_weight(weights, "sample_weight_val")
-        return X_val, y_val, Y_val, weights
-
-    def _set_rows_aside(self, X, y, Y, sample_weight):
-        """Training row numbers, and validation rows as in `_given_validation`.
-
-        Rows of weight zero and the only members of a class stay in training.
-        """
-        candidates = np.arange(len(Y))
-        if sample_weight is not None:
-            candidates = np.flatnonzero(sample_weight)
-        stratify, n_least = None, 1
-        if not self._multilabel:
-            codes = Y[candidates, 0]
-            counts = np.bincount(codes)
-            candidates = candidates[counts[codes] > 1]
-            stratify, n_least = Y[candidates, 0], max(1, (counts > 1).sum())
-        n_validation = max(
-            int(np.ceil(self.validation_fraction * len(candidates))), n_least
-        )
-        if len(candidates) == 0:
-            raise ValueError(
-                "early_stopping cannot set rows aside for validation: no class has two "
-                "rows with a positive weight. Pass X_val and y_val."
-            )
-        if len(candidates) < n_validation + n_least:
-            raise ValueError(
-                f"early_stopping cannot set {n_validation} rows aside for validation "
-                f"(validation_fraction={self.validation_fraction:g}, but at least one "
-                f"of each class): of the {len(candidates)} rows that could be, at "
-                f"least {n_least} must be left to learn from. Pass X_val and y_val."
-            )
-        _, aside = train_test_split(
-            candidates,
-            test_size=n_validation,
-            random_state=self._state.split_seed,
-            stratify=stratify,
-        )
-        aside.sort()
-        rows = np.setdiff1d(np.arange(len(Y)), aside, assume_unique=True)
-        weights = None if sample_weight is None else sample_weight[aside]
-        return rows, (X[aside], y[aside], Y[aside], weights)
-
-    def _validator(self, X_val, y_val, Y_val, sample_weight_val, class_weights):
-        """A function that records and returns the criterion of the validation rows."""
-        theta = self._state.theta
-        weights = _row_weights(Y_val, sample_weight_val, class_weights, X_val.dtype)
-        _check_some_weight(weights, "of the validation rows, times class weight")
-        loss = partial(
-            mean_loss, self._network, theta, X_val, Y_val, weights, self.n_jobs
-        )
-        if self.scoring is None:
-            return self._recorder(loss)
-        scorer = check_scoring(self, scoring=self.scoring)
-        # It predicts with the parameters that the descent changes in place. By now
-        # X_val is an array, whatever it came as.
-        model = copy(self)
-        model._state = State(theta=theta)
-        vars(model).pop("feature_names_in_", None)
-        weighted = {}
-        if sample_weight_val is not None:
-            weighted["sample_weight"] = sample_weight_val
-        return self._recorder(loss, partial(scorer, model, X_val, y_val, **weighted))
-
-    def _recorder(self, loss, score=None):
-        """A function that calls and records `loss` and `score`."""
+    def _run(self, descent, plan, validation_rows, progress):
+        """Run the epochs, set the fitted attributes; returns a warning or None."""
         state = self._state
+        n_before = state.n_iter
+        sample = descent.rows.sample()
+        if state.stopping.initial_loss is None:
+            state.stopping.initial_loss = descent.objective(sample)
+        try:
+            self.stop_reason_ = minimize(
+                descent,
+                max_iter=plan.max_iter,
+                tol=self.tol,
+                n_iter_no_change=plan.n_iter_no_change,
+                adaptive=plan.schedule == "adaptive",
+                validate=self._validation_criterion(validation_rows),
+                early_stopping=self.early_stopping,
+                progress=progress,
+            )
+        except self._INTERRUPTS as interrupt:
+            self.stop_reason_ = "interrupted"
+            interrupt.keeps_epochs = state.n_iter > n_before
+            if interrupt.keeps_epochs:
+                interrupt.add_note(
+                    f"The fit was interrupted in epoch {state.n_iter}. What was "
+                    "learned until then is kept: the estimator is fitted."
+                )
+            raise
+        finally:
+            self.learning_rate_init_ = descent.rule.eta
+            if descent.last_eta is not None:
+                self.learning_rate_ = descent.last_eta
+            self._set_fitted_attributes()
+        progress.finish(self.stop_reason_)
+        loss = descent.objective(sample)
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The outputs overflow after epoch {state.n_iter} with learning_rate="
+                f"{self.learning_rate_:g}: the descent has diverged. Try a smaller "
+                "learning_rate, and scale the features (StandardScaler)."
+            )
+        return self._final_warning(plan, n_before, loss, sample.X)
+
+    def _validation_criterion(self, rows):
+        """A function that records and returns the criterion of the validation rows."""
+        if rows is None:
+            return None
+        state, network = self._state, self._network
+        scorer = None
+        if self.scoring is not None:
+            scorer = check_scoring(self, scoring=self.scoring)
+            # It predicts with the parameters that the descent changes in place. By now
+            # X_val is an array, whatever it came as.
+            model = self._copy()
+            model._state = State(theta=state.theta)
+            vars(model).pop("feature_names_in_", None)
+            weighted = {}
+            if rows.sample_weight is not None:
+                weighted["sample_weight"] = rows.sample_weight
 
         def record(curve, value):
             # nan for epochs without validation rows, so that entry k is epoch k + 1
@@ -1025,154 +1074,29 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return curve[-1]
 
         def validate():
-            value = record(state.validation_loss_curve, loss())
-            if score is None:
-                return value
-            return -record(state.validation_scores, score())
+            loss = record(
+                state.validation_loss_curve, rows.mean_loss(network, state.theta)
+            )
+            if scorer is None:
+                return loss
+            score = scorer(model, rows.X, rows.y, **weighted)
+            return -record(state.validation_scores, score)
 
         return validate
 
-    def _goal(self, X, Y, weights, validation):
-        """What the stopping rule belongs to: where it changes, the rule starts anew."""
-        if not self.warm_start:
-            return ()
-        arrays = [X, Y, weights]
-        if validation is not None:
-            arrays += [validation[0], validation[2], validation[3]]
-        return self._goal_of(
-            *(None if array is None else _fingerprint(array) for array in arrays)
-        )
-
-    def _goal_of(self, *fingerprints):
-        values = self.get_params(deep=False).items()
-        effective = [_name(v) for k, v in values if k not in WITHOUT_EFFECT_ON_STEPS]
-        return (*effective, *fingerprints)
-
-    def _reached(self, best=False, nameless=False):
+    def _reconstruction_attributes(self, best=False, named=True):
         """What makes a copy of the estimator predict with the parameters reached."""
         state = self._state
-        theta = state.model if best else state.theta
+        theta = state.best_or_last_theta if best else state.theta
         attributes = {"_state": State(theta=theta.copy())}
-        if nameless and "feature_names_in_" in vars(self):
+        if not named and "feature_names_in_" in vars(self):
             attributes["feature_names_in_"] = None
         return attributes
 
-    def _class_weights(self, Y, sample_weight):
-        """One weight per class, shape (n_classes,), or None."""
-        if self.class_weight is None:
-            return None
-        if self._multilabel:
-            raise ValueError(
-                "class_weight is for classes that exclude each other; got "
-                f"class_weight={self.class_weight!r} with multilabel y. Use "
-                "sample_weight."
-            )
-        n_classes = len(self.classes_)
-        class_weights = np.ones(n_classes)
-        if isinstance(self.class_weight, str):  # "balanced"
-            relative = None if sample_weight is None else _over_max(sample_weight)
-            totals = np.bincount(Y[:, 0], weights=relative, minlength=n_classes)
-            present = totals > 0
-            class_weights[present] = totals.sum() / (n_classes * totals[present])
-            return class_weights
-        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
-        for label, weight in self.class_weight.items():
-            if label not in code_of:
-                raise ValueError(
-                    f"class_weight names the class {label!r}, which is none of the "
-                    f"classes {self.classes_.tolist()}."
-                )
-            class_weights[code_of[label]] = weight
-        return class_weights
-
-    _rows_per_batch = staticmethod(rows_per_batch)
-
-    def _plan(self, n_samples, ends=True):
-        """What "auto" stands for in this call; sets the attributes that tell."""
-        plan = Plan.of(
-            self, n_samples, self._state.n_iter, ends=ends, rows=self._rows_per_batch
-        )
-        self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
-        if ends:
-            self.max_iter_ = plan.max_iter
-        return plan
-
-    def _descent(self, kind, plan, *data):
-        """A `Descent`, or another class for rows elsewhere, with the parameters set."""
-        adam = self.solver == "adam"
-        step = Step(
-            eta=self.learning_rate,
-            alpha=plan.alpha,
-            solver=self.solver,
-            momentum=float(self.beta_1 if adam else self.momentum),
-            nesterov=self.nesterov,
-            beta_2=float(self.beta_2),
-            epsilon=float(self.epsilon),
-            max_gradient_norm=float(self.max_gradient_norm or 0),
-        )
-        return kind(
-            self._network,
-            self._state,
-            *data,
-            step=step,
-            batch_size=plan.batch_size,
-            schedule=schedule(
-                plan.schedule,
-                power_t=self.power_t,
-                max_iter=plan.max_iter,
-                start=plan.start,
-            ),
-            shuffle=self.shuffle,
-            n_jobs=self.n_jobs,
-        )
-
-    def _descend(self, descent, plan, validate, watcher):
-        """Run the epochs and set the fitted attributes; returns a warning or None."""
+    def _set_fitted_attributes(self):
         state = self._state
-        n_before = state.n_iter
-        some_rows = descent.some_rows()
-        if state.goal_loss is None:
-            state.goal_loss = descent.objective_of(some_rows)
-        try:
-            self.stop_reason_ = minimize(
-                descent,
-                max_iter=plan.max_iter,
-                tol=self.tol,
-                n_iter_no_change=plan.n_iter_no_change,
-                adaptive=plan.schedule == "adaptive",
-                validate=validate,
-                early_stopping=self.early_stopping,
-                watcher=watcher,
-            )
-        except KeyboardInterrupt as interrupt:
-            self.stop_reason_ = "interrupted"
-            if state.n_iter > n_before:
-                interrupt.keeps_epochs = True
-                interrupt.add_note(
-                    f"The fit was interrupted in epoch {state.n_iter}. What was "
-                    "learned until then is kept: the estimator is fitted."
-                )
-            raise
-        finally:
-            self.learning_rate_init_ = float(descent.step.eta)
-            if descent.last_eta is not None:
-                self.learning_rate_ = descent.last_eta
-            self._store()
-        watcher.finish(self.stop_reason_)
-        loss = descent.objective_of(some_rows)
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"The outputs overflow after epoch {state.n_iter} with learning_rate="
-                f"{self.learning_rate_:g}: the descent has diverged. Try a smaller "
-                "learning_rate, and scale the features (StandardScaler)."
-            )
-        return self._warning(plan, n_before, loss, some_rows[0])
-
-    def _store(self):
-        """Set the fitted attributes that show the state."""
-        state = self._state
-        self.n_layers_ = len(self._network.layers)
-        self.n_outputs_ = self._network.layers[-1]
+        self.n_layers_ = len(self._network.units)
+        self.n_outputs_ = self._network.units[-1]
         self.out_activation_ = self._network.output_activation
         self.n_iter_ = state.n_iter
         self.t_ = state.t
@@ -1185,7 +1109,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
 
-    def _warning(self, plan, n_before, loss, some_rows):
+    def _final_warning(self, plan, n_before, loss, some_rows):
         """The warning that a fit deserves, or None.
 
         It began after `n_before` epochs, and ends with an objective of `loss` for some
@@ -1204,8 +1128,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "n_iter_no_change to go on."
             )
         # Not that of epochs, in which small batches learn: the first may be far below.
-        first = self._state.goal_loss
-        if loss > first * (1 + RISE):
+        first = self._state.stopping.initial_loss
+        share, nats = RISE
+        if loss > first * (1 + share) + nats:
             return (
                 f"The loss rose from {first:.3g} to {loss:.3g}. Try a smaller "
                 f"learning_rate (it was {self.learning_rate_:g}), and scale the "
@@ -1213,25 +1138,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if self.stop_reason_ != "max_iter" or self.tol is None:
             return None
-        if plan.schedule == "cosine":  # the step fell to 0, as planned
-            return None
-        message = (
-            f"max_iter={plan.max_iter} epochs were over before the loss stood still "
-            f"(within tol={self.tol:g} for n_iter_no_change={plan.n_iter_no_change} "
-            "epochs). Increase max_iter, or pass tol=None to train for just so many."
-        )
+        message = []
+        if plan.schedule != "cosine":  # whose step falls to 0, as planned
+            message.append(
+                f"max_iter={plan.max_iter} epochs were over before the loss stood "
+                f"still (within tol={self.tol:g} for n_iter_no_change="
+                f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
+                "to train for just so many."
+            )
         some = some_rows.astype(float)
         is_sparse = issparse(some)
         with np.errstate(over="ignore"):  # inf tells enough
             squares = some.multiply(some) if is_sparse else some * some
             scales = np.sqrt(squares.mean(axis=0))
-        if scales.max() > LARGE_SCALE:
+        if scales.max() > BADLY_SCALED_RMS:
             scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
-            message += (
-                " The features are badly scaled (root mean squares from "
+            message.append(
+                "The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
-        return message
+        return " ".join(message) or None
+
+    # Predicting --------------------------------------------------------------------
 
     def _now(self):
         """The model as it is now, as a whole: a fit in another thread replaces it."""
@@ -1247,392 +1175,119 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return parameters
 
-    def _outputs(self, function, X):
-        """What a function of the network gives for the rows of X."""
+    def _outputs(self, X):
+        """The output layer for the rows of X: a function of `activated` and rows."""
         if not hasattr(self, "_state"):
             check_is_fitted(self)
-        theta = self._state.model
+        theta = self._state.best_or_last_theta
+        unchecked = self._is_as_the_core_takes_it(X, theta)
+        if not unchecked:
+            X = self._check_X(X, theta)
+
+        def compute(activated, rows=None):
+            nonlocal X, unchecked
+            some = X if rows is None else X[rows]
+            given = self._network, theta, some, activated, self.n_jobs
+            out = outputs(*given, check_finite=unchecked)
+            if out is None:  # NaN or infinity in X: an error, unless told otherwise
+                X, unchecked = self._check_X(X, theta), False
+                return compute(activated, rows)
+            if np.isnan(out).any():
+                raise ValueError(
+                    "The outputs of some rows are no numbers: features up to "
+                    f"{abs(some).max():.2g} are too large for this network in "
+                    f"{theta.dtype}. Scale them (StandardScaler), in fit and here."
+                )
+            return out
+
+        return compute
+
+    def _is_as_the_core_takes_it(self, X, theta):
+        """An array that needs no conversion and no check but for NaN and infinity.
+
+        scikit-learn's validation takes longer than the prediction for a row.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.dtype == theta.dtype
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and not hasattr(self, "feature_names_in_")
+        )
+
+    def _check_X(self, X, theta):
         X = validate_data(
             self,
-            _without_duplicates(X),
+            without_duplicates(X),
             reset=False,
             dtype=theta.dtype,
             order="C",
             accept_sparse="csr",
         )
-        X = _for_the_core(X)
-        outputs = function(self._network, theta, X, self.n_jobs)
-        if np.isnan(outputs).any():
+        return check_core_layout(X)
+
+    # Copies and pickles ------------------------------------------------------------
+
+    def _copy(self):
+        """A shallow copy, without the conversions of a pickle."""
+        copy = object.__new__(type(self))
+        copy.__dict__ = self.__dict__.copy()
+        return copy
+
+    def __getstate__(self):
+        """Parameters and attributes as arrays and plain Python values."""
+        state = super().__getstate__().copy()
+        if "_state" in state:
+            network = state.pop("_network")
+            state["_network"] = {
+                "units": network.units,
+                "activation": network.activation,
+                "output_activation": network.output_activation,
+                "exclusive": network.exclusive,
+            }
+            state["_state"] = state["_state"].to_dict()
+        return state | {"_format": FORMAT, "_skbgd_version": __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        number, version = state.pop("_format", None), state.pop("_skbgd_version", None)
+        if number != FORMAT:
             raise ValueError(
-                f"The outputs of some rows are no numbers: features up to "
-                f"{abs(X).max():.2g} are too large for this network in {theta.dtype}. "
-                "Scale them (StandardScaler), in fit and here."
+                f"This {type(self).__name__} was saved by skbgd {version} in the format "
+                f"{number}; skbgd {__version__} reads the format {FORMAT}. Load it with "
+                "the version that saved it."
             )
-        return outputs
+        if version != __version__:
+            warnings.warn(
+                SavedByAnotherVersion(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=__version__,
+                    original_sklearn_version=version,
+                ),
+                stacklevel=2,
+            )
+        if "_state" in state:
+            state["_network"] = Network(**state["_network"])
+            state["_state"] = State.from_dict(state["_state"])
+        super().__setstate__(state)
 
 
-def _is_number(value, kind=Real):
-    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+class SavedByAnotherVersion(InconsistentVersionWarning):
+    """A model was saved by another version of skbgd."""
 
-
-def _hidden_units(hidden_layer_sizes):
-    """The parameter as a tuple of ints; a bare number is one layer."""
-    return tuple(int(n) for n in np.ravel(hidden_layer_sizes))
-
-
-def _is_positive_int(value):
-    return _is_number(value, Integral) and value >= 1
-
-
-def _is_flag(value):
-    return isinstance(value, (bool, np.bool_))
-
-
-def _check_parameters(clf):
-    """Raise a ValueError that gives the rule and the value for the first bad one."""
-
-    def check(name, valid, rule):
-        if not valid:
-            raise ValueError(f"Got {name}={getattr(clf, name)!r}; it must be {rule}.")
-
-    sizes = clf.hidden_layer_sizes
-    check(
-        "hidden_layer_sizes",
-        _is_positive_int(sizes)
-        or isinstance(sizes, (Sequence, np.ndarray))
-        and np.ndim(sizes) == 1
-        and all(_is_positive_int(size) for size in sizes),
-        "a positive int or a sequence of positive ints, () for a single neuron",
-    )
-    for name, choices in (
-        ("activation", ACTIVATIONS),
-        ("output_activation", OUTPUT_ACTIVATIONS),
-        ("solver", SOLVERS),
-    ):
-        value = getattr(clf, name)
-        check(
-            name,
-            isinstance(value, str) and value in choices,
-            "one of " + ", ".join(map(repr, choices)),
-        )
-    batch_size = clf.batch_size
-    check(
-        "batch_size",
-        batch_size in ("full", "auto")
-        if isinstance(batch_size, str)
-        else _is_positive_int(batch_size),
-        "a positive int, 'full' or 'auto'",
-    )
-    learning_rate = clf.learning_rate
-    rule = "a positive, finite number or 'auto'"
-    if isinstance(learning_rate, str) and learning_rate in SCHEDULES:
-        rule += f"; for a schedule set learning_rate_schedule={learning_rate!r}"
-    check(
-        "learning_rate",
-        learning_rate == "auto"
-        if isinstance(learning_rate, str)
-        else _is_number(learning_rate) and 0 < learning_rate < np.inf,
-        rule,
-    )
-    for name, low, high, rule in (
-        ("momentum", 0, 1, "a number in [0, 1)"),
-        ("beta_1", 0, 1, "a number in [0, 1)"),
-        ("beta_2", 0, 1, "a number in [0, 1)"),
-        ("power_t", 0, np.inf, "a finite number, 0 or larger"),
-    ):
-        value = getattr(clf, name)
-        check(name, _is_number(value) and low <= value < high, rule)
-    alpha = clf.alpha
-    check(
-        "alpha",
-        alpha == "auto"
-        if isinstance(alpha, str)
-        else _is_number(alpha) and 0 <= alpha < np.inf,
-        "a finite number, 0 or larger, or 'auto'",
-    )
-    for name, value, high, rule in (
-        ("epsilon", clf.epsilon, np.inf, "a positive, finite number"),
-        ("validation_fraction", clf.validation_fraction, 1, "a number in (0, 1)"),
-    ):
-        check(name, _is_number(value) and 0 < value < high, rule)
-    limit = clf.max_gradient_norm
-    check(
-        "max_gradient_norm",
-        limit is None or _is_number(limit) and 0 < limit < np.inf,
-        "a positive, finite number or None",
-    )
-    check(
-        "learning_rate_schedule",
-        callable(clf.learning_rate_schedule)
-        or isinstance(clf.learning_rate_schedule, str)
-        and clf.learning_rate_schedule in ("auto", *SCHEDULES),
-        "'auto', one of "
-        + ", ".join(map(repr, SCHEDULES))
-        + ", or a function of the epoch",
-    )
-    check(
-        "scoring",
-        clf.scoring is None or isinstance(clf.scoring, str) or callable(clf.scoring),
-        "the name of a scorer, a callable or None",
-    )
-    for name in ("max_iter", "n_iter_no_change"):
-        value = getattr(clf, name)
-        check(
-            name,
-            value == "auto" if isinstance(value, str) else _is_positive_int(value),
-            "a positive int or 'auto'",
-        )
-    check(
-        "tol",
-        clf.tol is None or _is_number(clf.tol) and 0 <= clf.tol < np.inf,
-        "a finite number, 0 or larger, or None",
-    )
-    for name in ("nesterov", "shuffle", "early_stopping", "warm_start"):
-        check(name, _is_flag(getattr(clf, name)), "True or False")
-    class_weight = clf.class_weight
-    check(
-        "class_weight",
-        class_weight is None
-        or isinstance(class_weight, str)
-        and class_weight == "balanced"
-        or isinstance(class_weight, dict)
-        and all(_is_number(w) and 0 <= w < np.inf for w in class_weight.values()),
-        "a dict of labels and weights (finite, 0 or larger), 'balanced' or None",
-    )
-    n_jobs = clf.n_jobs
-    check(
-        "n_jobs",
-        n_jobs is None or _is_number(n_jobs, Integral) and n_jobs != 0,
-        "an int other than 0 or None",
-    )
-    verbose = clf.verbose
-    check(
-        "verbose",
-        _is_flag(verbose) or _is_number(verbose, Integral) and verbose >= 0,
-        "0, 1 or 2",
-    )
-
-
-def _refuse_masked(array, name):
-    if np.ma.is_masked(array):
-        raise ValueError(
-            f"{name} must not have masked values, which scikit-learn would take for "
-            f"valid; got {np.ma.count_masked(array)}. Drop them, or impute them in X."
+    def __str__(self):
+        return (
+            f"Trying to load {self.estimator_name} from skbgd version "
+            f"{self.original_sklearn_version} when using version "
+            f"{self.current_sklearn_version}. Its predictions may differ by rounding."
         )
 
 
-def _without_duplicates(X):
-    """Sparse X whose entries for one place are summed in their own type, as in dense X.
-
-    Two times True is True, and not 2 as it would be after a conversion to floats.
-    """
-    if not issparse(X) or X.dtype.kind == "f":
-        return X
-    rows = X.tocsr()
-    if rows.has_canonical_format:
-        return X
-    rows = rows.copy()
-    rows.sum_duplicates()
-    return rows
-
-
-def _for_the_core(X):
-    """Rows whose memory the core can walk through without looking."""
-    if not issparse(X):
-        return np.require(X, requirements="A")  # frombuffer with an odd offset
-    integers = X.indices.dtype
-    if integers not in (np.int32, np.int64):
-        integers = np.dtype(np.int64)
-    members = [
-        np.require(member, dtype, ["A", "C"])
-        for member, dtype in (
-            (X.data, X.data.dtype), (X.indices, integers), (X.indptr, integers)
-        )
-    ]  # fmt: skip
-    data, indices, indptr = members
-    n_elements = min(len(data), len(indices))
-    if (
-        len(indptr) != X.shape[0] + 1
-        or indptr[0] != 0
-        or indptr[-1] > n_elements
-        or (np.diff(indptr) < 0).any()
-        or n_elements
-        and not 0 <= indices.min() <= indices.max() < X.shape[1]
-    ):
-        raise ValueError(
-            f"The sparse matrix X of shape {X.shape} is damaged: its indptr must rise "
-            f"from 0 to at most {n_elements}, its indices be from 0 to "
-            f"{X.shape[1] - 1}. See its method check_format."
-        )
-    if any(a is not b for a, b in zip(members, (X.data, X.indices, X.indptr))):  # noqa: B905
-        X = type(X)((data, indices, indptr), shape=X.shape)
-    return X
-
-
-def _check_sample_weight(sample_weight, X, name="sample_weight"):
-    """sample_weight as an array of float64, or None."""
-    if sample_weight is None:
-        return None
-    _refuse_masked(sample_weight, name)
-    n_samples = X.shape[0]
-    if isinstance(sample_weight, (Real, str)):
-        raise ValueError(
-            f"{name} must have shape ({n_samples},), one weight per row; got "
-            f"{sample_weight!r}. For weights of classes use class_weight."
-        )
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
-    )
-    if weights.shape != (n_samples,):
-        raise ValueError(
-            f"{name} must have shape ({n_samples},), one weight per row; got shape "
-            f"{weights.shape}."
-        )
-    if (weights < 0).any():
-        raise ValueError(
-            f"{name} must not be negative; got {weights.min():g}. A weight of 0 leaves "
-            "a row out."
-        )
-    return weights
-
-
-def _check_some_weight(weights, name):
-    if weights is not None and not weights.any():
-        raise ValueError(
-            f"All weights are zero ({name}); at least one row needs a positive weight."
-        )
-
-
-def _row_weights(Y, sample_weight, class_weights, dtype):
-    """sample_weight times class weight, 1 on average or all 0; None for all 1."""
-    if sample_weight is None and class_weights is None:
-        return None
-    weights = np.ones(len(Y)) if sample_weight is None else _over_max(sample_weight)
-    if class_weights is not None:
-        weights = weights * _over_max(class_weights)[Y[:, 0]]
-    if weights.any():
-        weights = _over_max(weights)
-        weights /= weights.mean()
-    return weights.astype(dtype)
-
-
-def _over_max(weights):
-    """Weights in the same ratios, at most 1: sums and products do not overflow."""
-    return weights / weights.max() if weights.any() else weights
-
-
-def _name(value):
+def _picklable(value):
     """A parameter that may be a function or a dict, in a form that can be kept."""
     if isinstance(value, dict):
         return dict(value)
     return getattr(value, "__qualname__", "function") if callable(value) else value
-
-
-def _fingerprint(array):
-    """A checksum of about a thousand evenly spaced rows."""
-    some = array[:: 1 + array.shape[0] // 1000]
-    parts = [some.data, some.indices, some.indptr] if issparse(some) else [some]
-    return array.shape, *(crc32(part.tobytes()) for part in parts)
-
-
-def _is_multilabel(y):
-    return y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
-
-
-def _classes_in(y):
-    """The sorted labels in y, or the numbers of its columns if they are indicators."""
-    if y.ndim == 2 and not _is_multilabel(y):
-        raise ValueError(
-            "y must hold one class label per row, or 0/1 indicators of several labels; "
-            f"got an array of shape {y.shape} with other values."
-        )
-    if y.ndim == 2:
-        return np.arange(y.shape[1])
-    classes = _sorted_labels(y, "y")
-    if len(classes) < 2:
-        raise ValueError(
-            f"y must hold at least two classes; got one class: {classes.tolist()[0]!r}."
-        )
-    return classes
-
-
-def _encode(y, classes, multilabel):
-    """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
-    if multilabel:
-        if y.ndim != 2 or y.shape[1] != len(classes):
-            raise ValueError(
-                f"y must hold 0/1 indicators of {len(classes)} labels, one "
-                f"column each; got an array of shape {y.shape}."
-            )
-        if not np.isin(y, (0, 1)).all():
-            raise ValueError(
-                "The indicators in y must be 0 or 1; got the values "
-                f"{np.unique(y)[:5].tolist()}."
-            )
-        return np.ascontiguousarray(y, dtype=np.intc)
-    if y.ndim != 1:
-        raise ValueError(
-            "y must hold one class label per row; got an array of shape "
-            f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
-        )
-    known = np.zeros(len(y), dtype=bool)
-    kinds = y.dtype.kind, classes.dtype.kind
-    # Text never equals a number; older NumPy only warns.
-    if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
-        try:
-            codes = np.searchsorted(classes, y)
-            known = classes[np.minimum(codes, len(classes) - 1)] == y
-        except TypeError:  # objects that do not compare with the classes
-            pass
-    if not known.all():
-        example = y[~known][:1].tolist()[0]
-        raise ValueError(
-            f"y holds the label {example!r}, which is none of the classes "
-            f"{classes.tolist()}. They are fixed by fit, or announced in the "
-            "first call of partial_fit(X, y, classes=...)."
-        )
-    return codes.astype(np.intc)[:, np.newaxis]
-
-
-def _announced(y, classes, multilabel):
-    """The sorted labels of the first call of partial_fit."""
-    if multilabel:
-        n_labels = y.shape[1]
-        if classes is not None and np.unique(classes).tolist() != [*range(n_labels)]:
-            raise ValueError(
-                f"y holds indicators of {n_labels} labels, whose classes are their "
-                f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Leave classes "
-                "out."
-            )
-        return np.arange(n_labels)
-    if classes is None:
-        raise ValueError(
-            "The first call of partial_fit must announce all classes: "
-            "partial_fit(X, y, classes=...). Got classes=None."
-        )
-    classes = _sorted_labels(column_or_1d(classes), "classes")
-    if len(classes) < 2:
-        raise ValueError(
-            f"classes must hold at least two labels; got {classes.tolist()}."
-        )
-    return classes
-
-
-def _sorted_labels(labels, name):
-    """The different labels, sorted; an error if they are no labels of classes."""
-    classes = _distinct(labels, name)
-    check_classification_targets(labels)
-    return classes
-
-
-def _distinct(labels, name):
-    """The different values, sorted, of an array that may come from pandas."""
-    if labels.dtype == object and any(x is None or x != x for x in labels):
-        raise ValueError(f"{name} must not have missing labels; got None or NaN.")
-    try:
-        return np.unique(labels)
-    except TypeError as error:
-        raise ValueError(
-            f"The labels in {name} must be all numbers or all strings; got "
-            f"{sorted({type(x).__name__ for x in labels.tolist()})}."
-        ) from error

@@ -1,4 +1,4 @@
-"""What is seen of a fit while it runs: printed lines and scikit-learn's callbacks."""
+"""Progress of a fit: printed lines and scikit-learn's callbacks."""
 
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -11,7 +11,7 @@ except ImportError:
         return method
 
 
-class Watcher:
+class Progress:
     """Reports each epoch of a fit.
 
     Parameters
@@ -20,13 +20,15 @@ class Watcher:
         The estimator that is being fitted; `verbose` and `max_iter_` are read from it.
     state : State
         Of the descent.
-    reached : callable
+    reconstruction_attributes : callable
         Gives the attributes with which a copy of `clf` predicts as trained so far, or
         with ``best=True`` as it will in the end.
     X, y, sample_weight : training rows, handed to callbacks.
     """
 
-    def __init__(self, clf, state, reached, X, y, sample_weight):
+    def __init__(
+        self, clf, state, reconstruction_attributes, X, y, sample_weight
+    ):
         self.clf = clf
         self.state = state
         # About 20 lines for the longest fit, or a line for each epoch.
@@ -34,22 +36,22 @@ class Watcher:
         self.context = None
         if hasattr(clf, "_init_callback_context"):
             metadata = {"sample_weight": sample_weight}
-            self.seen = {
+            self.callback_args = {
                 "estimator": clf,
                 "X": X,
                 "y": y,
                 "metadata": None if sample_weight is None else metadata,
             }
-            self.reached = reached
+            self.attributes = reconstruction_attributes
             n_epochs = max(0, clf.max_iter_ - state.n_iter)
             self.context = clf._init_callback_context(max_subtasks=n_epochs)
-            self.context.call_on_fit_task_begin(**self.seen)
+            self.context.call_on_fit_task_begin(**self.callback_args)
 
     def before_epoch(self):
         if self.context is not None:
             self.epoch = self.context.subcontext(task_name="epoch")
             self.epoch.call_on_fit_task_begin(
-                **self.seen, reconstruction_attributes=self.reached
+                **self.callback_args, reconstruction_attributes=self.attributes
             )
 
     def after_epoch(self):
@@ -58,7 +60,7 @@ class Watcher:
         if self.clf.verbose and state.n_iter % self.interval == 0:
             self.print_line()
         return self.context is not None and self.epoch.call_on_fit_task_end(
-            **self.seen, reconstruction_attributes=self.reached
+            **self.callback_args, reconstruction_attributes=self.attributes
         )
 
     def print_line(self):
@@ -78,5 +80,5 @@ class Watcher:
             print(f"stopped after {self.state.n_iter} epochs: {stop_reason}")
         if self.context is not None:
             self.context.call_on_fit_task_end(
-                **self.seen, reconstruction_attributes=lambda: self.reached(best=True)
+                **self.callback_args, reconstruction_attributes=lambda: self.attributes(best=True)
             )

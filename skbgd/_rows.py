@@ -1,0 +1,344 @@
+"""Rows in the memory of this machine, and all that a descent asks of them."""
+
+from zlib import crc32
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.model_selection import train_test_split
+
+from ._core import _backprop
+from ._core.threads import ThreadTeam
+from ._targets import (
+    class_totals,
+    classes_in,
+    encode,
+    is_multilabel,
+    row_weights,
+)
+
+# A pass over the weights works on so many bytes of rows and activations per thread, to
+# stay in the cache, but on so many rows at least and at most.
+TILE_BYTES = 1 << 19
+TILE_ROWS = 256, 4096
+
+# Rows that stand for all where an estimate will do.
+SAMPLE = 1000
+
+
+class LocalRows:
+    """Rows of X with their labels and weights; `DaskRows` has the same methods.
+
+    A context: its threads end with it.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), C-contiguous, or CSR; float32 or float64
+    y : ndarray of shape (n,) or (n, n_labels)
+        Class labels, or 0/1 indicators.
+    sample_weight : ndarray of shape (n,) or None
+    n_jobs : int or None
+    """
+
+    def __init__(self, X, y, sample_weight, n_jobs):
+        self.X, self.y, self.sample_weight, self.n_jobs = X, y, sample_weight, n_jobs
+        self.n_samples, self.dtype = X.shape[0], X.dtype
+        self.team = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.team is not None:
+            self.team.__exit__(*error)
+
+    # Labels and weights
+
+    @property
+    def multilabel(self):
+        return is_multilabel(self.y)
+
+    def classes(self):
+        """The sorted labels, or the numbers of the columns of indicators."""
+        return classes_in(self.y)
+
+    def class_totals(self, classes):
+        """The weight of the rows of each class, up to a common factor."""
+        codes = encode(self.y, classes, multilabel=False)[:, 0]
+        return class_totals(codes, self.sample_weight, len(classes))
+
+    def set_targets(self, classes, multilabel, class_weights):
+        """Set Y, codes or indicators, and row weights of mean 1, or None for all 1."""
+        self.Y = encode(self.y, classes, multilabel)
+        self.weights = row_weights(
+            self.Y, self.sample_weight, class_weights, self.dtype
+        )
+
+    def check_labels(self, classes, multilabel):
+        """Raise an error if there are labels that are none of the classes."""
+        encode(self.y, classes, multilabel)
+
+    @property
+    def total_weight(self):
+        """Of all rows: their number, or 0 if all weights are 0."""
+        return self.n_samples if self.weights is None else self.weights.sum(dtype=float)
+
+    @property
+    def key(self):
+        """What tells these rows from others: checksums of about a thousand."""
+        return tuple(map(_fingerprint, (self.X, self.Y, self.weights)))
+
+    def split(self, fraction, seed, multilabel):
+        """Rows to learn from, and rows to validate with, each class in proportion.
+
+        Rows of weight zero and the only members of a class are for learning.
+        """
+        candidates = np.arange(self.n_samples)
+        if self.sample_weight is not None:
+            candidates = np.flatnonzero(self.sample_weight)
+        stratify, n_least = None, 1
+        if not multilabel:
+            _, codes = np.unique(self.y[candidates], return_inverse=True)
+            counts = np.bincount(codes)
+            candidates = candidates[counts[codes] > 1]
+            stratify, n_least = self.y[candidates], max(1, (counts > 1).sum())
+        n_validation = max(int(np.ceil(fraction * len(candidates))), n_least)
+        if len(candidates) == 0:
+            raise ValueError(
+                "early_stopping cannot set rows aside for validation: no class has two "
+                "rows with a positive weight. Pass X_val and y_val."
+            )
+        if len(candidates) < n_validation + n_least:
+            raise ValueError(
+                f"early_stopping cannot set {n_validation} rows aside for validation "
+                f"(validation_fraction={fraction:g}, but at least one of each class): "
+                f"of the {len(candidates)} rows that could be, at least {n_least} must "
+                "be left to learn from. Pass X_val and y_val."
+            )
+        _, aside = train_test_split(
+            candidates, test_size=n_validation, random_state=seed, stratify=stratify
+        )
+        aside.sort()
+        rest = np.setdiff1d(np.arange(self.n_samples), aside, assume_unique=True)
+        return self._take(rest), self._take(aside)
+
+    def _take(self, rows):
+        return LocalRows(
+            *(None if a is None else a[rows] for a in (self.X, self.y)),
+            None if self.sample_weight is None else self.sample_weight[rows],
+            self.n_jobs,
+        )
+
+    # Sums over the rows
+
+    def mean_squared_norm(self):
+        """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
+        return mean_squared_norm(self.X, self.weights)
+
+    def sample(self):
+        """About a thousand evenly spaced rows, with their targets."""
+        rows = np.arange(0, self.n_samples, 1 + self.n_samples // SAMPLE)
+        return self.with_targets(
+            *(None if a is None else a[rows] for a in (self.X, self.Y, self.weights))
+        )
+
+    @classmethod
+    def with_targets(cls, X, Y, weights):
+        rows = cls(X, None, None, n_jobs=1)
+        rows.Y, rows.weights = Y, weights
+        return rows
+
+    def mean_loss(self, network, theta):
+        """1 / n sum_i w_i l_i, without penalty."""
+        total = sum_of_losses(
+            network, theta, self.X, self.Y, self.weights, n_jobs=self.n_jobs
+        )
+        return total / self.n_samples
+
+    def loss_gradient(self, network, theta):
+        """1 / n sum_i w_i l_i and its gradient, without penalty."""
+        gradient = np.empty_like(theta)
+        total = sum_of_losses(
+            network, theta, self.X, self.Y, self.weights, gradient, self.n_jobs
+        )
+        gradient /= self.n_samples
+        return total / self.n_samples, gradient
+
+    # Epochs
+
+    def prepare(self, network, state, rule, batch_size, shuffle):
+        """Allocate once what the epochs of a descent need."""
+        # The order of the rows does not matter to a batch that holds them all.
+        shuffle = shuffle and batch_size < self.n_samples
+        self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
+        self.team = team_for(network, self.X, batch_size, self.n_jobs)
+        self.work = workspace_for(
+            network, self.X, batch_size, self.team.n_threads, gathered=shuffle
+        )
+        in_place = (
+            batch_size <= self.work.tile
+            and state.velocity is None
+            and rule.max_gradient_norm == 0
+        )
+        self.parameters = _backprop.Parameters(
+            network.layout,
+            state.theta,
+            state.velocity,
+            state.second_moment,
+            None if in_place else np.empty_like(state.theta),
+        )
+        self.core = _backprop.Rows(self.X, self.Y, self.weights, self.order)
+        self.batch_size = batch_size
+
+    def run_epoch(self, state, rule, progress):
+        """Make a step for each batch of the rows, in a new order if they are shuffled.
+
+        ``progress`` tells, also after an exception, the sum of the losses of the rows
+        and the number of rows that were used: fewer than there are if a loss was not
+        finite.
+        """
+        if self.order is not None:
+            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        try:
+            self.team.run(
+                _backprop.run_batches,
+                self.parameters,
+                state.n_steps,
+                self.core,
+                self.batch_size,
+                rule,
+                self.work,
+            )
+        finally:
+            progress[:] = self.work.loss_sum, self.work.n_done
+
+
+# The core, called for arrays -----------------------------------------------------------
+
+
+def team_for(network, X, batch_size, n_jobs):
+    """Threads for calls of the core with the rows of X in batches."""
+    n = X.shape[0]
+    work = network.n_parameters
+    if issparse(X):
+        work += (X.nnz // n - network.units[0]) * network.units[1]
+    work_per_barrier = min(batch_size, TILE_ROWS[1]) * work
+    return ThreadTeam(n_jobs, batch_size, work_per_barrier, n * work)
+
+
+def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
+    """The core's scratch memory for tiles of the rows of X.
+
+    Dense rows that are not taken in their order are gathered in it.
+    """
+    gathered = gathered and not issparse(X)
+    row_bytes = network.layout.size_of_row(gathered) * X.dtype.itemsize
+    least, most = TILE_ROWS
+    tile = min(max(TILE_BYTES // row_bytes, least), most) * n_threads
+    return _backprop.Workspace(
+        network.layout, X.dtype, min(tile, batch_size), n_threads, gathered
+    )
+
+
+def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
+    """sum_i w_i l_i over rows, and its gradient into `gradient`, if given."""
+    n = X.shape[0]
+    with team_for(network, X, n, n_jobs) as team:
+        return team.run(
+            _backprop.loss_gradient,
+            _backprop.Parameters(network.layout, theta, gradient=gradient),
+            _backprop.Rows(X, Y, weights),
+            workspace_for(network, X, n, team.n_threads),
+        )
+
+
+def outputs(network, theta, X, activated, n_jobs=None, check_finite=False):
+    """The output layer, (n, K): Z_L, or if activated A_L.
+
+    None if `check_finite` found a NaN or an infinity in dense X.
+    """
+    n = X.shape[0]
+    out = np.empty((n, network.units[-1]), dtype=theta.dtype)
+    with team_for(network, X, n, n_jobs) as team:
+        finite = team.run(
+            _backprop.outputs,
+            _backprop.Parameters(network.layout, theta),
+            _backprop.Rows(X),
+            out,
+            activated,
+            check_finite,
+            workspace_for(network, X, n, team.n_threads),
+        )
+    return out if finite else None
+
+
+def mean_squared_norm(X, weights):
+    """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
+    if issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    squared_norms = np.array(_backprop.row_norms(_backprop.Rows(X)))
+    with np.errstate(over="ignore"):  # inf is an answer
+        if weights is None:
+            return squared_norms.mean()
+        seen = weights > 0
+        return np.average(squared_norms[seen], weights=weights[seen])
+
+
+# Arrays as the core takes them ---------------------------------------------------------
+
+
+def without_duplicates(X):
+    """Sparse X whose entries for one place are summed in their own type, as in dense X.
+
+    Two times True is True, and not 2 as it would be after a conversion to floats.
+    """
+    if not issparse(X) or X.dtype.kind == "f":
+        return X
+    rows = X.tocsr()
+    if rows.has_canonical_format:
+        return X
+    rows = rows.copy()
+    rows.sum_duplicates()
+    return rows
+
+
+def check_core_layout(X):
+    """X aligned, contiguous, its integers of 32 or 64 bits; an error if it is damaged."""
+    if not issparse(X):
+        return np.require(X, requirements="A")  # frombuffer with an odd offset
+    integers = X.indices.dtype
+    if integers not in (np.int32, np.int64):
+        integers = np.dtype(np.int64)
+    members = [
+        np.require(member, dtype, ["A", "C"])
+        for member, dtype in (
+            (X.data, X.data.dtype), (X.indices, integers), (X.indptr, integers)
+        )
+    ]  # fmt: skip
+    data, indices, indptr = members
+    n_elements = min(len(data), len(indices))
+    if (
+        len(indptr) != X.shape[0] + 1
+        or indptr[0] != 0
+        or indptr[-1] > n_elements
+        or (np.diff(indptr) < 0).any()
+        or n_elements
+        and not 0 <= indices.min() <= indices.max() < X.shape[1]
+    ):
+        raise ValueError(
+            f"The sparse matrix X of shape {X.shape} is damaged: its indptr must rise "
+            f"from 0 to at most {n_elements}, its indices be from 0 to "
+            f"{X.shape[1] - 1}. See its method check_format."
+        )
+    if any(a is not b for a, b in zip(members, (X.data, X.indices, X.indptr))):  # noqa: B905
+        X = type(X)((data, indices, indptr), shape=X.shape)
+    return X
+
+
+def _fingerprint(array):
+    """A checksum of about a thousand evenly spaced rows; None of None."""
+    if array is None:
+        return None
+    some = array[:: 1 + array.shape[0] // SAMPLE]
+    parts = [some.data, some.indices, some.indptr] if issparse(some) else [some]
+    return array.shape, *(crc32(part.tobytes()) for part in parts)

@@ -1,0 +1,212 @@
+"""Labels to codes, and weights of classes and rows."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+# Labels ------------------------------------------------------------------------------
+
+
+def is_multilabel(y):
+    return y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
+
+
+def classes_in(y):
+    """The sorted labels in y, or the numbers of its columns if they are indicators."""
+    if y.ndim == 2 and not is_multilabel(y):
+        raise ValueError(
+            "y must hold one class label per row, or 0/1 indicators of several labels; "
+            f"got an array of shape {y.shape} with other values."
+        )
+    if y.ndim == 2:
+        return np.arange(y.shape[1])
+    classes = _sorted_labels(y, "y")
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must hold at least two classes; got one class: {classes.tolist()[0]!r}."
+        )
+    return classes
+
+
+def classes_for_partial_fit(y, classes, multilabel):
+    """The sorted labels of the first call of partial_fit."""
+    if multilabel:
+        n_labels = y.shape[1]
+        if classes is not None and np.unique(classes).tolist() != [*range(n_labels)]:
+            raise ValueError(
+                f"y holds indicators of {n_labels} labels, whose classes are their "
+                f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Leave classes "
+                "out."
+            )
+        return np.arange(n_labels)
+    if classes is None:
+        raise ValueError(
+            "The first call of partial_fit must announce all classes: "
+            "partial_fit(X, y, classes=...). Got classes=None."
+        )
+    classes = _sorted_labels(column_or_1d(classes), "classes")
+    if len(classes) < 2:
+        raise ValueError(
+            f"classes must hold at least two labels; got {classes.tolist()}."
+        )
+    return classes
+
+
+def _sorted_labels(labels, name):
+    """The different labels, sorted; an error if they are no labels of classes."""
+    classes = unique_labels(labels, name)
+    check_classification_targets(labels)
+    return classes
+
+
+def unique_labels(labels, name):
+    """The different values, sorted, of an array that may come from pandas."""
+    if labels.dtype == object and any(x is None or x != x for x in labels):
+        raise ValueError(f"{name} must not have missing labels; got None or NaN.")
+    try:
+        return np.unique(labels)
+    except TypeError as error:
+        raise ValueError(
+            f"The labels in {name} must be all numbers or all strings; got "
+            f"{sorted({type(x).__name__ for x in labels.tolist()})}."
+        ) from error
+
+
+def encode(y, classes, multilabel):
+    """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
+    if multilabel:
+        if y.ndim != 2 or y.shape[1] != len(classes):
+            raise ValueError(
+                f"y must hold 0/1 indicators of {len(classes)} labels, one "
+                f"column each; got an array of shape {y.shape}."
+            )
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                "The indicators in y must be 0 or 1; got the values "
+                f"{np.unique(y)[:5].tolist()}."
+            )
+        return np.ascontiguousarray(y, dtype=np.intc)
+    if y.ndim != 1:
+        raise ValueError(
+            "y must hold one class label per row; got an array of shape "
+            f"{y.shape}. For 0/1 indicators of several labels fit a new estimator."
+        )
+    known = np.zeros(len(y), dtype=bool)
+    kinds = y.dtype.kind, classes.dtype.kind
+    # Text never equals a number; older NumPy only warns.
+    if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
+        try:
+            codes = np.searchsorted(classes, y)
+            known = classes[np.minimum(codes, len(classes) - 1)] == y
+        except TypeError:  # objects that do not compare with the classes
+            pass
+    if not known.all():
+        example = y[~known][:1].tolist()[0]
+        raise ValueError(
+            f"y holds the label {example!r}, which is none of the classes "
+            f"{classes.tolist()}. They are fixed by fit, or announced in the "
+            "first call of partial_fit(X, y, classes=...)."
+        )
+    return codes.astype(np.intc)[:, np.newaxis]
+
+
+# Weights -----------------------------------------------------------------------------
+
+
+def refuse_masked(array, name):
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} must not have masked values, which scikit-learn would take for "
+            f"valid; got {np.ma.count_masked(array)}. Drop them, or impute them in X."
+        )
+
+
+def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
+    """sample_weight as an array of float64, or None."""
+    if sample_weight is None:
+        return None
+    refuse_masked(sample_weight, name)
+    if isinstance(sample_weight, (Real, str)):
+        raise ValueError(
+            f"{name} must have shape ({n_samples},), one weight per row; got "
+            f"{sample_weight!r}. For weights of classes use class_weight."
+        )
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
+    )
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"{name} must have shape ({n_samples},), one weight per row; got shape "
+            f"{weights.shape}."
+        )
+    if (weights < 0).any():
+        raise ValueError(
+            f"{name} must not be negative; got {weights.min():g}. A weight of 0 leaves "
+            "a row out."
+        )
+    return weights
+
+
+def check_some_weight(total, name):
+    """Raise an error if the sum of some weights is zero."""
+    if not total > 0:
+        raise ValueError(
+            f"All weights are zero ({name}); at least one row needs a positive weight."
+        )
+
+
+def divided_by_max(weights):
+    """Weights in the same ratios, at most 1: sums and products do not overflow."""
+    return weights / weights.max() if weights.any() else weights
+
+
+def class_totals(codes, sample_weight, n_classes):
+    """The weight of the rows of each class, up to a common factor."""
+    if sample_weight is not None:
+        sample_weight = divided_by_max(sample_weight)
+    return np.bincount(codes, weights=sample_weight, minlength=n_classes)
+
+
+def class_weights(class_weight, classes, multilabel, totals):
+    """One weight per class, shape (n_classes,), or None.
+
+    `totals`, a function, gives `class_totals`; "balanced" alone asks for them.
+    """
+    if class_weight is None:
+        return None
+    if multilabel:
+        raise ValueError(
+            "class_weight is for classes that exclude each other; got "
+            f"class_weight={class_weight!r} with multilabel y. Use sample_weight."
+        )
+    weights = np.ones(len(classes))
+    if isinstance(class_weight, str):  # "balanced"
+        total = totals()
+        present = total > 0
+        weights[present] = total.sum() / (len(classes) * total[present])
+        return weights
+    code_of = {label: code for code, label in enumerate(classes.tolist())}
+    for label, weight in class_weight.items():
+        if label not in code_of:
+            raise ValueError(
+                f"class_weight names the class {label!r}, which is none of the "
+                f"classes {classes.tolist()}."
+            )
+        weights[code_of[label]] = weight
+    return weights
+
+
+def row_weights(Y, sample_weight, weights_of_classes, dtype):
+    """sample_weight times class weight, 1 on average or all 0; None for all 1."""
+    if sample_weight is None and weights_of_classes is None:
+        return None
+    weights = np.ones(len(Y)) if sample_weight is None else divided_by_max(sample_weight)
+    if weights_of_classes is not None:
+        weights = weights * divided_by_max(weights_of_classes)[Y[:, 0]]
+    if weights.any():
+        weights = divided_by_max(weights)
+        weights /= weights.mean()
+    return weights.astype(dtype)

@@ -1,0 +1,516 @@
+"""Rows on Dask's workers: a round is one sum over rows, of gradients or losses.
+
+The parameters go out, one tuple ``(number, array or None)`` comes back. Blocks of rows
+that lie on one worker are taken together in as few tasks as that worker has threads.
+The order of all additions is fixed before training, so the result does not depend on
+which task is over first, nor on workers that are lost and replaced on the way.
+"""
+
+import warnings
+from math import ceil, isfinite
+from typing import NamedTuple
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from dask.base import is_dask_collection
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed import Client, Future, futures_of, wait
+from sklearn.utils.validation import column_or_1d
+
+from .._core import _backprop
+from .._rows import LocalRows
+from .._targets import (
+    check_some_weight,
+    classes_in,
+    divided_by_max,
+    encode,
+    unique_labels,
+)
+from ._tasks import (
+    add,
+    as_rows,
+    identity,
+    random_orders,
+    sample_of,
+    sum_gradients,
+    sum_losses,
+    sum_squared_norms,
+    summarize,
+    targets_of,
+)
+
+# A task holds its rows in memory, also those that the worker had moved to disk: they
+# are not to be more than this.
+TASK_BYTES = 1 << 28
+
+# Sums across workers add up so many at once.
+SUM_WIDTH = 8
+
+# Parameters up to this size travel inside every task, which saves a trip; larger ones
+# once to each worker. In bytes, over all tasks.
+EMBEDDED_BYTES = 1 << 21
+
+
+class RowsLost(RuntimeError):
+    """A round over the rows failed: they are gone, or their workers die of it."""
+
+
+class Shard(NamedTuple):
+    """Blocks of one worker that a task takes together."""
+
+    worker: str | None
+    blocks: list[int]
+
+
+class DaskRows:
+    """Rows on the workers, in blocks as the core takes them.
+
+    The blocks are futures: lost ones are made again by the scheduler as long as it
+    knows what from. Blocks without rows are left out.
+
+    A context: at its end the futures are let go. An exception would hold on to them.
+
+    Parameters
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client):
+        self.client = client
+        self.validation_rows = None  # on workers too
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for futures in vars(self).values():
+            if isinstance(futures, list):
+                _release(futures)
+        if self.validation_rows is not None:
+            self.validation_rows.__exit__(*error)
+
+    def load(self, X, y, sample_weight, dtype):
+        """Take dask collections, sample_weight may be None; returns self."""
+        try:
+            self._load(X, y, sample_weight, dtype)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def _load(self, X, y, sample_weight, dtype):
+        client, self.dtype = self.client, dtype
+        X = as_dask_array(X, "X")
+        if X.numblocks[1] > 1:
+            X = X.rechunk({1: -1})
+        # A persisted block that fits is used as it is: a copy of its future would count
+        # twice against the memory of the worker.
+        in_memory = bool(futures_of(X)) and X.dtype == dtype
+        if not in_memory:
+            X = X.map_blocks(as_rows, dtype, dtype=dtype, meta=np.empty((0, 0), dtype))
+        parts = [X, as_dask_array(y, "y", X)]
+        if sample_weight is not None:
+            parts.append(as_dask_array(sample_weight, "sample_weight", X))
+        X, y, *weights = self._align_chunks(parts)
+        if y.ndim == 2 and y.shape[1] == 1:
+            column_or_1d(np.empty((1, 1)), warn=True)
+            y = y[:, 0]
+        self.names = [array.name for array in parts]
+        self.n_labels = y.shape[1] if y.ndim == 2 else None
+
+        lengths = X.chunks[0]
+        kept = [i for i, n in enumerate(lengths) if n]
+        if not kept:
+            raise ValueError(f"X must have at least one row; got shape {X.shape}.")
+        self.lengths = [lengths[i] for i in kept]
+        self.n_samples = sum(self.lengths)
+        columns = [
+            [array.to_delayed().ravel()[i] for i in kept] for array in (X, y, *weights)
+        ]
+        self.X, self.y, *self.weights = self._distribute(columns, bool(futures_of(X)))
+        self.weights = self.weights[0] if weights else [None] * len(kept)
+        self.inspected = client.map(
+            summarize, self.X, self.y, self.weights, [dtype] * len(kept)
+        )
+        self.summaries = client.gather(self.inspected)
+        _release(self.inspected + self.persisted)
+        if not all(summary.fits for summary in self.summaries):
+            self.raw, self.X = self.X, client.map(as_rows, self.X, [dtype] * len(kept))
+            wait(self.X)
+            _release(self.raw)
+        self.shards = self._shards()
+
+    def _align_chunks(self, arrays):
+        """The arrays with known chunks, those of X along the rows."""
+        self.persisted = []
+        if any(np.isnan(n) for array in arrays for n in array.chunks[0]):
+            # Kept, not to be made twice: once for its length, once for itself.
+            arrays = self.client.persist(arrays)
+            self.persisted = [f for array in arrays for f in futures_of(array)]
+            with self.client.as_current():
+                for array in arrays:
+                    array.compute_chunk_sizes()
+        X, *others = arrays
+        alike = [X]
+        for array, name in zip(others, ("y", "sample_weight"), strict=False):
+            if array.shape[0] != X.shape[0]:
+                raise ValueError(
+                    f"X and {name} must have as many rows; got {X.shape[0]} and "
+                    f"{array.shape[0]}."
+                )
+            chunks = {0: X.chunks[0]}
+            if array.ndim > 1:
+                chunks[1] = -1
+            alike.append(array.rechunk(chunks))
+        return alike
+
+    def _distribute(self, columns, placed):
+        """Futures of the blocks: side by side, or where they are."""
+        client, n_blocks = self.client, len(self.lengths)
+        slots = [
+            worker
+            for worker, n_threads in sorted(client.nthreads().items())
+            for _ in range(n_threads)
+        ]
+        if placed or not slots:
+            slots = [None]
+        groups: dict[str | None, list[int]] = {}
+        for block, slot in enumerate(_balanced_parts(self.lengths, len(slots))):
+            groups.setdefault(slots[slot], []).append(block)
+        self.placed = []
+        futures = [[None] * n_blocks for _ in columns]
+        for worker, blocks in groups.items():
+            flat = [column[i] for column in columns for i in blocks]
+            self.placed += client.compute(flat, **_pinned_to(worker))
+            made = iter(self.placed[-len(flat) :])
+            for column in futures:
+                for i in blocks:
+                    column[i] = next(made)
+        wait(self.placed)
+        return futures
+
+    def _shards(self):
+        """The blocks of each worker, in as many parts as it has threads, or more."""
+        holders = self.client.who_has(self.X)
+        n_threads = self.client.nthreads()
+        blocks_of: dict[str | None, list[int]] = {}
+        for block, future in enumerate(self.X):
+            worker = min(holders.get(future.key) or [""])
+            blocks_of.setdefault(worker or None, []).append(block)
+        shards = []
+        for worker, blocks in blocks_of.items():
+            sizes = [self.summaries[i].n_bytes for i in blocks]
+            n_parts = max(n_threads.get(worker, 1), ceil(sum(sizes) / TASK_BYTES))
+            parts = _balanced_parts(sizes, n_parts)
+            for part in sorted(set(parts)):
+                shards.append(
+                    Shard(
+                        worker,
+                        [i for i, p in zip(blocks, parts, strict=True) if p == part],
+                    )
+                )
+        return shards
+
+    @property
+    def multilabel(self):
+        return self.n_labels is not None
+
+    def classes(self):
+        """The sorted labels of all blocks, or the numbers of the columns."""
+        labels = [summary.labels for summary in self.summaries]
+        if len({array.dtype.kind for array in labels}) > 1:
+            labels = [array.astype(object) for array in labels]
+        labels = unique_labels(np.concatenate(labels), "y")
+        if self.multilabel:
+            if not np.isin(labels, (0, 1)).all():
+                raise ValueError(
+                    "y must hold one class label per row, or 0/1 indicators of several "
+                    f"labels; got an array of shape ({self.n_samples}, {self.n_labels}) "
+                    f"with the values {labels[:5].tolist()}."
+                )
+            return np.arange(self.n_labels)
+        return classes_in(np.repeat(labels, 2))  # once each would look continuous
+
+    def check_labels(self, classes, multilabel):
+        """An error if there are other labels than in training."""
+        if self.multilabel:
+            encode(np.empty((0, self.n_labels)), classes, multilabel)
+        for summary in self.summaries:
+            if not self.multilabel:
+                encode(summary.labels, classes, multilabel)
+
+    def class_totals(self, classes):
+        """The weight of the rows of each class, up to a common factor."""
+        return divided_by_max(self._totals(classes))
+
+    def _totals(self, classes):
+        """The same by another factor; of indicators (1,), that of all rows."""
+        largest = max(summary.largest for summary in self.summaries)
+        totals = np.zeros(1 if self.multilabel else len(classes))
+        for summary in self.summaries:
+            codes = slice(None)
+            if not self.multilabel:
+                codes = np.searchsorted(classes, summary.labels)
+            totals[codes] += summary.totals * (summary.largest / (largest or 1))
+        return totals
+
+    def set_targets(self, classes, multilabel, class_weights):
+        """Let the workers make codes, and row weights of mean 1, of the labels."""
+        factors, self.total_weight = None, self.n_samples
+        if class_weights is not None or self.weights[0] is not None:
+            totals = self._totals(classes)
+            factors = np.ones(len(totals))
+            if class_weights is not None:
+                factors = divided_by_max(class_weights)
+            self.total_weight = factors @ totals
+            if self.total_weight == 0:
+                return
+            factors = factors * (self.n_samples / self.total_weight)
+        largest = max(summary.largest for summary in self.summaries)
+        self.targets = [None] * len(self.X)
+        for shard in self.shards:
+            targets = self.client.map(
+                targets_of,
+                [self.y[i] for i in shard.blocks],
+                [self.weights[i] for i in shard.blocks],
+                classes=classes,
+                multilabel=multilabel,
+                factors=factors,
+                largest=largest,
+                dtype=self.dtype,
+                pure=False,
+                **_pinned_to(shard.worker),
+            )
+            for i, target in zip(shard.blocks, targets, strict=True):
+                self.targets[i] = target
+        wait(self.targets)
+        # The scheduler keeps what they were made from.
+        _release(self.y + self.weights)
+
+    @property
+    def key(self):
+        """What tells these rows from others: the names of the collections."""
+        return tuple(self.names)
+
+    def split(self, *args):
+        raise ValueError(
+            "early_stopping needs validation rows: DaskBGDClassifier sets none aside. "
+            "Pass X_val and y_val."
+        )
+
+    # Sums over the rows
+
+    def mean_squared_norm(self):
+        """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
+        total, weight = self.sum(sum_squared_norms, np.empty(0, self.dtype))
+        return total / weight[0]
+
+    def sample(self):
+        """About a thousand rows of the first block, with their targets."""
+        arrays = self.client.submit(sample_of, self.X[0], self.targets[0]).result()
+        return LocalRows.with_targets(*arrays)
+
+    def mean_loss(self, network, theta):
+        """1 / n sum_i w_i l_i, without penalty."""
+        return self.sum(sum_losses, theta, network)[0] / self.n_samples
+
+    def loss_gradient(self, network, theta):
+        """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
+        loss, gradient = self.sum(sum_gradients, theta, network)
+        return loss / self.n_samples, gradient / self.n_samples
+
+    # Epochs
+
+    def prepare(self, network, state, rule, batch_size, shuffle):
+        """Set what the epochs of a descent need."""
+        self.network = network
+        self.n_rounds = -(-self.n_samples // batch_size)
+        self.shuffled = shuffle and self.n_rounds > 1
+
+    def run_epoch(self, state, rule, progress):
+        """As `LocalRows.run_epoch`: a round for each step, which is made here.
+
+        After `RowsLost` the state is that of the last finished epoch.
+        """
+        before = state.copy(curves=False)
+        try:
+            orders = None
+            if self.shuffled:
+                orders = self.orders(state.shuffle_state)
+                state.shuffle_state += self.n_samples * _backprop.SPLITMIX_STEP
+                state.shuffle_state %= 1 << 64
+            for k in range(self.n_rounds):
+                shares, m = None, self.n_samples
+                if self.n_rounds > 1:
+                    shares = self.shares(k, self.n_rounds)
+                    m = sum(int(np.diff(share).sum()) for share in shares)
+                loss, gradient = self.sum(
+                    sum_gradients, state.theta, self.network, orders, shares
+                )
+                progress[0] += loss
+                if not isfinite(loss):
+                    break
+                parameters = _backprop.Parameters(
+                    self.network.layout,
+                    state.theta,
+                    state.velocity,
+                    state.second_moment,
+                    gradient / m,
+                )
+                _backprop.apply_gradient(parameters, state.n_steps + k, rule)
+                progress[1] += m
+        except RowsLost:
+            vars(state).update(vars(before))
+            raise
+
+    def orders(self, shuffle_state):
+        """For each shard, a future of random orders of the rows of its blocks.
+
+        The blocks share one stream of random numbers, as one machine draws it.
+        """
+        starts = np.cumsum([0, *self.lengths]).tolist()
+        self.ordered = [
+            self.client.submit(
+                random_orders,
+                [self.lengths[i] for i in shard.blocks],
+                [
+                    (shuffle_state + starts[i] * _backprop.SPLITMIX_STEP) % (1 << 64)
+                    for i in shard.blocks
+                ],
+                pure=False,
+                **_pinned_to(shard.worker),
+            )
+            for shard in self.shards
+        ]
+        return self.ordered
+
+    def shares(self, k, n_rounds):
+        """For each shard, the first and last row of each of its blocks in round k.
+
+        Round k begins at row n k / n_rounds of a block of n rows, rounded down; the
+        blocks' fractions are spread, so that they do not all give a row more at once.
+        """
+        n_blocks = len(self.lengths)
+
+        def cut(block, k):
+            n = self.lengths[block]
+            if k in (0, n_rounds):
+                return n * (k > 0)
+            twice = 2 * n_blocks  # n k / n_rounds + (2 block + 1) / (2 n_blocks)
+            return min(
+                (n * k * twice + (2 * block + 1) * n_rounds) // (n_rounds * twice), n
+            )
+
+        return [
+            np.array([[cut(i, k), cut(i, k + 1)] for i in shard.blocks])
+            for shard in self.shards
+        ]
+
+    def sum(self, function, theta, network=None, orders=None, shares=None):
+        """One round: a function of theta and a shard, summed over the shards.
+
+        First within each worker, then over `SUM_WIDTH` at a time, in this order.
+        """
+        tag = uuid4().hex
+        name = function.__name__
+        layers = {}
+        if theta.nbytes * len(self.shards) > EMBEDDED_BYTES:
+            key = "parameters-" + tag
+            layers[key] = None, {key: (identity, theta)}
+            theta = key
+        terms = []  # keys
+        for worker in dict.fromkeys(shard.worker for shard in self.shards):
+            layer, own = {}, []
+            for j, shard in enumerate(self.shards):
+                if shard.worker != worker:
+                    continue
+                if shares is not None and not np.diff(shares[j]).any():
+                    continue
+                own.append((f"{name}-{tag}", j))
+                layer[own[-1]] = (
+                    function,
+                    theta,
+                    network,
+                    [self.X[i] for i in shard.blocks],
+                    [self.targets[i] for i in shard.blocks],
+                    None if orders is None else orders[j],
+                    None if shares is None else shares[j],
+                )
+            terms += _sum_of(own, len(own), layer, f"{name}_sum-{tag}")
+            layers[f"{name}-{tag}-{len(layers)}"] = worker, layer
+        last = {}
+        while len(terms) > 1:
+            terms = _sum_of(terms, SUM_WIDTH, last, f"{name}_sum-{tag}")
+        layers[f"{name}_sum-{tag}"] = None, last
+        graph = HighLevelGraph(
+            {
+                key: MaterializedLayer(layer, annotations=_pinned_to(worker) or None)
+                for key, (worker, layer) in layers.items()
+            },
+            {key: set() for key in layers},
+        )
+        future = self.client.get(graph, terms[0], sync=False)
+        try:
+            wait(future)
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()  # tasks that have not begun never do
+            raise
+        except Exception as error:
+            raise RowsLost(
+                f"The workers could not go over the rows: {error!r}. Rows lost with "
+                "their worker come back only if Dask knows what they were made from: "
+                "not if they were scattered. Parameters of finished epochs are kept."
+            ) from error
+
+
+def _sum_of(terms, width, layer, name):
+    """Keys of sums of `width` terms each, whose tasks are added to the layer."""
+    sums = []
+    for first in range(0, len(terms), max(width, 1)):
+        some = terms[first : first + width]
+        if len(some) == 1:
+            sums += some
+        else:
+            sums.append((f"{name}", *some[0][-1:], len(terms)))
+            layer[sums[-1]] = (add, some)
+    return sums
+
+
+def as_dask_array(values, name, like=None):
+    """A dask array, from a dask collection or along the rows of one."""
+    if hasattr(values, "to_dask_array"):
+        with warnings.catch_warnings():
+            # that text becomes objects
+            warnings.filterwarnings("ignore", "Dask currently has limited support")
+            values = values.to_dask_array()
+    if isinstance(values, da.Array):
+        return values
+    if like is None or is_dask_collection(values):
+        raise TypeError(
+            f"{name} must be a dask array or dataframe; got {type(values).__name__}."
+        )
+    return da.from_array(np.asarray(values), chunks=-1)
+
+
+def _release(futures):
+    for future in futures:
+        if isinstance(future, Future):
+            future.release()
+
+
+def _balanced_parts(sizes, n_parts):
+    """For each item the number of its part: contiguous ones of about the same size."""
+    middles = np.cumsum(sizes) - np.array(sizes) / 2
+    parts = (middles * (n_parts / max(np.sum(sizes), 1))).astype(int)
+    return np.minimum(parts, n_parts - 1).tolist()
+
+
+def _pinned_to(worker):
+    """Where tasks are to run, if that worker is still there."""
+    if worker is None:
+        return {}
+    return {"workers": [worker], "allow_other_workers": True}
+
+

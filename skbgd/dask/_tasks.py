@@ -1,0 +1,162 @@
+"""What runs on a worker: functions of blocks of rows."""
+
+from typing import NamedTuple
+
+import numpy as np
+from dask.sizeof import sizeof
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+
+from .._core import _backprop
+from .._rows import LocalRows, check_core_layout, mean_squared_norm, sum_of_losses
+from .._targets import check_sample_weight, divided_by_max, encode, unique_labels
+
+# Rows of a mini-batch that are gathered from a block at a time.
+GATHERED_ROWS = 4096
+
+
+class Summary(NamedTuple):
+    """What the client needs to know of a block."""
+
+    n_bytes: int
+    fits: bool  # dtype and order are those of the core
+    labels: np.ndarray  # the different ones; of indicators the values
+    totals: np.ndarray  # of each label, or (1,) of all rows: weights / largest
+    largest: float  # weight
+
+
+def add(terms):
+    """The sum of tuples (number, array or None)."""
+    total, vector = terms[0]
+    for number, array in terms[1:]:
+        total = total + number
+        vector = None if vector is None else vector + array
+    return total, vector
+
+
+def identity(value):
+    return value
+
+
+def loss_gradient_of(network, theta, X, Y, weights, with_gradient=True):
+    """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
+    gradient = np.empty_like(theta) if with_gradient else None
+    return sum_of_losses(network, theta, X, Y, weights, gradient), gradient
+
+
+def sum_gradients(theta, network, blocks, targets, orders, shares):
+    """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
+    terms = []
+    for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
+        for rows in [None] if shares is None else _pieces(i, orders, *shares[i]):
+            part = [take(array, rows) for array in (X, *target)]
+            terms = [add([*terms, loss_gradient_of(network, theta, *part)])]
+    return terms[0]
+
+
+def _pieces(i, orders, first, last):
+    """The rows of a share of block i; indices few at a time, to stay in the cache."""
+    if first == last:
+        return []
+    if orders is None:
+        return [slice(first, last)]
+    rows = orders[i][first:last]
+    return np.split(rows, range(GATHERED_ROWS, len(rows), GATHERED_ROWS))
+
+
+def take(array, rows):
+    """array[rows]; rows is a slice or indices, or None for all of them."""
+    if array is None or rows is None:
+        return array
+    if isinstance(rows, slice) or issparse(array):
+        return array[rows]
+    return array.take(rows, axis=0)  # quicker than array[rows]
+
+
+def sum_losses(theta, network, blocks, targets, orders, shares):
+    """Loss of the rows of a shard."""
+    return add(
+        [
+            loss_gradient_of(network, theta, X, Y, weights, with_gradient=False)
+            for X, (Y, weights) in zip(blocks, targets, strict=True)
+        ]
+    )
+
+
+def sum_squared_norms(theta, network, blocks, targets, orders, shares):
+    """sum_i w_i ||x_i||^2 and [sum_i w_i] of the rows of a shard."""
+    terms = []
+    for X, (_, weights) in zip(blocks, targets, strict=True):
+        total = X.shape[0] if weights is None else weights.sum(dtype=float)
+        norm = mean_squared_norm(X, weights) if total > 0 else 0.0
+        terms.append((norm * total, np.array([total], dtype=float)))
+    return add(terms)
+
+
+def random_orders(lengths, states):
+    """For each block a random order of its rows."""
+    orders = [np.empty(n, dtype=np.intp) for n in lengths]
+    for order, state in zip(orders, states, strict=True):
+        _backprop.shuffle(order, state)
+    return orders
+
+
+def as_rows(block, dtype):
+    """A block of X as the core takes it."""
+    rows = check_array(
+        block,
+        dtype=dtype,
+        order="C",
+        accept_sparse="csr",
+        ensure_min_samples=0,
+        input_name="X",
+    )
+    return check_core_layout(rows)
+
+
+def summarize(X, y, weights, dtype):
+    """Check a block, and say what the client needs to know of it."""
+    rows = as_rows(X, dtype)
+    y = np.asarray(y)
+    if len(y) != X.shape[0]:
+        raise ValueError(
+            f"A block of X has {X.shape[0]} rows, the block of y beside it {len(y)}."
+        )
+    weights = check_sample_weight(weights, len(y))
+    largest = 1.0
+    if weights is not None:
+        largest = float(weights.max())
+        weights = divided_by_max(weights)
+    labels = unique_labels(check_array(y, ensure_2d=False, dtype=None, input_name="y"), "y")
+    if y.ndim == 2:
+        codes = np.zeros(len(y), dtype=int)
+    else:
+        codes = np.searchsorted(labels, y)
+    totals = np.bincount(codes, weights=weights).astype(float)
+    fits = X.dtype == dtype
+    fits = fits and (X.format == "csr" if issparse(X) else X.flags.c_contiguous)
+    return Summary(sizeof(rows), fits, labels, totals, largest)
+
+
+def targets_of(y, weights, classes, multilabel, factors, largest, dtype):
+    """Codes and final weights of a block."""
+    Y = encode(np.asarray(y), classes, multilabel)
+    if factors is None:
+        return Y, None
+    factor = factors if multilabel else factors[Y[:, 0]]
+    relative = 1.0 if weights is None else np.asarray(weights, float) / (largest or 1)
+    return Y, np.broadcast_to(relative * factor, len(Y)).astype(dtype)
+
+
+def sample_of(X, targets):
+    rows = np.arange(0, X.shape[0], 1 + X.shape[0] // 1000)
+    return [take(array, rows) for array in (X, *targets)]
+
+
+def predict_block(X, model, method, like):
+    """Predictions for a block; one without rows is no error."""
+    if X.shape[0] == 0:
+        return like
+    return getattr(model, method)(X)
+
+
