@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 
-from . import _backprop
+from ._core import _backprop
 
 AUTO_BATCH_SIZE = 256
 
@@ -29,7 +29,7 @@ def rows_per_batch(batch_size, n_samples):
 
 
 class Step(NamedTuple):
-    """The parameters of a step; the core has the equations, in `_kernels.h`.
+    """The parameters of a step; the core has the equations, in `update.hpp`.
 
     ``solver`` is "sgd" or "adam"; ``momentum`` is Adam's beta_1 for "adam";
     ``max_gradient_norm`` is 0 for no limit.
@@ -77,8 +77,7 @@ def mean_squared_norm(theta, X, weights):
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
-    squared_norms = np.empty(X.shape[0])
-    _backprop.row_norms(theta, X, squared_norms)
+    squared_norms = np.array(_backprop.row_norms(_backprop.Rows(X)))
     if weights is None:
         return squared_norms.mean()
     seen = weights > 0
@@ -198,7 +197,7 @@ class Descent:
     shuffle : bool
     n_jobs : int or None
 
-    Use it as a context: threads are there, and the BLAS is limited, within it only.
+    Use it as a context: threads are there within it only.
     """
 
     def __init__(
@@ -220,13 +219,14 @@ class Descent:
         self._set_up(network, state, n_samples, step, batch_size, schedule)
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and self.batch_size < n_samples
-        self.order = np.empty(n_samples, dtype=np.intp) if shuffle else None
-        self.crew = network.crew(n_jobs, X, self.batch_size, n_calls=2)
-        self.tile, self.work = network.scratch(
-            X, self.batch_size, self.crew.n_threads, in_order=not shuffle
+        self.order = np.zeros(n_samples, dtype=np.intp) if shuffle else None
+        self.rows = _backprop.Rows(X, Y, weights, self.order)
+        self.team = network.team(n_jobs, X, self.batch_size)
+        self.work = network.workspace(
+            X, self.batch_size, self.team.n_threads, in_order=not shuffle
         )
         in_place = (
-            self.batch_size <= self.tile
+            self.batch_size <= self.work.tile
             and state.velocity is None
             and step.max_gradient_norm == 0
         )
@@ -260,18 +260,20 @@ class Descent:
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        self.squared_norm, _ = _backprop.squared_norms(network, state.theta)
+        self.squared_norm, _ = _backprop.squared_norms(
+            _backprop.Parameters(network.layout, state.theta)
+        )
 
     def _mean_squared_norm(self):
         X, _, weights = self.data
         return mean_squared_norm(self.state.theta, X, weights)
 
     def __enter__(self):
-        self.crew.__enter__()
+        self.team.__enter__()
         return self
 
     def __exit__(self, *error):
-        self.crew.__exit__(*error)
+        self.team.__exit__(*error)
 
     @property
     def eta(self):
@@ -300,7 +302,9 @@ class Descent:
         total, n_done = self._steps(step)
         loss = total / n_samples + penalty
         # theta changed last: its norm tells whether the next loss would be finite.
-        self.squared_norm, norm = _backprop.squared_norms(self.network, state.theta)
+        self.squared_norm, norm = _backprop.squared_norms(
+            _backprop.Parameters(self.network.layout, state.theta)
+        )
         finite = isfinite(loss) and norm <= np.finfo(state.theta.dtype).max
         if n_done < n_samples or not finite:
             raise ValueError(
@@ -331,20 +335,21 @@ class Descent:
         state = self.state
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
-        return self.crew.run(
-            _backprop.run_batches,
-            self.network,
+        parameters = _backprop.Parameters(
+            self.network.layout,
             state.theta,
             state.velocity,
             state.second_moment,
+            self.gradient,
+        )
+        return self.team.run(
+            _backprop.run_batches,
+            parameters,
             state.n_steps,
-            *self.data,
-            self.order,
+            self.rows,
             self.batch_size,
             step,
-            self.gradient,
             self.work,
-            self.tile,
         )
 
 
@@ -356,11 +361,11 @@ def append_sum(sums, value):
 def mean_loss(network, theta, X, Y, weights, n_jobs=None):
     """sum_i w_i l_i / n without penalty, for weights that average 1."""
     n = X.shape[0]
-    with network.crew(n_jobs, X, n) as crew:
-        tile, work = network.scratch(X, n, crew.n_threads)
-        total = crew.run(
-            _backprop.loss_gradient, network, theta, X, Y, weights, None, work, tile
-        )
+    parameters = _backprop.Parameters(network.layout, theta)
+    rows = _backprop.Rows(X, Y, weights)
+    with network.team(n_jobs, X, n) as team:
+        work = network.workspace(X, n, team.n_threads)
+        total = team.run(_backprop.loss_gradient, parameters, rows, work)
     return total / n
 
 

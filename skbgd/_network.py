@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, log_expit, log_softmax
 
-from . import _backprop
-from ._threads import Crew
+from ._core import _backprop
+from ._core.threads import ThreadTeam
 
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
 OUTPUT_ACTIVATIONS = ("logistic", "softmax")
@@ -39,7 +39,7 @@ class Network:
     def __init__(self, units, activation, output_activation, exclusive=True):
         # Python's integers, where sizes are multiplied: they do not overflow.
         self.layers = [int(n) for n in units]
-        self.units = np.array(self.layers, dtype=np.intp)  # for the core
+        self.layout = _backprop.Layout(self.layers, activation, output_activation)
         self.activation = activation
         self.output_activation = output_activation
         self.exclusive = exclusive
@@ -56,16 +56,14 @@ class Network:
     @cached_property
     def _slices(self):
         """For each layer, where W and b lie in theta, and the shape of W."""
-        slices, start = [], 0
-        for fan_in, fan_out in zip(self.layers[:-1], self.layers[1:], strict=True):
-            middle, end = start + fan_in * fan_out, start + (fan_in + 1) * fan_out
-            slices.append((slice(start, middle), slice(middle, end), (fan_in, fan_out)))
-            start = end
-        return slices
+        return [
+            (slice(W, b), slice(b, b + fan_out), (fan_in, fan_out))
+            for W, b, fan_in, fan_out in self.layout.places()
+        ]
 
     @property
     def n_parameters(self):
-        return self._slices[-1][1].stop
+        return self.layout.n_parameters
 
     def coefs(self, theta):
         """The matrices W_1 ... W_L, as views into theta."""
@@ -75,27 +73,26 @@ class Network:
         """The vectors b_1 ... b_L, as views into theta."""
         return [theta[b] for _, b, _ in self._slices]
 
-    def crew(self, n_jobs, X, batch_size, n_calls=1):
+    def team(self, n_jobs, X, batch_size):
         """Threads for calls of the core with the rows of X in batches."""
         n = X.shape[0]
         work = self.n_parameters
         if issparse(X):
             work += (X.nnz // n - self.layers[0]) * self.layers[1]
         tile_work = min(batch_size, TILE_ROWS[1]) * work
-        return Crew(n_jobs, batch_size, tile_work, n * work, n_calls)
+        return ThreadTeam(n_jobs, batch_size, tile_work, n * work)
 
-    def scratch(self, X, n_rows, n_threads=1, in_order=True):
-        """Rows of a tile for batches of `n_rows`, and the core's scratch memory.
+    def workspace(self, X, n_rows, n_threads=1, in_order=True):
+        """The core's scratch memory for batches of `n_rows`, in tiles.
 
         Dense rows that are not taken in their order are gathered in it.
         """
-        dtype = X.dtype
         gathered = not in_order and not issparse(X)
-        row_size = _backprop.row_work_size(self.units, gathered)
+        row_size = self.layout.size_of_row(gathered or not issparse(X))
         least, most = TILE_ROWS
-        tile = TILE_BYTES // (row_size * np.dtype(dtype).itemsize)
+        tile = TILE_BYTES // (row_size * X.dtype.itemsize)
         tile = min(min(max(tile, least), most) * n_threads, n_rows)
-        return tile, np.empty(tile * row_size, dtype=dtype)
+        return _backprop.Workspace(self.layout, X.dtype, tile, n_threads, gathered)
 
     def initial_parameters(self, random_state, dtype):
         """A random start: uniform in +-gain sqrt(6 / (fan_in + fan_out)), b likewise.
@@ -154,7 +151,11 @@ class Network:
     def _outputs(self, theta, X, n_jobs, activated):
         n = X.shape[0]
         outputs = np.empty((n, self.layers[-1]), dtype=theta.dtype)
-        with self.crew(n_jobs, X, n) as crew:
-            tile, work = self.scratch(X, n, crew.n_threads)
-            crew.run(_backprop.outputs, self, theta, X, activated, outputs, work, tile)
+        rows = _backprop.Rows(X)
+        parameters = _backprop.Parameters(self.layout, theta)
+        with self.team(n_jobs, X, n) as team:
+            work = self.workspace(X, n, team.n_threads)
+            team.run(
+                _backprop.outputs, parameters, rows, outputs, activated, False, work
+            )
         return outputs

@@ -32,7 +32,6 @@ except ImportError as error:
         'skbgd.dask needs Dask: pip install "skbgd[dask]", on every machine.'
     ) from error
 
-from . import _backprop
 from ._classifier import (
     BGDClassifier,
     _check_parameters,
@@ -44,6 +43,7 @@ from ._classifier import (
     _for_the_core,
     _over_max,
 )
+from ._core import _backprop
 from ._descent import AUTO_BATCH_SIZE, Descent, State, mean_squared_norm
 from ._watch import Watcher, with_callbacks
 
@@ -543,15 +543,14 @@ class _RemoteDescent(Descent):
                 total += loss
                 if not isfinite(loss):
                     break
-                _backprop.follow(
-                    self.network,
+                parameters = _backprop.Parameters(
+                    self.network.layout,
                     state.theta,
-                    gradient / m,
                     state.velocity,
                     state.second_moment,
-                    state.n_steps + k,
-                    step,
+                    gradient / m,
                 )
+                _backprop.apply_gradient(parameters, state.n_steps + k, step)
                 n_done += m
         except _RowsLost:
             vars(state).update(vars(before))  # the last finished epoch
@@ -920,8 +919,12 @@ def _itself(value):
 def _block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
     """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
     gradient = np.empty_like(theta) if with_gradient else None
-    tile, work = network.scratch(X, X.shape[0])
-    loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
+    parameters = _backprop.Parameters(network.layout, theta, gradient=gradient)
+    loss = _backprop.loss_gradient(
+        parameters,
+        _backprop.Rows(X, Y, weights),
+        network.workspace(X, X.shape[0]),
+    )
     return loss, gradient
 
 

@@ -12,8 +12,9 @@ from scipy import sparse
 from sklearn.datasets import make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skbgd import BGDClassifier, _descent, _threads
-from skbgd._threads import Crew, allowed_threads
+from skbgd import BGDClassifier, _descent
+from skbgd._core import threads
+from skbgd._core.threads import ThreadTeam, allowed_threads
 
 X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
@@ -24,8 +25,9 @@ CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
 @pytest.fixture
 def eager(monkeypatch):
     """Threads for the smallest work."""
-    monkeypatch.setattr(_threads, "WORK_PER_THREAD", 1)
-    monkeypatch.setattr(_threads, "WORK_PER_CALL", 0)
+    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "WORK_PER_CALL", 0)
+    monkeypatch.setattr(threads, "_cores", lambda: 8)
 
 
 def fitted(n_jobs, rows=X, classes=3, **parameters):
@@ -123,8 +125,8 @@ def test_without_new_threads_one_does_the_work(eager, monkeypatch):
             raise RuntimeError("can't start new thread")
         return real(self, function, rank)
 
-    real = _threads.ThreadPoolExecutor.submit
-    monkeypatch.setattr(_threads.ThreadPoolExecutor, "submit", submit)
+    real = threads.ThreadPoolExecutor.submit
+    monkeypatch.setattr(threads.ThreadPoolExecutor, "submit", submit)
     clf = fitted(3)
     np.testing.assert_allclose(clf.coefs_[0], expected.coefs_[0], atol=1e-12)
 
@@ -143,7 +145,7 @@ def test_ctrl_c_while_threads_wait(eager):
 
 
 def test_without_barriers_there_is_one_thread(eager, monkeypatch):
-    monkeypatch.setattr(_threads, "BARRIER_WORKS", False)
+    monkeypatch.setattr(threads, "BARRIER_WORKS", False)
     expected = fitted(1)
     clf = fitted(4)
     np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
@@ -194,7 +196,7 @@ def test_blas_is_limited_within_and_as_before_after(eager):
 
 
 def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
-    monkeypatch.setattr(_threads, "_cores", lambda: 64)
+    monkeypatch.setattr(threads, "_cores", lambda: 64)
     with threadpool_limits(1, user_api="blas"):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
@@ -210,7 +212,7 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
 
 def test_workers_of_joblib_share_the_cores():
     """In a pool of as many processes as cores, each has one thread."""
-    n = _threads._cores()
+    n = threads._cores()
     assert (
         Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
         == [1 if n > 1 else allowed_threads(None)] * n

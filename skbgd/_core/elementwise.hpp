@@ -1,0 +1,313 @@
+/* Functions of single numbers over contiguous memory: sigmoid, tanh, relu, the losses.
+ *
+ * The bodies have no branches, so that `omp simd` turns them into vectors of the unit's
+ * width (-fopenmp-simd: no OpenMP run time). Where a sum may be reordered, a reduction
+ * says so: nothing needs -ffast-math. NaN stays NaN.
+ */
+
+/* log2(e), Cody & Waite's split of ln 2 (n * LN2_HI is exact for every n used), and two
+   polynomials interpolated at Chebyshev nodes:
+   exp_poly(r) = (exp(r) - 1 - r) / r^2 on |r| <= ln(2) / 2,
+       relative error of exp: 1.0e-8 in float, 1.7e-17 in double;
+   atanh_poly(u) = (atanh(s) / s - 1) / u with u = s^2 on 0 <= u <= 1 / 9,
+       relative error of atanh: 4.0e-10 in float, 1.4e-19 in double. */
+template <class real> struct Number;
+template <> struct Number<float> {
+    typedef int32_t integer;
+    typedef uint32_t bits;
+    enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
+    static constexpr float ROUND_TO_INT = 12582912.0f; /* 1.5 * 2^23 */
+    static constexpr float LOG2E = 1.44269504f;
+    static constexpr float LN2_HI = 0.693359375f;
+    static constexpr float LN2_LO = -2.12194440e-4f;
+    static constexpr float EXP_CUT = 87.34f;
+    ALWAYS_INLINE float exp_poly(float r)
+    {
+        return 0.5f + r * (0.1666657699f + r * (0.04166655462f + r * (0.008363179053f
+               + r * 0.001392618359f)));
+    }
+    ALWAYS_INLINE float atanh_poly(float u)
+    {
+        return 0.3333333366f + u * (0.1999985317f + u * (0.14296179f
+               + u * (0.108532879f + u * 0.1161216461f)));
+    }
+};
+template <> struct Number<double> {
+    typedef int64_t integer;
+    typedef uint64_t bits;
+    enum { MANTISSA_BITS = 52, EXPONENT_BIAS = 1023 };
+    static constexpr double ROUND_TO_INT = 6755399441055744.0; /* 1.5 * 2^52 */
+    static constexpr double LOG2E = 1.4426950408889634074;
+    static constexpr double LN2_HI = 6.93147180369123816490e-01;
+    static constexpr double LN2_LO = 1.90821492927058770002e-10;
+    static constexpr double EXP_CUT = 708.4;
+    ALWAYS_INLINE double exp_poly(double r)
+    {
+        return 0.5000000000000001022 + r * (0.1666666666666666745
+               + r * (0.04166666666662412787 + r * (0.008333333333330061833
+               + r * (0.00138888889172137169 + r * (0.0001984126986305361688
+               + r * (2.480152129595437513e-5 + r * (2.755726845999706477e-6
+               + r * (2.762008844540974816e-7 + r * 2.510038549551031908e-8))))))));
+    }
+    ALWAYS_INLINE double atanh_poly(double u)
+    {
+        return 0.3333333333333333344 + u * (0.1999999999999976125
+               + u * (0.1428571428580004965 + u * (0.1111111109911838528
+               + u * (0.09090909098957981357 + u * (0.07692271982430274643
+               + u * (0.06667589315724627918 + u * (0.0586713953065159873
+               + u * (0.05422589197440007411 + u * (0.0374607189777538365
+               + u * 0.07815288900461425223)))))))));
+    }
+};
+
+/* 2^n and expm1(r) with x = n ln 2 + r, |r| <= ln(2) / 2, for -EXP_CUT <= x <= 0.
+   exp(x) = 2^n + 2^n expm1(r); expm1(x) = (2^n - 1) + 2^n expm1(r). */
+template <class real> ALWAYS_INLINE void exp_parts(real x, real *power, real *expm1_r)
+{
+    typedef Number<real> N;
+    typename N::bits bits;
+    real shifted = x * N::LOG2E + N::ROUND_TO_INT; /* the integer n in its lowest bits */
+    real n = shifted - N::ROUND_TO_INT;
+    real r = (x - n * N::LN2_HI) - n * N::LN2_LO;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + N::EXPONENT_BIAS) << N::MANTISSA_BITS; /* higher bits fall off */
+    memcpy(power, &bits, sizeof bits);
+    *expm1_r = r + r * r * N::exp_poly(r);
+}
+
+/* exp(x) for x <= 0; 0 where the result is no normal number. */
+template <class real> ALWAYS_INLINE real exp_negative(real x)
+{
+    const real cut = -Number<real>::EXP_CUT;
+    real power, t;
+    exp_parts(x < cut ? cut : x, &power, &t);
+    return x < cut ? 0 : power + power * t;
+}
+
+/* log(1 + e) = 2 atanh(s) with s = e / (2 + e), for -1/4 <= e <= 1 */
+template <class real> ALWAYS_INLINE real log1p_small(real e)
+{
+    real s = e / (2 + e), u = s * s;
+    return 2 * (s + s * u * Number<real>::atanh_poly(u));
+}
+
+/* log(1 + x) for x >= 0: 1 + x = 2^n (1 + e) with -1/4 <= e < 1/2, e = x for small x */
+template <class real> ALWAYS_INLINE real log1p_positive(real x)
+{
+    typedef Number<real> N;
+    typename N::bits bits;
+    real power, y = (1 + x) * (real)(4.0 / 3);
+    memcpy(&bits, &y, sizeof bits);
+    int32_t n = (int32_t)(bits >> N::MANTISSA_BITS) - N::EXPONENT_BIAS;
+    bits = bits >> N::MANTISSA_BITS << N::MANTISSA_BITS;
+    memcpy(&power, &bits, sizeof power);
+    return log1p_small((x - (power - 1)) / power)
+           + ((real)n * N::LN2_HI + (real)n * N::LN2_LO);
+}
+
+/* sigma(z) = 1 / (1 + e^-z) = e^z / (1 + e^z) */
+template <class real> static void logistic(real *A, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real z = A[i];
+        real e = exp_negative(z > 0 ? -z : z);
+        A[i] = (z < 0 ? e : 1) / (1 + e);
+    }
+}
+
+/* tanh|z| = -t / (2 + t) with t = expm1(-2|z|) */
+template <class real> static void tanh(real *A, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real z = A[i];
+        real x = z > 0 ? -2 * z : 2 * z;
+        real power, t, value;
+        /* tanh rounds to 1 long before. */
+        exp_parts(x < -60 ? (real)-60 : x, &power, &t);
+        t = (power - 1) + power * t;
+        value = -t / (2 + t);
+        A[i] = z < 0 ? -value : value;
+    }
+}
+
+template <class real> static void relu(real *A, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        A[i] = A[i] < 0 ? 0 : A[i];
+}
+
+/* A = f(Z), in place */
+template <class real> static void activate(Activation f, real *Z, ptrdiff_t n)
+{
+    if (f == LOGISTIC)
+        logistic(Z, n);
+    else if (f == TANH)
+        tanh(Z, n);
+    else if (f == RELU)
+        relu(Z, n);
+}
+
+/* D = D * f'(Z), f' in terms of a = f(z): a (1 - a), 1 - a^2, or 1 where a > 0 */
+template <class real>
+static void times_derivative(Activation f, const real *A, real *D, ptrdiff_t n)
+{
+    if (f == LOGISTIC) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            D[i] *= A[i] * (1 - A[i]);
+    } else if (f == TANH) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            D[i] *= 1 - A[i] * A[i];
+    } else if (f == RELU) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            D[i] = A[i] > 0 ? D[i] : 0;
+    }
+}
+
+/* Binary cross-entropy of a sigmoid unit from its pre-activation z, and its gradient:
+       loss = softplus(z) - y z = max(t, 0) + log(1 + e^-|z|),  t = -z if y = 1 else z
+       dloss/dz = sigma(z) - y
+   Choosing t keeps the digits of a confident, right answer, which a difference loses. */
+template <class real> ALWAYS_INLINE real cross_entropy_of_unit(real z, real y, real *delta)
+{
+    real e = exp_negative(z > 0 ? -z : z);
+    real t = y > 0 ? -z : z;
+    *delta = (z < 0 ? e : 1) / (1 + e) - y;
+    return (t < 0 ? 0 : t) + log1p_small(e);
+}
+
+/* loss = the cross-entropy of the units with pre-activations Z, Z = dloss/dz */
+template <class real>
+static void sigmoid_cross_entropy(real *Z, const real *Y, real *loss, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        loss[i] = cross_entropy_of_unit(Z[i], Y[i], &Z[i]);
+}
+
+/* exp(z_k - top) in place, and their sum without one term that is exp(0) = 1: then
+   log(1 + rest) loses no digit of a confident, right answer. */
+template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
+{
+    ptrdiff_t largest = 0;
+    real rest = 0;
+    while (largest < K - 1 && z[largest] != top)
+        largest++;
+#pragma omp simd reduction(+ : rest)
+    for (ptrdiff_t k = 0; k < K; k++) {
+        z[k] = exp_negative(z[k] - top);
+        rest += k == largest ? 0 : z[k];
+    }
+    return rest;
+}
+
+/* Z = softmax(Z), row by row; with `codes`, the classes of the rows, also
+   loss_i = log(sum_k exp(z_k)) - z_y and Z = dloss/dz = softmax(Z) - y.
+   The largest z of a row is subtracted first, which changes neither. With few classes many
+   rows are taken at a time, a vector of rows for each class. */
+template <class real>
+static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *codes, real *loss)
+{
+    enum { ROWS = 64, CLASSES = 32 };
+    real T[CLASSES * ROWS], top[ROWS], rest[ROWS], found[ROWS];
+    ptrdiff_t step = K <= CLASSES ? ROWS : 1;
+    for (ptrdiff_t i = 0; i < m; i += step, Z += step * K) {
+        ptrdiff_t n = m - i < step ? m - i : step;
+        if (step > 1) {
+            transpose(n, K, Z, K, T, (ptrdiff_t)ROWS);
+            memcpy(top, T, sizeof top);
+            memset(rest, 0, sizeof rest);
+            memset(found, 0, sizeof found);
+            for (ptrdiff_t k = 1; k < K; k++)
+#pragma omp simd
+                for (int r = 0; r < ROWS; r++)
+                    top[r] = T[k * ROWS + r] > top[r] ? T[k * ROWS + r] : top[r];
+        } else {
+            top[0] = Z[0];
+            for (ptrdiff_t k = 1; k < K; k++)
+                top[0] = Z[k] > top[0] ? Z[k] : top[0];
+        }
+        if (codes)
+            for (ptrdiff_t r = 0; r < n; r++)
+                loss[i + r] = top[r] - Z[r * K + codes[i + r]];
+        if (step > 1) {
+            for (ptrdiff_t k = 0; k < K; k++) {
+                real *t = T + k * ROWS;
+#pragma omp simd
+                for (int r = 0; r < ROWS; r++) {
+                    real first = t[r] == top[r] ? 1 - found[r] : 0;
+                    t[r] = exp_negative(t[r] - top[r]);
+                    found[r] += first;
+                    rest[r] += first > 0 ? 0 : t[r];
+                }
+            }
+            for (ptrdiff_t k = 0; k < K; k++)
+#pragma omp simd
+                for (int r = 0; r < ROWS; r++)
+                    T[k * ROWS + r] *= 1 / (1 + rest[r]);
+            transpose(K, n, T, (ptrdiff_t)ROWS, Z, K);
+        } else {
+            rest[0] = exp_and_rest(K, top[0], Z);
+            real factor = 1 / (1 + rest[0]);
+#pragma omp simd
+            for (ptrdiff_t k = 0; k < K; k++)
+                Z[k] *= factor;
+        }
+        if (codes) {
+#pragma omp simd
+            for (ptrdiff_t r = 0; r < n; r++)
+                loss[i + r] += log1p_positive(rest[r]);
+            for (ptrdiff_t r = 0; r < n; r++)
+                Z[r * K + codes[i + r]] -= 1;
+        }
+    }
+}
+
+template <class real> static double sum(const real *x, ptrdiff_t n)
+{
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (ptrdiff_t i = 0; i < n; i++)
+        total += (double)x[i];
+    return total;
+}
+
+/* No NaN and no infinity: x - x is 0 then */
+template <class real> static bool all_finite(const real *x, ptrdiff_t n)
+{
+    real total = 0;
+#pragma omp simd reduction(+ : total)
+    for (ptrdiff_t i = 0; i < n; i++)
+        total += x[i] - x[i];
+    return total == 0;
+}
+
+template <class real> static void scale(real *x, ptrdiff_t n, real factor)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        x[i] *= factor;
+}
+
+/* g = g + alpha theta */
+template <class real>
+static void add_scaled(real *g, const real *theta, ptrdiff_t n, real alpha)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        g[i] += alpha * theta[i];
+}
+
+template <class real> static double sum_of_squares(const real *x, ptrdiff_t n)
+{
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (ptrdiff_t i = 0; i < n; i++)
+        total += (double)x[i] * x[i];
+    return total;
+}

@@ -1,0 +1,330 @@
+/* Matrix products of any shape: C = P - decay P + scale A B, see `Product`.
+ *
+ * Three ways to compute one, chosen by an estimate of their cost:
+ *   direct  blocks of rows times vectors of columns, summed up in registers; panels of B
+ *           are packed into the first-level cache where that is worth its while
+ *   turned  C^T = B^T A^T, for few columns of C
+ *   dots    sums over vectors along k, for few columns or few rows
+ * The last vector of a row is loaded and stored in part: no width has a slow path of its
+ * own. Each element of C is one sum over k in an order that only the shape determines.
+ */
+
+/* What `block` needs beside its numbers of rows and vectors. */
+template <class real> struct Block {
+    ptrdiff_t k;
+    const real *A;
+    ptrdiff_t row, column; /* strides of A */
+    const real *B;
+    ptrdiff_t ld_B;
+    real scale, decay;
+    const real *P;
+    ptrdiff_t ld_P;
+    real *C;
+    ptrdiff_t ld_C;
+    Tail<real> tail; /* of the last vector of columns */
+};
+
+/* S = S + A_t B_t for R rows and V vectors */
+template <int R, int V, class real>
+ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
+                                const real *A, const real *B)
+{
+    Vector<real> b[V];
+    UNROLL
+    for (int v = 0; v < V - 1; v++)
+        b[v] = load(B + v * Simd<real>::LANES);
+    b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.tail);
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        real a = A[r * x.row];
+        UNROLL
+        for (int v = 0; v < V; v++)
+            s[r][v] += a * b[v];
+    }
+}
+
+/* R rows and V vectors of columns of C. A sum in one register would wait for its last
+   addition: where there are few sums, each is split into U. */
+template <class real, int R, int V> static void block(const Block<real> &given)
+{
+    enum { LANES = Simd<real>::LANES, U = R * V >= 8 ? 1 : R * V >= 4 ? 2 : 4 };
+    const Block<real> x = given;
+    Vector<real> s[U][R][V] = {};
+    const real *A = x.A, *B = x.B;
+    ptrdiff_t t = 0;
+    for (; t + U <= x.k; t += U) {
+        UNROLL
+        for (int u = 0; u < U; u++)
+            add_products(s[u], x, A + u * x.column, B + u * x.ld_B);
+        A += U * x.column;
+        B += U * x.ld_B;
+    }
+    for (; U > 1 && t < x.k; t++, A += x.column, B += x.ld_B)
+        add_products(s[0], x, A, B);
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            Vector<real> sum = s[0][r][v];
+            if (U == 2)
+                sum = sum + s[U - 1][r][v];
+            if (U == 4)
+                sum = (sum + s[U - 3][r][v]) + (s[U - 2][r][v] + s[U - 1][r][v]);
+            s[0][r][v] = x.scale * sum;
+        }
+    }
+    if (x.P) {
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            const real *P = x.P + r * x.ld_P;
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                Vector<real> p = v < V - 1 ? load(P + v * LANES)
+                                           : load(P + v * LANES, x.tail);
+                s[0][r][v] = (s[0][r][v] - x.decay * p) + p;
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        real *C = x.C + r * x.ld_C;
+        UNROLL
+        for (int v = 0; v < V - 1; v++)
+            store(C + v * LANES, s[0][r][v]);
+        store(C + (V - 1) * LANES, s[0][r][V - 1], x.tail);
+    }
+}
+
+/* `block` for a number of rows that is not known before. */
+template <class real, int R, int V> struct Rows {
+    ALWAYS_INLINE void run(ptrdiff_t rows, const Block<real> &x)
+    {
+        if (rows == R)
+            block<real, R, V>(x);
+        else
+            Rows<real, R - 1, V>::run(rows, x);
+    }
+};
+template <class real, int V> struct Rows<real, 0, V> {
+    ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
+};
+
+/* The sums of a block fill the registers, beside V vectors of B and a number of A. */
+#if REGISTERS == 32
+enum { MAX_VECTORS = 4 };
+constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 14 : V == 3 ? 9 : 6; }
+#else
+enum { MAX_VECTORS = 3 };
+constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
+#endif
+
+/* V vectors of columns of C, all m rows: in blocks of as equal a size as can be. */
+template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
+{
+    enum { R = max_rows(V) };
+    ptrdiff_t n_blocks = (m + R - 1) / R;
+    ptrdiff_t rows = m / n_blocks, larger = m % n_blocks;
+    for (ptrdiff_t b = 0; b < n_blocks; b++) {
+        ptrdiff_t r = rows + (b < larger);
+        Rows<real, R, V>::run(r, x);
+        x.A += r * x.row;
+        x.P = x.P ? x.P + r * x.ld_P : x.P;
+        x.C += r * x.ld_C;
+    }
+}
+
+/* k rows of n columns of B, `ld` apart in the panel. */
+template <class real>
+static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, ptrdiff_t ld)
+{
+    enum { LANES = Simd<real>::LANES };
+    if (B.column != 1) {
+        transpose(n, k, B.at, B.column, panel, ld);
+        return;
+    }
+    ptrdiff_t whole = (n - 1) / LANES * LANES;
+    Tail<real> tail(n - whole);
+    for (ptrdiff_t t = 0; t < k; t++, panel += ld) {
+        const real *row = B.at + t * B.row;
+        for (ptrdiff_t j = 0; j < whole; j += LANES)
+            store(panel + j, load(row + j));
+        store(panel + whole, load(row + whole, tail));
+    }
+}
+
+template <class real> static void multiply_directly(const Product<real> &g)
+{
+    enum { LANES = Simd<real>::LANES };
+    const ptrdiff_t vectors = (g.n + LANES - 1) / LANES;
+    const ptrdiff_t panels = (vectors + MAX_VECTORS - 1) / MAX_VECTORS;
+    const ptrdiff_t ld = (vectors + panels - 1) / panels * LANES;
+    /* Packing reads and writes B once; each block reads it again. */
+    const bool packed = g.B.column != 1 || g.m >= 64;
+    const ptrdiff_t depth = packed ? PANEL / ld : g.k;
+    Block<real> x = {0, NULL, g.A.row, g.A.column, NULL, packed ? ld : g.B.row, g.scale,
+                     g.decay, NULL, g.ld_P, NULL, g.ld_C, Tail<real>(0)};
+    const real *P = g.P;
+    ptrdiff_t t = 0;
+    do {
+        x.k = g.k - t < depth ? g.k - t : depth;
+        for (ptrdiff_t p = 0, j = 0; p < panels; p++) {
+            const ptrdiff_t V = vectors * (p + 1) / panels - vectors * p / panels;
+            const ptrdiff_t n = g.n - j < V * LANES ? g.n - j : V * LANES;
+            const Matrix<real> B = {g.B.at + t * g.B.row + j * g.B.column, g.B.row,
+                                    g.B.column};
+            if (packed)
+                pack(x.k, n, B, g.panel, ld);
+            x.A = g.A.at + t * g.A.column;
+            x.B = packed ? g.panel : B.at;
+            x.P = P ? P + j : NULL;
+            x.C = g.C + j;
+            x.tail = Tail<real>(n - (V - 1) * LANES);
+            if (V == 1)
+                columns<real, 1>(g.m, x);
+            else if (V == 2)
+                columns<real, 2>(g.m, x);
+            else if (V == 3)
+                columns<real, 3>(g.m, x);
+            else
+                columns<real, MAX_VECTORS>(g.m, x);
+            j += n;
+        }
+        P = g.C;
+        x.ld_P = g.ld_C;
+        x.decay = 0;
+        t += x.k;
+    } while (t < g.k);
+}
+
+/* C^T = B^T A^T, some columns at a time, then C = P - decay P + (C^T)^T */
+template <class real> static void multiply_turned(const Product<real> &g)
+{
+    const ptrdiff_t step = PANEL / g.n;
+    for (ptrdiff_t i = 0; i < g.m; i += step) {
+        const ptrdiff_t m = g.m - i < step ? g.m - i : step;
+        Product<real> turned = {g.n, m, g.k, {g.B.at, g.B.column, g.B.row},
+                                {g.A.at + i * g.A.row, g.A.column, g.A.row}, g.scale, 0,
+                                NULL, 0, g.panel, m, NULL};
+        if (g.n == 1 && g.ld_C == 1 && (!g.P || g.ld_P == 1)) { /* C^T is C */
+            turned.decay = g.decay;
+            turned.P = g.P ? g.P + i : NULL;
+            turned.C = g.C + i;
+            multiply_directly(turned);
+            continue;
+        }
+        multiply_directly(turned);
+        for (ptrdiff_t j = 0; j < g.n; j++) {
+            const real *c = g.panel + j * m, *P = g.P ? g.P + i * g.ld_P + j : NULL;
+            real *C = g.C + i * g.ld_C + j;
+            if (P)
+                for (ptrdiff_t r = 0; r < m; r++)
+                    C[r * g.ld_C] = (c[r] - g.decay * P[r * g.ld_P]) + P[r * g.ld_P];
+            else
+                for (ptrdiff_t r = 0; r < m; r++)
+                    C[r * g.ld_C] = c[r];
+        }
+    }
+}
+
+/* Q columns of R rows of C; rows of A and, as `B`, columns of B are contiguous. */
+template <class real, int R, int Q>
+ALWAYS_INLINE void dots(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const real *B,
+                        ptrdiff_t ld_B)
+{
+    enum { LANES = Simd<real>::LANES };
+    Vector<real> s[R][Q] = {}, a[R], b;
+    const real *A = g.A.at + i * g.A.row;
+    ptrdiff_t t = 0;
+    for (; t + LANES <= g.k; t += LANES) {
+        UNROLL
+        for (int r = 0; r < R; r++)
+            a[r] = load(A + r * g.A.row + t);
+        UNROLL
+        for (int q = 0; q < Q; q++) {
+            b = load(B + q * ld_B + t);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                s[r][q] += a[r] * b;
+        }
+    }
+    if (t < g.k) {
+        Tail<real> tail(g.k - t);
+        UNROLL
+        for (int r = 0; r < R; r++)
+            a[r] = load(A + r * g.A.row + t, tail);
+        UNROLL
+        for (int q = 0; q < Q; q++) {
+            b = load(B + q * ld_B + t, tail);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                s[r][q] += a[r] * b;
+        }
+    }
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        UNROLL
+        for (int q = 0; q < Q; q++) {
+            real c = g.scale * sum_of_lanes<real>(s[r][q]);
+            if (g.P) {
+                real p = g.P[(i + r) * g.ld_P + j + q];
+                c = (c - g.decay * p) + p;
+            }
+            g.C[(i + r) * g.ld_C + j + q] = c;
+        }
+    }
+}
+
+template <class real> static void multiply_dots(const Product<real> &g)
+{
+    enum { R = REGISTERS / 8 };
+    const real *B = g.B.at;
+    ptrdiff_t ld_B = g.B.column;
+    if (g.B.row != 1) {
+        transpose(g.k, g.n, g.B.at, g.B.row, g.panel, g.k);
+        B = g.panel;
+        ld_B = g.k;
+    }
+    ptrdiff_t i = 0;
+#define DOTS(rows) \
+    do { \
+        ptrdiff_t j = 0; \
+        for (; j + 4 <= g.n; j += 4) \
+            dots<real, rows, 4>(g, i, j, B + j * ld_B, ld_B); \
+        if (j + 2 <= g.n) { \
+            dots<real, rows, 2>(g, i, j, B + j * ld_B, ld_B); \
+            j += 2; \
+        } \
+        if (j < g.n) \
+            dots<real, rows, 1>(g, i, j, B + j * ld_B, ld_B); \
+    } while (0)
+    for (; i + R <= g.m; i += R)
+        DOTS(R);
+    for (; i < g.m; i++)
+        DOTS(1);
+#undef DOTS
+}
+
+template <class real> static void multiply(const Product<real> &g)
+{
+    /* Costs in vector operations. */
+    enum { LANES = Simd<real>::LANES, SUM = 5 };
+    if (g.m <= 0 || g.n <= 0)
+        return;
+    const ptrdiff_t vectors_n = (g.n + LANES - 1) / LANES;
+    ptrdiff_t direct = g.m * g.k * vectors_n;
+    if (g.B.column != 1)
+        direct += 2 * g.k * g.n; /* to transpose it */
+    if (g.A.row == 1 && g.n < LANES) {
+        const ptrdiff_t turned = g.n * g.k * ((g.m + LANES - 1) / LANES);
+        if ((g.n == 1 && g.ld_C == 1) || turned + 2 * g.m * g.n < direct)
+            return multiply_turned(g);
+    }
+    if (g.A.column == 1 && (g.B.row == 1 || g.n * g.k <= PANEL)) {
+        ptrdiff_t cost = g.m * g.n * ((g.k + LANES - 1) / LANES + SUM);
+        if (g.B.row != 1)
+            cost += 2 * g.k * g.n;
+        if (cost < direct)
+            return multiply_dots(g);
+    }
+    multiply_directly(g);
+}

@@ -1,0 +1,111 @@
+/* Rows as they are stored: sparse ones, never made dense, and dense ones in any order. */
+
+ALWAYS_INLINE ptrdiff_t integer_at(const void *integers, bool wide, ptrdiff_t i)
+{
+    return wide ? (ptrdiff_t)((const int64_t *)integers)[i]
+                : (ptrdiff_t)((const int32_t *)integers)[i];
+}
+
+/* A row's number in the data, and its elements. */
+template <class real> struct SparseRow {
+    ptrdiff_t first, nnz;
+    const real *x;
+    const Data<real> &data;
+    SparseRow(const Data<real> &data, ptrdiff_t row) : data(data)
+    {
+        first = integer_at(data.indptr, data.wide_indptr, row);
+        nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - first;
+        x = data.X + first;
+    }
+    ptrdiff_t column(ptrdiff_t t) const
+    {
+        return integer_at(data.indices, data.wide_indices, first + t);
+    }
+    void prefetch_elements() const
+    {
+        const ptrdiff_t size = data.wide_indices ? 8 : 4;
+        prefetch(x, nnz * (ptrdiff_t)sizeof(real));
+        prefetch((const char *)data.indices + first * size, nnz * size);
+    }
+};
+
+template <class real> ALWAYS_INLINE ptrdiff_t row_number(const Data<real> &data, ptrdiff_t i)
+{
+    return data.order ? data.order[i] : i;
+}
+
+/* y = y + x m      of length q */
+template <class real>
+ALWAYS_INLINE void add_row(ptrdiff_t q, real x, const real *m, real *y)
+{
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < q; j++)
+        y[j] += x * m[j];
+}
+
+/* Dense rows start ... start + n - 1 of the data, one behind the other. */
+template <class real>
+static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *rows)
+{
+    enum { LANES = Simd<real>::LANES, AHEAD = 8 };
+    const ptrdiff_t d = data.d, whole = (d - 1) / LANES * LANES;
+    const Tail<real> tail(d - whole);
+    for (ptrdiff_t i = start; i < start + n; i++, rows += d) {
+        const real *x = data.X + row_number(data, i) * d;
+        if (i + AHEAD < data.n)
+            prefetch(data.X + row_number(data, i + AHEAD) * d,
+                     d * (ptrdiff_t)sizeof(real));
+        for (ptrdiff_t j = 0; j < whole; j += LANES)
+            store(rows + j, load(x + j));
+        store(rows + whole, load(x + whole, tail));
+    }
+}
+
+/* Z = b + scale X W for m sparse rows; of the product g: W is B, b is P, Z is C */
+template <class real>
+static void sparse_affine(const Data<real> &data, ptrdiff_t start, real scale,
+                          const Product<real> &g)
+{
+    const ptrdiff_t q = g.n;
+    for (ptrdiff_t i = 0; i < g.m; i++) {
+        const SparseRow<real> row(data, row_number(data, start + i));
+        const real *W = g.B.at;
+        real *z = g.C + i * q;
+        ptrdiff_t t = 0;
+        memset(z, 0, q * sizeof(real));
+        for (; t + 4 <= row.nnz; t += 4) {
+            const real *x = row.x + t;
+            const real *W_0 = W + row.column(t) * q, *W_1 = W + row.column(t + 1) * q;
+            const real *W_2 = W + row.column(t + 2) * q, *W_3 = W + row.column(t + 3) * q;
+            for (ptrdiff_t u = t + 8; u < t + 12 && u < row.nnz; u++)
+                prefetch(W + row.column(u) * q, q * (ptrdiff_t)sizeof(real));
+#pragma omp simd
+            for (ptrdiff_t j = 0; j < q; j++)
+                z[j] += (x[0] * W_0[j] + x[1] * W_1[j]) + (x[2] * W_2[j] + x[3] * W_3[j]);
+        }
+        for (; t < row.nnz; t++)
+            add_row(q, row.x[t], W + row.column(t) * q, z);
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < q; j++)
+            z[j] = g.P[j] + scale * z[j];
+    }
+}
+
+/* G = G + scale X^T D for m sparse rows, of the rows first ... last - 1 of G alone; of the
+   product g: D is B (m = g.k), G is C */
+template <class real>
+static void add_sparse_product(const Data<real> &data, ptrdiff_t start, ptrdiff_t first,
+                               ptrdiff_t last, const Product<real> &g)
+{
+    const ptrdiff_t q = g.n;
+    for (ptrdiff_t i = 0; i < g.k; i++) {
+        const SparseRow<real> row(data, row_number(data, start + i));
+        for (ptrdiff_t t = 0; t < row.nnz; t++) {
+            const ptrdiff_t k = row.column(t);
+            if (t + 8 < row.nnz)
+                prefetch(g.C + row.column(t + 8) * q, q * (ptrdiff_t)sizeof(real));
+            if (first <= k && k < last)
+                add_row(q, g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+"""How many threads work on what."""
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
+
+from joblib import cpu_count
+from threadpoolctl import ThreadpoolController
+
+from ._backprop import SharedTeam
+
+# Minimum multiplications per barrier that justify one more thread, and those of a whole
+# call (examples/benchmark.py).
+WORK_PER_THREAD = 1 << 22
+WORK_PER_CALL = 1 << 25
+
+
+@lru_cache(maxsize=1)
+def _controller():
+    return ThreadpoolController().select(user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _cores():
+    return cpu_count()  # reads the quota of a container
+
+
+def _blas_threads():
+    numbers = [library.num_threads for library in _controller().lib_controllers]
+    return [n for n in numbers if n is not None]
+
+
+def allowed_threads(n_jobs):
+    """The number of threads that `n_jobs` stands for.
+
+    None: as many as the BLAS may use at the moment, at most one for each core. So the
+    limits that joblib sets for its workers hold here, those of OPENBLAS_NUM_THREADS and
+    its kin, and those of threadpoolctl. The core itself uses no BLAS and sets no limit.
+    """
+    if n_jobs is not None:
+        return n_jobs if n_jobs > 0 else max(1, _cores() + 1 + n_jobs)
+    return min([_cores(), *_blas_threads()])
+
+
+class ThreadTeam:
+    """Threads that run functions of the core together, as a context.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+    max_threads : int
+    work_per_barrier : int
+        Multiplications between two barriers.
+    work_per_call : int
+        Multiplications in one call of `run`.
+    """
+
+    def __init__(self, n_jobs, max_threads, work_per_barrier, work_per_call):
+        self.n_threads = 1
+        if work_per_call > WORK_PER_CALL:
+            useful = 1 + work_per_barrier // WORK_PER_THREAD
+            # More threads than cores would only wait for each other.
+            self.n_threads = min(allowed_threads(n_jobs), useful, max_threads, _cores())
+        self.pool = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.pool is not None:
+            pool, self.pool = self.pool, None
+            pool.shutdown()
+
+    def run(self, function, *args):
+        """function(*args, team, thread) for each thread; the result of thread 0."""
+        if self.n_threads == 1:
+            return function(*args)
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(self.n_threads - 1)
+        team = SharedTeam(self.n_threads)
+
+        def member(thread):
+            try:
+                return function(*args, team, thread)
+            except BaseException:
+                team.stop()  # nobody is to wait for this thread
+                raise
+
+        others = []
+        try:
+            try:
+                for thread in range(1, self.n_threads):
+                    others.append(self.pool.submit(member, thread))
+            except RuntimeError:  # no more threads, or Python is about to end
+                team.stop()
+                wait(others)
+                return function(*args)
+            result = member(0)
+        finally:
+            team.stop()
+            wait(others)
+        for other in others:
+            other.result()  # raises what was raised there
+        return result

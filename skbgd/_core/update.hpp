@@ -1,0 +1,142 @@
+/* The rules of a step, and the steps of a single neuron on single rows. */
+
+/* One step along the gradient g, penalty included: G + alpha theta. */
+template <class real>
+static void update(const UpdateRule &rule, double eta_given, double alpha_given,
+                   const Slice<real> &s)
+{
+    const real eta = (real)eta_given, alpha = (real)alpha_given;
+    real *theta = s.theta, *v = s.velocity, *u = s.second_moment;
+    const real *G = s.gradient;
+    if (rule.adam) {
+        /* v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2,
+           theta = theta - eta v / (sqrt(u) + epsilon); the correction of the bias of v and
+           u is in eta. */
+        const real beta_1 = (real)rule.beta_1, beta_2 = (real)rule.beta_2;
+        const real epsilon = (real)rule.epsilon;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < s.n; i++) {
+            real g = G[i] + alpha * theta[i];
+            v[i] = beta_1 * v[i] + (1 - beta_1) * g;
+            u[i] = beta_2 * u[i] + (1 - beta_2) * g * g;
+            theta[i] -= eta * v[i] / (std::sqrt(u[i]) + epsilon);
+        }
+    } else if (v) {
+        /* v = mu v - eta g
+           theta = theta + v, or with Nesterov: theta + mu v - eta g */
+        const real mu = (real)rule.momentum;
+        const real mu_again = rule.nesterov ? mu : 1, eta_again = rule.nesterov ? eta : 0;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < s.n; i++) {
+            real g = G[i] + alpha * theta[i];
+            v[i] = mu * v[i] - eta * g;
+            theta[i] += mu_again * v[i] - eta_again * g;
+        }
+    } else {
+        /* theta = theta - eta g */
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < s.n; i++)
+            theta[i] -= eta * (G[i] + alpha * theta[i]);
+    }
+}
+
+/* sum_i x_i y_i, in four sums of which none waits for the one before */
+template <class real> ALWAYS_INLINE real dot(ptrdiff_t n, const real *x, const real *y)
+{
+    enum { LANES = Simd<real>::LANES };
+    Vector<real> s[4] = {};
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLL
+        for (int u = 0; u < 4; u++)
+            s[u] += load(x + i + u * LANES) * load(y + i + u * LANES);
+    }
+    for (; i + LANES <= n; i += LANES)
+        s[0] += load(x + i) * load(y + i);
+    if (i < n) {
+        Tail<real> tail(n - i);
+        s[1] += load(x + i, tail) * load(y + i, tail);
+    }
+    return sum_of_lanes<real>((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+/* Loss of row i and delta = dloss/dz, both times the row's weight, if there are weights. */
+template <class real>
+ALWAYS_INLINE double weighted_cross_entropy(real z, ptrdiff_t i, const Data<real> &data,
+                                            real *delta)
+{
+    double loss = cross_entropy_of_unit(z, (real)data.Y[i], delta);
+    if (!data.weights)
+        return loss;
+    if (data.weights[i] == 0) /* a product with 0 would keep a NaN */
+        return *delta = 0;
+    *delta *= data.weights[i];
+    return loss * data.weights[i];
+}
+
+/* Gradient descent of a single sigmoid unit, one row after the other:
+
+       z = x w + b,  delta = w_i (sigma(z) - y)
+       w = w - decay w - eta delta x,  b = b - eta delta,  decay = eta alpha
+
+   theta = [w, b]. Of sparse rows theta = [w / s, b]: decay changes s alone, and a step the
+   elements of w that x has; s is given and returned in `scale`. Adds the losses, each
+   taken before its step, to total; returns the number of steps made: fewer than n if a
+   loss was not finite. */
+template <class real>
+static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
+                              const UpdateRule &rule, real *theta, double *scale_given,
+                              double *total)
+{
+    const ptrdiff_t d = data.d;
+    const double decay = rule.eta * rule.alpha;
+    const real eta = (real)rule.eta, small_decay = (real)decay;
+    double s = *scale_given;
+    real b = theta[d], delta;
+    ptrdiff_t i = start;
+    for (; i < start + n; i++) {
+        const ptrdiff_t number = row_number(data, i);
+        double loss;
+        if (data.sparse) {
+            const SparseRow<real> row(data, number);
+            real z[4] = {};
+            ptrdiff_t t = 0;
+            if (i + 4 < start + n)
+                SparseRow<real>(data, row_number(data, i + 4)).prefetch_elements();
+            for (; t + 4 <= row.nnz; t += 4) /* four sums: none waits for the one before */
+                for (int u = 0; u < 4; u++)
+                    z[u] += row.x[t + u] * theta[row.column(t + u)];
+            for (; t < row.nnz; t++)
+                z[0] += row.x[t] * theta[row.column(t)];
+            z[0] = b + (real)s * ((z[0] + z[1]) + (z[2] + z[3]));
+            loss = weighted_cross_entropy(z[0], number, data, &delta);
+            *total += loss;
+            if (!std::isfinite(loss))
+                break;
+            s *= 1 - decay;
+            if (!(std::fabs(s) > SMALLEST_SCALE && std::fabs(s) < 1 / SMALLEST_SCALE)) {
+                scale(theta, d, (real)s);
+                s = 1;
+            }
+            const real step = (real)(-eta * delta / s);
+            for (t = 0; t < row.nnz; t++)
+                theta[row.column(t)] += step * row.x[t];
+        } else {
+            const real *x = data.X + number * d;
+            if (data.order && i + 4 < start + n)
+                prefetch(data.X + data.order[i + 4] * d, d * (ptrdiff_t)sizeof(real));
+            loss = weighted_cross_entropy(b + dot(d, x, theta), number, data, &delta);
+            *total += loss;
+            if (!std::isfinite(loss))
+                break;
+            const real step = -eta * delta;
+#pragma omp simd
+            for (ptrdiff_t k = 0; k < d; k++)
+                theta[k] += step * x[k] - small_decay * theta[k];
+        }
+        b -= eta * delta;
+    }
+    theta[d] = b;
+    *scale_given = s;
+    return i - start;
+}
