@@ -1,5 +1,7 @@
 """Threads: the same results, no waiting for ever, and the BLAS as it was."""
 
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -144,25 +146,6 @@ def test_ctrl_c_while_threads_wait(eager):
     assert np.isfinite(clf.coefs_[0]).all()
 
 
-def test_without_barriers_there_is_one_thread(eager, monkeypatch):
-    monkeypatch.setattr(threads, "BARRIER_WORKS", False)
-    expected = fitted(1)
-    clf = fitted(4)
-    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
-
-
-def test_one_job_holds_the_blas_in_short_fits_too():
-    """Epochs too short for more threads still have products for the BLAS."""
-    seen = []
-    X = np.random.default_rng(0).normal(size=(110, 256))
-    with threadpool_limits(2, user_api="blas"):
-        BGDClassifier(
-            (256,), batch_size="full", max_iter=2, tol=None, n_jobs=1,
-            scoring=lambda *_: seen.append(blas_threads()) or 0.0,
-        ).fit(X, X[:, 0] > 0, X_val=X, y_val=X[:, 0] > 0)  # fmt: skip
-    assert set(seen[0]) == {1}
-
-
 def test_interrupt_in_threads(eager, monkeypatch):
     """Ctrl-C in the first thread: the others leave, what was learned is kept."""
     core = _descent._backprop.run_batches
@@ -181,18 +164,18 @@ def test_interrupt_in_threads(eager, monkeypatch):
     assert clf.n_iter_ == 2
 
 
-def test_blas_is_limited_within_and_as_before_after(eager):
+def test_the_blas_is_never_limited(eager):
+    """threadpool_info() is the same before, during and after a fit, or an error."""
     seen = []
     with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
+        before = threadpool_info()
         BGDClassifier(max_iter=1, tol=None, scoring=lambda *_: seen.append(
-            blas_threads()
+            threadpool_info()
         ) or 0.0).fit(X, y, X_val=X, y_val=y)  # fmt: skip
-        assert set(seen[0]) == {1}
-        assert blas_threads() == before
+        assert seen == [before]
         with pytest.raises(ValueError, match="diverged"):
             fitted(1, learning_rate=1e300, activation="identity", alpha=1.0)
-        assert blas_threads() == before
+        assert threadpool_info() == before
 
 
 def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
@@ -201,11 +184,10 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with Crew(None, 99, 1 << 40, 1 << 40, 2):  # has limited the BLAS to one
-            assert blas_threads() == [1] * len(blas_threads())
-            assert allowed_threads(None) == 2
+        with ThreadTeam(None, 99, 1 << 40, 1 << 40) as team:
+            assert team.n_threads == allowed_threads(None) == min(blas_threads())
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
-                assert other.submit(allowed_threads, None).result() == 1
+                assert other.submit(allowed_threads, None).result() == team.n_threads
     assert allowed_threads(3) == 3
     assert allowed_threads(-1) >= 1
 
@@ -230,13 +212,60 @@ def test_fewer_rows_than_threads(eager):
 
 
 def test_fits_in_several_threads_leave_the_blas_as_it_was(eager):
+    """Eight at once, errors among them."""
     with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        with ThreadPoolExecutor(4) as pool:
-            models = list(pool.map(lambda _: fitted(None, batch_size=20), range(8)))
-        assert blas_threads() == before
+        before = threadpool_info()
+
+        def fit(i):
+            if i % 4 == 3:
+                with pytest.raises(ValueError, match="diverged"):
+                    fitted(None, learning_rate=1e300, activation="identity", alpha=1.0)
+            return fitted(None, batch_size=20)
+
+        with ThreadPoolExecutor(8) as pool:
+            models = list(pool.map(fit, range(16)))
+        assert threadpool_info() == before
     for clf in models:
         np.testing.assert_allclose(clf.loss_curve_, models[0].loss_curve_, rtol=1e-12)
+
+
+def _fit_in_child(clf, queue):
+    fitted(2, batch_size=20)
+    queue.put(clf.predict(X).tolist())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_fork_while_another_thread_fits(eager):
+    """The core takes no lock that a child would inherit: it fits and predicts."""
+    clf = fitted(1)
+    expected = clf.predict(X).tolist()
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(fitted, 2, batch_size=20, max_iter=2000)
+        for _ in range(5):
+            queue = context.SimpleQueue()
+            child = context.Process(target=_fit_in_child, args=(clf, queue))
+            child.start()
+            child.join(60)
+            assert child.exitcode == 0
+            assert queue.get() == expected
+        assert np.isfinite(fit.result(120).loss_)
+
+
+def test_the_mode_of_the_processor_is_restored(eager):
+    """Small numbers are 0 within the core alone, and none is in Adam's moments."""
+    clf = fitted(2, X.astype(np.float32), solver="adam", alpha=1e-3, batch_size=20)
+    tiny = np.float32(1e-40)
+    assert tiny * np.float32(0.5) > 0
+    zeros = np.hstack([X, np.zeros_like(X)]).astype(np.float32)
+    clf = fitted(1, zeros, solver="adam", alpha=1e-3, batch_size=2, max_iter=30)
+    for moment in (clf._state.velocity, clf._state.second_moment):
+        size = np.abs(moment[moment != 0])
+        assert (size >= np.finfo(np.float32).tiny).all()
+    assert tiny * np.float32(0.5) > 0
+    P = clf.predict_proba(np.full_like(zeros[:2], tiny))
+    np.testing.assert_array_equal(P, clf.predict_proba(np.zeros_like(zeros[:2])))
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])

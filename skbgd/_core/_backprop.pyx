@@ -502,7 +502,8 @@ cdef void product_transposed(
     g.m, g.n, g.k = m, layer.p, layer.q
     g.A.at, g.A.row, g.A.column = D, layer.q, 1
     g.B.at, g.B.row, g.B.column = run.theta + layer.W, 1, layer.q
-    g.scale, g.decay, g.P, g.ld_P = 1, 0, NULL, 0
+    g.scale, g.decay, g.ld_P = 1, 0, 0
+    g.P = NULL
     g.C, g.ld_C, g.panel = S, layer.p, run.panel
     run.kernels.multiply(g)
 
@@ -519,7 +520,7 @@ cdef floating *forward(
         Py_ssize_t l
         const Layer *layer
         const floating *A_in = X
-        floating *A_out
+        floating *A_out = NULL
         Product[floating] g
     for l in range(run.n_layers):
         layer = run.layers + l
@@ -1118,7 +1119,8 @@ def product(
     g.B.row, g.B.column = B.strides[0] // size, B.strides[1] // size
     if 1 not in (g.B.row, g.B.column):
         raise ValueError("The rows or the columns of B must be contiguous.")
-    g.scale, g.decay, g.P, g.ld_P, g.ld_C = scale, decay, NULL, g.n, g.n
+    g.scale, g.decay, g.ld_P, g.ld_C = scale, decay, g.n, g.n
+    g.P = NULL
     g.panel = <floating *> work.start
     if accumulate:
         g.P = g.C
