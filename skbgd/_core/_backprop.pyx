@@ -982,10 +982,9 @@ cdef bint _outputs(
         restore_mode(run.mode)
     if not finite:
         run.team.barrier.stop()
-    if run.team.barrier.n_threads > 1:
-        run.team.sums[8 * run.thread] = 1 if finite else 0
-        run.team.barrier.wait()
-        finite = finite and not run.team.barrier.is_stopped()
+    with nogil:
+        run.team.barrier.wait()  # for the tiles of the others
+    finite = finite and not run.team.barrier.is_stopped()
     return finite
 
 
