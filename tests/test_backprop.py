@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from skbgd import _backprop
-from skbgd._descent import Step
+from skbgd._core import _backprop
 from skbgd._network import Network
+from skbgd._update_rules import UpdateRule
 
 FLOATS = [np.float32, np.float64]
 HIDDEN = {0: (), 1: (7,), 2: (6, 5), 3: (5, 4, 3)}
@@ -68,9 +68,11 @@ def make_problem(
 
 def loss_gradient(network, theta, X, Y, weights, tile=16):
     gradient = np.full_like(theta, np.nan)
-    size = tile * _backprop.row_work_size(network.units, True)
-    work = np.empty(size, dtype=theta.dtype)
-    loss = _backprop.loss_gradient(network, theta, X, Y, weights, gradient, work, tile)
+    loss = _backprop.loss_gradient(
+        _backprop.Parameters(network.layout, theta, gradient=gradient),
+        _backprop.Rows(X, Y, weights),
+        _backprop.Workspace(network.layout, theta.dtype, tile),
+    )
     return loss, gradient
 
 
@@ -93,14 +95,14 @@ def run_batches(
     plain = velocity is None and not step.get("max_gradient_norm")
     in_place = in_place and plain and min(batch_size, len(X)) <= tile
     gradient = None if in_place else np.empty_like(theta)
-    size = tile * _backprop.row_work_size(network.units, True)
-    work = np.empty(size, dtype=theta.dtype)
-    progress = np.zeros(2)
-    _backprop.run_batches(
-        network, theta, velocity, second_moment, 0, X, Y, weights, order, batch_size,
-        Step(eta, **step), gradient, work, tile, progress,
-    )  # fmt: skip
-    return progress
+    return _backprop.run_batches(
+        _backprop.Parameters(network.layout, theta, velocity, second_moment, gradient),
+        0,
+        _backprop.Rows(X, Y, weights, order),
+        batch_size,
+        UpdateRule(eta, **step),
+        _backprop.Workspace(network.layout, theta.dtype, tile, gathered=True),
+    )
 
 
 # Elementary functions

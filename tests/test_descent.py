@@ -18,9 +18,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from skbgd import BGDClassifier, _backprop
-from skbgd._descent import State, minimize, rows_per_batch
+from skbgd import BGDClassifier
+from skbgd._core import _backprop
+from skbgd._descent import State, minimize
 from skbgd._network import Network
+from skbgd._plan import rows_per_batch
 
 
 def targets(kind, n=70, d=6):

@@ -1,5 +1,7 @@
 """Threads: the same results, no waiting for ever, and the BLAS as it was."""
 
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -12,8 +14,9 @@ from scipy import sparse
 from sklearn.datasets import make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skbgd import BGDClassifier, _descent, _threads
-from skbgd._threads import Crew, allowed_threads
+from skbgd import BGDClassifier, _rows
+from skbgd._core import threads
+from skbgd._core.threads import ThreadTeam, allowed_threads
 
 X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
@@ -24,8 +27,9 @@ CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
 @pytest.fixture
 def eager(monkeypatch):
     """Threads for the smallest work."""
-    monkeypatch.setattr(_threads, "WORK_PER_THREAD", 1)
-    monkeypatch.setattr(_threads, "WORK_PER_CALL", 0)
+    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "WORK_PER_CALL", 0)
+    monkeypatch.setattr(threads, "_cores", lambda: 8)
 
 
 def fitted(n_jobs, rows=X, classes=3, **parameters):
@@ -82,9 +86,7 @@ def test_same_number_of_threads_same_bits(eager):
 def test_validation_loss_in_threads(eager):
     """The loss of the validation rows comes from the threads that are there."""
     curves = [
-        BGDClassifier(
-            max_iter=5, tol=None, random_state=0, n_jobs=n_jobs, learning_rate=0.1
-        )
+        BGDClassifier(max_iter=5, tol=None, random_state=0, n_jobs=n_jobs)
         .fit(X, y, X_val=X[:50], y_val=y[:50])
         .validation_loss_curve_
         for n_jobs in (1, 4)
@@ -104,7 +106,7 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
     """One thread fails before it meets the others, who wait for it in the core."""
-    core = _descent._backprop.run_batches
+    core = _rows._backprop.run_batches
 
     def run_batches(*args):
         if args[-1] == rank:
@@ -112,7 +114,7 @@ def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
             raise MemoryError("not enough")
         return core(*args)
 
-    monkeypatch.setattr(_descent._backprop, "run_batches", run_batches)
+    monkeypatch.setattr(_rows._backprop, "run_batches", run_batches)
     with pytest.raises(MemoryError, match="not enough"):
         fitted(3)
 
@@ -125,8 +127,8 @@ def test_without_new_threads_one_does_the_work(eager, monkeypatch):
             raise RuntimeError("can't start new thread")
         return real(self, function, rank)
 
-    real = _threads.ThreadPoolExecutor.submit
-    monkeypatch.setattr(_threads.ThreadPoolExecutor, "submit", submit)
+    real = threads.ThreadPoolExecutor.submit
+    monkeypatch.setattr(threads.ThreadPoolExecutor, "submit", submit)
     clf = fitted(3)
     np.testing.assert_allclose(clf.coefs_[0], expected.coefs_[0], atol=1e-12)
 
@@ -136,87 +138,63 @@ def test_ctrl_c_while_threads_wait(eager):
     X = np.random.default_rng(0).normal(size=(20_000, 50))
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
     timer.start()
-    clf = BGDClassifier(
-        max_iter=100_000, tol=None, batch_size=64, random_state=0, n_jobs=3
-    )
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X, X[:, 0] > 0)
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = BGDClassifier(
+            max_iter=100_000, tol=None, batch_size=64, random_state=0, n_jobs=3
+        ).fit(X, X[:, 0] > 0)
     timer.join()
     assert np.isfinite(clf.coefs_[0]).all()
 
 
-def test_without_barriers_there_is_one_thread(eager, monkeypatch):
-    monkeypatch.setattr(_threads, "BARRIER_WORKS", False)
-    expected = fitted(1)
-    clf = fitted(4)
-    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
-
-
-def test_one_job_holds_the_blas_in_short_fits_too():
-    """Epochs too short for more threads still have products for the BLAS."""
-    seen = []
-    X = np.random.default_rng(0).normal(size=(110, 256))
-    with threadpool_limits(2, user_api="blas"):
-        BGDClassifier(
-            (256,), batch_size="full", max_iter=2, tol=None, n_jobs=1,
-            learning_rate=0.1, scoring=lambda *_: seen.append(blas_threads()) or 0.0,
-        ).fit(X, X[:, 0] > 0, X_val=X, y_val=X[:, 0] > 0)  # fmt: skip
-    assert set(seen[0]) == {1}
-
-
 def test_interrupt_in_threads(eager, monkeypatch):
     """Ctrl-C in the first thread: the others leave, what was learned is kept."""
-    core = _descent._backprop.run_batches
-    calls, interrupting = [], False
+    core = _rows._backprop.run_batches
+    calls = []
 
     def run_batches(*args):
         if args[-1] == 0:
             calls.append(args)
-            if interrupting and len(calls) == 3:
+            if len(calls) == 3:
                 raise KeyboardInterrupt
         return core(*args)
 
-    monkeypatch.setattr(_descent._backprop, "run_batches", run_batches)
-    clf = fitted(3)
-    interrupting = True
-    calls.clear()
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X, y)
+    monkeypatch.setattr(_rows._backprop, "run_batches", run_batches)
+    with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
+        clf = fitted(3)
     assert clf.n_iter_ == 2
 
 
-def test_blas_is_limited_within_and_as_before_after(eager):
+def test_the_blas_is_never_limited(eager):
+    """threadpool_info() is the same before, during and after a fit, or an error."""
     seen = []
     with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        clf = BGDClassifier(max_iter=1, tol=None, learning_rate=0.1)
-        clf.set_params(scoring=lambda *_: seen.append(blas_threads()) or 0.0)
-        clf.fit(X, y, X_val=X, y_val=y)
-        assert set(seen[0]) == {1}
-        assert blas_threads() == before
+        before = threadpool_info()
+        BGDClassifier(max_iter=1, tol=None, scoring=lambda *_: seen.append(
+            threadpool_info()
+        ) or 0.0).fit(X, y, X_val=X, y_val=y)  # fmt: skip
+        assert seen == [before]
         with pytest.raises(ValueError, match="diverged"):
             fitted(1, learning_rate=1e300, activation="identity", alpha=1.0)
-        assert blas_threads() == before
+        assert threadpool_info() == before
 
 
 def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
-    monkeypatch.setattr(_threads, "_cores", lambda: 64)
+    monkeypatch.setattr(threads, "_cores", lambda: 64)
     with threadpool_limits(1, user_api="blas"):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with Crew(None, 99, 1 << 40, 1 << 40, 2):  # has limited the BLAS to one
-            assert blas_threads() == [1] * len(blas_threads())
-            assert allowed_threads(None) == 2
+        with ThreadTeam(None, 99, 1 << 40, 1 << 40) as team:
+            assert team.n_threads == allowed_threads(None) == min(blas_threads())
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
-                assert other.submit(allowed_threads, None).result() == 1
+                assert other.submit(allowed_threads, None).result() == team.n_threads
     assert allowed_threads(3) == 3
     assert allowed_threads(-1) >= 1
 
 
 def test_workers_of_joblib_share_the_cores():
     """In a pool of as many processes as cores, each has one thread."""
-    n = _threads._cores()
+    n = threads._cores()
     assert (
         Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
         == [1 if n > 1 else allowed_threads(None)] * n
@@ -234,13 +212,60 @@ def test_fewer_rows_than_threads(eager):
 
 
 def test_fits_in_several_threads_leave_the_blas_as_it_was(eager):
+    """Eight at once, errors among them."""
     with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        with ThreadPoolExecutor(4) as pool:
-            models = list(pool.map(lambda _: fitted(None, batch_size=20), range(8)))
-        assert blas_threads() == before
+        before = threadpool_info()
+
+        def fit(i):
+            if i % 4 == 3:
+                with pytest.raises(ValueError, match="diverged"):
+                    fitted(None, learning_rate=1e300, activation="identity", alpha=1.0)
+            return fitted(None, batch_size=20)
+
+        with ThreadPoolExecutor(8) as pool:
+            models = list(pool.map(fit, range(16)))
+        assert threadpool_info() == before
     for clf in models:
         np.testing.assert_allclose(clf.loss_curve_, models[0].loss_curve_, rtol=1e-12)
+
+
+def _fit_in_child(clf, queue):
+    fitted(2, batch_size=20)
+    queue.put(clf.predict(X).tolist())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_fork_while_another_thread_fits(eager):
+    """The core takes no lock that a child would inherit: it fits and predicts."""
+    clf = fitted(1)
+    expected = clf.predict(X).tolist()
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(fitted, 2, batch_size=20, max_iter=2000)
+        for _ in range(5):
+            queue = context.SimpleQueue()
+            child = context.Process(target=_fit_in_child, args=(clf, queue))
+            child.start()
+            child.join(60)
+            assert child.exitcode == 0
+            assert queue.get() == expected
+        assert np.isfinite(fit.result(120).loss_)
+
+
+def test_the_mode_of_the_processor_is_restored(eager):
+    """Small numbers are 0 within the core alone, and none is in Adam's moments."""
+    clf = fitted(2, X.astype(np.float32), solver="adam", alpha=1e-3, batch_size=20)
+    tiny = np.float32(1e-40)
+    assert tiny * np.float32(0.5) > 0
+    zeros = np.hstack([X, np.zeros_like(X)]).astype(np.float32)
+    clf = fitted(1, zeros, solver="adam", alpha=1e-3, batch_size=2, max_iter=30)
+    for moment in (clf._state.velocity, clf._state.second_moment):
+        size = np.abs(moment[moment != 0])
+        assert (size >= np.finfo(np.float32).tiny).all()
+    assert tiny * np.float32(0.5) > 0
+    P = clf.predict_proba(np.full_like(zeros[:2], tiny))
+    np.testing.assert_array_equal(P, clf.predict_proba(np.zeros_like(zeros[:2])))
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])

@@ -892,7 +892,7 @@ def run_batches(
     long long n_steps,  # made before, for Adam
     Rows rows not None,
     Py_ssize_t batch_size,
-    step,  # the parameters of the step, see _descent.Step
+    step,  # the parameters of the step, see _update_rules
     Workspace work not None,
     SharedTeam team=None,
     int thread=0,
@@ -989,10 +989,9 @@ cdef bint _outputs(
         restore_mode(run.mode)
     if not finite:
         run.team.barrier.stop()
-    if run.team.barrier.n_threads > 1:
-        run.team.sums[8 * run.thread] = 1 if finite else 0
-        run.team.barrier.wait()
-        finite = finite and not run.team.barrier.is_stopped()
+    with nogil:
+        run.team.barrier.wait()  # for the tiles of the others
+    finite = finite and not run.team.barrier.is_stopped()
     return finite
 
 

@@ -44,7 +44,7 @@ class Barrier {
                 if (round != mine)
                     return true;
                 if (stopped)
-                    return false;
+                    return round != mine; /* all may have come just before */
                 SPIN_PAUSE();
             }
         } while (std::chrono::steady_clock::now() - start < patience);

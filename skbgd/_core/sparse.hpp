@@ -57,7 +57,7 @@ static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *r
                      d * (ptrdiff_t)sizeof(real));
         for (ptrdiff_t j = 0; j < whole; j += LANES)
             store(rows + j, load(x + j));
-        store(rows + whole, load(x + whole, tail));
+        store(rows + whole, load(x + whole, tail), tail);
     }
 }
 
