@@ -786,6 +786,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self._state.goal != goal:
             self._state.go_on_from_model()
             self._state.goal, self._state.n_cuts = goal, 0
+            self._state.start = self._state.n_iter
 
         # Descend.
         plan = self._plan(X.shape[0])
@@ -1049,7 +1050,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _plan(self, n_samples, ends=True):
         """What "auto" stands for in this call; sets the attributes that tell."""
         plan = Plan.of(
-            self, n_samples, self._state.n_iter, ends=ends, rows=self._rows_per_batch
+            self, n_samples, self._state.start, ends=ends, rows=self._rows_per_batch
         )
         self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
         if ends:
@@ -1074,7 +1075,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._state,
             *data,
             step=step,
-            batch_size=plan.batch_size,
+            batch_size="full" if self.batch_size == "full" else plan.batch_size,
             schedule=schedule(
                 plan.schedule,
                 power_t=self.power_t,
@@ -1143,24 +1144,25 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"there were {self.n_iter_} before. Increase max_iter.",
                 ConvergenceWarning,
             )
-        if plan.schedule == "cosine":  # the step fell to 0, as planned
-            return None
-        message = (
-            f"max_iter={plan.max_iter} epochs were over before the loss stood still "
-            f"(within tol={self.tol:g} for n_iter_no_change={plan.n_iter_no_change} "
-            "epochs). Increase max_iter, or pass tol=None to train for just so many."
-        )
+        message = []
+        if plan.schedule != "cosine":  # whose step falls to 0, as planned
+            message.append(
+                f"max_iter={plan.max_iter} epochs were over before the loss stood "
+                f"still (within tol={self.tol:g} for n_iter_no_change="
+                f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
+                "to train for just so many."
+            )
         some = some_rows().astype(float)
         is_sparse = issparse(some)
         squares = some.multiply(some) if is_sparse else some * some
         scales = np.sqrt(squares.mean(axis=0))
         if scales.max() > LARGE_SCALE:
             scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
-            message += (
-                " The features are badly scaled (root mean squares from "
+            message.append(
+                "The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
-        return message, ConvergenceWarning
+        return (" ".join(message), ConvergenceWarning) if message else None
 
     def _outputs(self, function, X):
         """What a function of the network gives for the rows of X."""

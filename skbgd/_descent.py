@@ -113,15 +113,16 @@ class Plan(NamedTuple):
     n_iter_no_change: float
 
     @classmethod
-    def of(cls, clf, n_samples, n_iter=0, *, ends=True, rows=rows_per_batch):
+    def of(cls, clf, n_samples, start=0, *, ends=True, rows=rows_per_batch):
         """The plan for the parameters of an estimator and so many rows.
 
         Parameters
         ----------
         clf : BGDClassifier
         n_samples : int
-        n_iter : int
-            Epochs made so far.
+        start : int
+            Epochs made before the present goal, which a planned `max_iter` does not
+            count.
         ends : bool
             Whether the call makes a whole descent (`fit`), not one epoch of a stream.
         rows : callable
@@ -133,14 +134,15 @@ class Plan(NamedTuple):
         if isinstance(rule, str) and rule == "auto":
             rule = "cosine" if falls else "constant"
         planned = isinstance(rule, str) and rule == "cosine"
-        max_iter, start, patience = clf.max_iter, 0, clf.n_iter_no_change
+        max_iter, patience = clf.max_iter, clf.n_iter_no_change
         n_epochs = max_iter
         if isinstance(max_iter, str):
             n_epochs = UNPLANNED_EPOCHS
             if planned:
                 n_epochs = planned_epochs(n_samples, batch_size)
-            start = n_iter if ends else 0
             max_iter = start + n_epochs
+        else:
+            start = 0
         if isinstance(patience, str):
             patience = PATIENCE
             if planned:
@@ -167,7 +169,7 @@ def mean_squared_norm(theta, X, weights):
 def default_step_size(network, squared_norm, batch_size, step):
     """The step size that ``learning_rate="auto"`` stands for.
 
-    With hidden layers it is sqrt(min(m, 128)) / 2 for batches of m rows, as the noise
+    With hidden layers it is 0.4 sqrt(min(m, 128)) for batches of m rows, as the noise
     of a mean over m rows falls with sqrt(m), and an eighth of that for units other than
     logistic ones, whose slope is 1 instead of 1/4 at most, shared out to the hidden
     layers; over the features' root mean square, if that is larger than 1, and at most
@@ -189,7 +191,7 @@ def default_step_size(network, squared_norm, batch_size, step):
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
-    step_size = np.sqrt(min(batch_size, AUTO_BATCH_SIZES[1])) / 2
+    step_size = 0.4 * np.sqrt(min(batch_size, AUTO_BATCH_SIZES[1]))
     curvature = step.alpha
     if n_hidden == 0:
         s = 0.5 if network.output_activation == "softmax" else 0.25
@@ -225,6 +227,7 @@ class State:
     validation_scores: list = field(default_factory=list)
     # Of the stopping rule, and what it belongs to:
     goal: tuple = ()
+    start: int = 0  # epochs made before it
     mark: float = np.inf
     n_flat: int = 0
     n_cuts: int = 0
@@ -277,7 +280,7 @@ class Descent:
         Not negative, 1 on average; None means all 1.
     step : Step
         Its `eta` is a number or "auto".
-    batch_size : int
+    batch_size : int or "full"
     schedule : callable
         The factor of the step size for a state.
     shuffle : bool
@@ -322,7 +325,7 @@ class Descent:
         self.network = network
         self.state = state
         self.n_samples = n_samples
-        self.batch_size = batch_size
+        self.batch_size = rows_per_batch(batch_size, n_samples)
         self.schedule = schedule
         if state.squared_norm is None:
             state.squared_norm = float(self._mean_squared_norm())
@@ -330,8 +333,12 @@ class Descent:
                 network.fit_start(state.theta, state.squared_norm)
         if step.eta == "auto":
             step = step._replace(
+                # The whole batch has no noise that depends on the number of rows.
                 eta=default_step_size(
-                    network, state.squared_norm, self.batch_size, step
+                    network,
+                    state.squared_norm,
+                    inf if batch_size == "full" else self.batch_size,
+                    step,
                 )
             )
         self.step = step

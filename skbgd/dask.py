@@ -433,6 +433,7 @@ class DaskBGDClassifier(BGDClassifier):
         if state.goal != goal:
             state.go_on_from_model()
             state.goal, state.n_cuts = goal, 0
+            state.start = state.n_iter
 
         # Descend.
         plan = self._plan(rows.n_rows)

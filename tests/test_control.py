@@ -45,7 +45,15 @@ def multilabel():
 
 def small(**params):
     return BGDClassifier(
-        (8,), **{"random_state": 0, "max_iter": 12, "tol": None, **params}
+        (8,),
+        **{
+            "random_state": 0,
+            "max_iter": 12,
+            "tol": None,
+            "learning_rate_schedule": "constant",
+            "n_iter_no_change": 50,
+            **params,
+        },
     )
 
 
@@ -506,8 +514,9 @@ def test_clipping_in_float32(scale):
     rng = np.random.default_rng(0)
     X = (scale * rng.normal(size=(50, 20)) + scale).astype(np.float32)
     clf = BGDClassifier(
-        (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1
-    ).fit(X, rng.integers(2, size=50))
+        (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1,
+        batch_size="full",
+    ).fit(X, rng.integers(2, size=50))  # fmt: skip
     assert np.linalg.norm(parameters(clf)) == pytest.approx(0.1, rel=1e-6)
 
 
