@@ -126,10 +126,13 @@ class Network:
         return theta
 
     def fit_start(self, theta, squared_norm):
-        """Divide W_1 by the features' root mean square, if that is larger than 1."""
+        """Divide W_1 by sqrt(rms), rms the features' root mean square, if rms > 1.
+
+        Half-way, so that small features beside a large one are still seen.
+        """
         rms = np.sqrt(squared_norm / self.layers[0])
         if len(self._slices) > 1 and 1 < rms < np.inf:
-            theta[self._slices[0][0]] /= rms
+            theta[self._slices[0][0]] /= np.sqrt(rms)
 
     def decision_function(self, theta, X, n_jobs=None):
         """Pre-activations of the output layer, shape (n, K)."""

@@ -42,7 +42,7 @@ def quick(**params):
     return BGDClassifier(
         **{
             "hidden_layer_sizes": (6,),
-            "batch_size": 100,
+            "batch_size": "full",
             "learning_rate_schedule": "constant",
             "max_iter": 30,
             "tol": None,
@@ -397,7 +397,7 @@ def test_extreme_weights(binary):
 def test_initial_weights(binary):
     """First layer +-c sqrt(3 / d), others +-g sqrt(6 / (fan_in + fan_out)); () at 0.
 
-    c is over the root mean square of features that are larger than 1, for W alone.
+    c is over the square root of the features' rms, if that is above 1, for W alone.
     """
     X, y = binary
     rms = np.sqrt((X**2).mean())
@@ -418,7 +418,7 @@ def test_initial_weights(binary):
         ]
         for W, b, bound in zip(clf.coefs_, clf.intercepts_, bounds, strict=True):
             assert np.abs(b).max() <= bound
-            bound /= rms if W is clf.coefs_[0] or len(W) == X.shape[1] else 1
+            bound /= np.sqrt(rms) if len(W) == X.shape[1] else 1
             assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-12)
             assert abs(W.mean()) < 0.1 * bound
     clf = quick(hidden_layer_sizes=(), learning_rate=1e-300, alpha=0).fit(X, y)
