@@ -20,7 +20,7 @@ AUTO_STEPS = 200
 # A descent that is not planned: its end is found by `tol`, within so many epochs of
 # which so many stand still.
 UNPLANNED_EPOCHS = 400
-PATIENCE = 10
+PATIENCE = 50
 
 
 def rows_per_batch(batch_size, n_samples):
@@ -39,13 +39,18 @@ def planned_epochs(n_samples, batch_size):
     return AUTO_EPOCHS + -(-AUTO_STEPS // n_steps)
 
 
-def default_alpha(n_samples):
-    """The penalty that ``alpha="auto"`` stands for: 2 / n, at most 2e-4.
+def default_alpha(n_samples, n_hidden):
+    """The penalty that ``alpha="auto"`` stands for: 2e-4, but n alpha in [1/4, 2].
 
-    A penalty on the summed loss that does not grow with n from 10 000 rows on; of a
-    stream, where n is None, the largest.
+    n alpha is the penalty on the summed loss: a prior that is felt with few rows and
+    does not grow with many. For a stream n is None. Over the square of the number of
+    hidden layers: the weights of the start multiply from layer to layer, and a network
+    whose layers shrink together is at chance before it has learned anything.
     """
-    return 2e-4 if n_samples is None else min(2e-4, 2 / n_samples)
+    alpha = 2e-4
+    if n_samples is not None:
+        alpha = max(0.25 / n_samples, min(alpha, 2 / n_samples))
+    return alpha / max(1, n_hidden) ** 2
 
 
 class Plan(NamedTuple):
@@ -96,7 +101,8 @@ class Plan(NamedTuple):
                 patience = max(1, n_epochs // 2) if clf.early_stopping else inf
         alpha = clf.alpha
         if isinstance(alpha, str):
-            alpha = default_alpha(n_samples if ends else None)
+            n_hidden = np.size(clf.hidden_layer_sizes)
+            alpha = default_alpha(n_samples if ends else None, n_hidden)
         return cls(
             batch_size,
             isinstance(clf.batch_size, str) and clf.batch_size == "full",
@@ -116,7 +122,8 @@ def default_step_size(network, squared_norm, plan, rule):
     logistic ones, whose slope is 1 instead of 1/4 at most, shared out to the hidden
     layers; over the features' root mean square, if that is larger than 1, and at most
     1 / alpha. For Adam, whose steps do not scale with the gradient, it is 0.05, a fifth
-    of that for units other than logistic ones, over the number of hidden layers.
+    of that for units other than logistic ones, over the number of hidden layers and the
+    square root of the features' root mean square, if that is larger than 1.
 
     With one neuron it is at most 1 / (L + alpha): L = s (1 + mean_i ||x_i||^2) bounds
     the curvature of the cross-entropy, s = 1/4 for sigmoids and 1/2 for a softmax, so
@@ -128,8 +135,10 @@ def default_step_size(network, squared_norm, plan, rule):
     logistic = network.activation == "logistic"
     # The whole batch has no noise that depends on the number of rows.
     m = inf if plan.full else plan.batch_size
+    rms = np.sqrt(squared_norm / network.units[0])
     if rule.solver == "adam":
-        return (0.05 if logistic or n_hidden == 0 else 0.01) / max(1, n_hidden)
+        step_size = (0.05 if logistic or n_hidden == 0 else 0.01) / max(1, n_hidden)
+        return float(step_size / max(1.0, rms) ** 0.5)
     if not np.isfinite(squared_norm):
         raise ValueError(
             "The features are too large for learning_rate='auto': the mean of their "
@@ -141,7 +150,7 @@ def default_step_size(network, squared_norm, plan, rule):
         s = 0.5 if network.output_activation == "softmax" else 0.25
         curvature += s * (1 + squared_norm)
     else:
-        step_size /= max(1.0, np.sqrt(squared_norm / network.units[0]))
+        step_size /= max(1.0, rms)
         if not logistic:
             step_size /= 8 * n_hidden
     return float(min(step_size, 1 / max(curvature, 1e-300)) * (1 - rule.momentum))

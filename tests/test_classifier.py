@@ -46,7 +46,14 @@ def multilabel():
 
 def quick(**params):
     return BGDClassifier(
-        **{"hidden_layer_sizes": (6,), "max_iter": 30, "tol": None, **params},
+        **{
+            "hidden_layer_sizes": (6,),
+            "batch_size": "full",
+            "learning_rate_schedule": "constant",
+            "max_iter": 30,
+            "tol": None,
+            **params,
+        },
         random_state=0,
     )
 
@@ -400,17 +407,31 @@ def test_extreme_weights(binary):
 
 
 def test_initial_weights(binary):
-    """+-g sqrt(6 / (fan_in + fan_out)), g 4 in front of sigmoids, else 1; () at 0."""
+    """First layer +-c sqrt(3 / d), others +-g sqrt(6 / (fan_in + fan_out)); () at 0.
+
+    c is over the square root of the features' rms, if that is above 1, for W alone.
+    """
     X, y = binary
-    for activation, gain in (("logistic", 4), ("tanh", 1), ("relu", 1)):
+    rms = np.sqrt((X**2).mean())
+    assert rms > 1
+    for activation, first, gain in (
+        ("logistic", 3, 4),
+        ("tanh", 1.5, 1),
+        ("relu", np.sqrt(2), 1),
+        ("identity", 1, 1),
+    ):
         clf = BGDClassifier(
             (400, 300), activation=activation, learning_rate=1e-300, alpha=0,
             max_iter=1, tol=None, random_state=0,
         ).fit(X, y)  # fmt: skip
-        for W, b, g in zip(clf.coefs_, clf.intercepts_, (gain, gain, 1), strict=True):
-            bound = g * np.sqrt(6 / sum(W.shape))
-            assert 0.98 * bound < np.abs(W).max() <= bound
+        bounds = [first * np.sqrt(3 / X.shape[1])] + [
+            g * np.sqrt(6 / sum(W.shape))
+            for g, W in zip((gain, 1), clf.coefs_[1:], strict=True)
+        ]
+        for W, b, bound in zip(clf.coefs_, clf.intercepts_, bounds, strict=True):
             assert np.abs(b).max() <= bound
+            bound /= np.sqrt(rms) if len(W) == X.shape[1] else 1
+            assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-12)
             assert abs(W.mean()) < 0.1 * bound
     clf = quick(hidden_layer_sizes=(), learning_rate=1e-300, alpha=0).fit(X, y)
     np.testing.assert_allclose(clf.coefs_[0], 0, atol=1e-290)

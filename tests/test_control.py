@@ -42,7 +42,15 @@ def multilabel():
 
 def small(**params):
     return BGDClassifier(
-        (8,), **{"random_state": 0, "max_iter": 12, "tol": None, **params}
+        (8,),
+        **{
+            "random_state": 0,
+            "max_iter": 12,
+            "tol": None,
+            "learning_rate_schedule": "constant",
+            "n_iter_no_change": 50,
+            **params,
+        },
     )
 
 
@@ -321,6 +329,7 @@ def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
     X, X_val, y, y_val = moons
     own = {"X_val": X_val, "y_val": y_val}
     params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
+    params["learning_rate"] = 1.0
     clf = small(**params, scoring="accuracy", n_iter_no_change=3, tol=0).fit(
         X, y, **own
     )
@@ -507,8 +516,9 @@ def test_clipping_in_float32(scale):
     rng = np.random.default_rng(0)
     X = (scale * rng.normal(size=(50, 20)) + scale).astype(np.float32)
     clf = BGDClassifier(
-        (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1
-    ).fit(X, rng.integers(2, size=50))
+        (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1,
+        batch_size="full",
+    ).fit(X, rng.integers(2, size=50))  # fmt: skip
     assert np.linalg.norm(parameters(clf)) == pytest.approx(0.1, rel=1e-6)
 
 

@@ -105,7 +105,9 @@ def same(a, b):
 
 
 def small(kind=DaskBGDClassifier, **params):
-    usual = {"hidden_layer_sizes": (5,), "batch_size": "full", "max_iter": 10}
+    usual = {"hidden_layer_sizes": (5,), "batch_size": "full", "max_iter": 10,
+        "learning_rate_schedule": "constant",
+    }  # fmt: skip
     return kind(**{**usual, "tol": None, "random_state": 0, **params})
 
 

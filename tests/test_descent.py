@@ -182,9 +182,10 @@ def test_held_out_log_loss_and_calibration():
         (11, 10, 10),
         ("full", 10, 10),
         ("full", 1000, 1000),
-        ("auto", 10, 10),
-        ("auto", 256, 256),
-        ("auto", 1000, 256),
+        ("auto", 5, 5),
+        ("auto", 100, 8),
+        ("auto", 1000, 13),
+        ("auto", 20_000, 128),
         (np.int64(3), 10, 3),
     ],
 )
@@ -193,8 +194,15 @@ def test_rows_per_batch(batch_size, n_samples, expected):
 
 
 def fitted(X, y, sample_weight=None, **params):
-    params = {"max_iter": 20, "tol": None, "random_state": 0, **params}
-    return BGDClassifier((6,), **params).fit(X, y, sample_weight)
+    params = {
+        "max_iter": 20,
+        "tol": None,
+        "learning_rate_schedule": "constant",
+        "random_state": 0,
+        **params,
+    }
+    params = {"hidden_layer_sizes": (6,), **params}
+    return BGDClassifier(**params).fit(X, y, sample_weight)
 
 
 def test_batch_size_beyond_the_rows_is_the_whole_batch():
@@ -385,10 +393,11 @@ def test_without_tol_every_epoch_is_run():
 def test_convergence_warning_only_when_max_iter_ends_it():
     X, y = targets("binary")
     with pytest.warns(ConvergenceWarning, match="max_iter=3 .*tol=0.0001.*Increase"):
-        BGDClassifier(max_iter=3, learning_rate=0.1).fit(X, y)
+        BGDClassifier(max_iter=3, learning_rate=0.1, n_iter_no_change=2).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        BGDClassifier(max_iter=3, tol=None, learning_rate=0.1).fit(X, y)
+        BGDClassifier(max_iter=3, learning_rate=0.1, tol=None).fit(X, y)
+        BGDClassifier(max_iter=3).fit(X, y)  # the step has fallen to 0, as planned
         clf = BGDClassifier(tol=1e6, n_iter_no_change=4, learning_rate=0.1).fit(X, y)
     assert clf.n_iter_ == 5
 
@@ -413,7 +422,10 @@ def test_verbose(capsys):
 def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
     """1 / (L + alpha): the whole batch descends, unscaled and with any penalty too."""
     X, y = load_breast_cancer(return_X_y=True)
-    clf = BGDClassifier((), batch_size="full", max_iter=200, tol=None, alpha=0)
+    clf = BGDClassifier(
+        (), batch_size="full", max_iter=200, tol=None, alpha=0,
+        learning_rate_schedule="constant",
+    )  # fmt: skip
     clf.fit(X, y)
     assert clf.learning_rate_ == pytest.approx(4 / (1 + (X**2).sum(axis=1).mean()))
     assert (np.diff(clf.loss_curve_) < 0).all()
@@ -425,19 +437,26 @@ def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
 
 
 def test_automatic_step_size_with_hidden_layers():
-    """sqrt(min(m, 256)) / 16, less for large features and for momentum."""
+    """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations."""
     X, y = targets("binary", n=600)
 
     def step_size(X=X, **params):
         return fitted(X, y, max_iter=1, **params).learning_rate_
 
-    assert step_size() == step_size(batch_size="full") == pytest.approx(1.0)
-    assert step_size(batch_size=256) == step_size(batch_size=1000) == step_size()
-    assert step_size(batch_size=1) == pytest.approx(1 / 16)
-    assert step_size(batch_size=64) == pytest.approx(0.5)
-    assert step_size(X / 10) == 1.0
-    assert step_size(X * 10) == pytest.approx(0.1)
-    assert step_size(momentum=0.9) == pytest.approx(0.1)
+    assert step_size() == step_size(batch_size=8) == pytest.approx(0.4 * 8**0.5)
+    whole = step_size(batch_size="full")
+    assert whole == step_size(batch_size=256) == pytest.approx(0.4 * 128**0.5)
+    assert step_size(batch_size=1) == pytest.approx(0.4)
+    assert step_size(X / 10, batch_size=1) == pytest.approx(0.4)
+    assert step_size(X * 10, batch_size=1) == pytest.approx(0.04)
+    assert step_size(momentum=0.9, batch_size=1) == pytest.approx(0.04)
+    assert step_size(batch_size=1, hidden_layer_sizes=(6, 6)) == pytest.approx(0.4)
+    assert step_size(batch_size=1, activation="tanh") == pytest.approx(0.05)
+    two = {"activation": "relu", "hidden_layer_sizes": (6, 6)}
+    assert step_size(batch_size=1, **two) == pytest.approx(0.025)
+    assert step_size(solver="adam") == pytest.approx(0.05)
+    assert step_size(solver="adam", hidden_layer_sizes=()) == pytest.approx(0.05)
+    assert step_size(solver="adam", **two) == pytest.approx(0.005)
     assert step_size(learning_rate=0.3) == 0.3
 
 
@@ -454,8 +473,8 @@ def test_automatic_step_size_follows_the_weights():
 def test_automatic_step_size_stays_over_partial_fit():
     X, y = targets("binary")
     clf = BGDClassifier(batch_size=16).partial_fit(X * 10, y, classes=[0, 1])
-    assert clf.learning_rate_ == pytest.approx(1 / 40)
-    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(1 / 40)
+    assert clf.learning_rate_ == pytest.approx(0.16)
+    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(0.16)
     assert clf.set_params(learning_rate=0.2).partial_fit(X, y).learning_rate_ == 0.2
 
 
@@ -470,7 +489,7 @@ def test_partial_fit_goes_on(kind, momentum, batch_size):
     X, y = targets(kind)
     params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
     expected = fitted(X, y, **params)
-    clf = BGDClassifier((6,), random_state=0, **params)
+    clf = BGDClassifier((6,), random_state=0, **params)  # a constant step
     for _ in range(5):
         clf.partial_fit(X, y, classes=None if kind == "multilabel" else np.unique(y))
     np.testing.assert_array_equal(parameters(clf), parameters(expected))

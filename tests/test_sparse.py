@@ -174,7 +174,10 @@ def test_decay_of_any_strength(eta_alpha, hidden, batch_size):
 def test_partial_fit_and_warm_start_equal_fit():
     X, y = problem()
     X = sparse.csr_matrix(X)
-    whole = BGDClassifier((5,), batch_size=8, max_iter=6, tol=None, random_state=0)
+    whole = BGDClassifier(
+        (5,), batch_size=8, learning_rate_schedule="constant", max_iter=6, tol=None,
+        random_state=0,
+    )  # fmt: skip
     warm = pickle.loads(pickle.dumps(whole)).set_params(warm_start=True, max_iter=2)
     stream = pickle.loads(pickle.dumps(whole))
     whole.fit(X, y)
