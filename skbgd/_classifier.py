@@ -20,7 +20,7 @@ from ._descent import Descent, State, minimize
 from ._network import Network
 from ._parameters import check_parameters, hidden_units
 from ._plan import Plan, rows_per_batch
-from ._rows import LocalRows, check_core_layout, outputs, without_duplicates
+from ._rows import LocalRows, check_core_layout, output_layer, without_duplicates
 from ._targets import (
     check_sample_weight,
     check_some_weight,
@@ -723,7 +723,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                [0.02, 0.98]])
         """
         model = self._now()
-        return model._network.probabilities(model._outputs(X))
+        outputs = model._outputs(X)
+        return model._network.probabilities(outputs)
 
     def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
@@ -756,7 +757,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array([[-2411,     0]])
         """
         model = self._now()
-        return model._network.log_probabilities(model._outputs(X))
+        outputs = model._outputs(X)
+        return model._network.log_probabilities(outputs)
 
     @property
     def coefs_(self) -> tuple[NDArray[np.floating], ...]:
@@ -799,7 +801,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Returns None or the text of a ConvergenceWarning.
         """
-<<<<<<< HEAD
         check_parameters(self)
         goes_on = self.warm_start and hasattr(self, "_state")
         with self._open(X, y, sample_weight, reset=not goes_on) as rows:
@@ -831,54 +832,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             descent = self._make_descent(rows, plan)
             with rows:
                 return self._run(descent, plan, validation_rows, progress)
-=======
-        # Check what came in.
-        _check_parameters(self)
-        # Callbacks see a frame with its names, as predictions want it.
-        seen, reached = (X, y), self._reached
-        warm = self.warm_start and hasattr(self, "_state")
-        X, y = self._validate(X, y, reset=not warm)
-        classes = _classes_in(y)
-        if warm:
-            self._check_same_network()
-            self._check_same_classes(classes)
-        else:
-            self._multilabel = _is_multilabel(y)
-            self.classes_ = classes
-        Y = self._encode(y)
-        sample_weight = _check_sample_weight(sample_weight, X)
-        _check_some_weight(sample_weight, "sample_weight")
-
-        # Where to start, what to learn from, what to judge by.
-        if warm:
-            self._state = self._state.copy()
-        else:
-            self._start(X)
-        validation = self._given_validation(X_val, y_val, sample_weight_val)
-        if validation is None and self.early_stopping:
-            rows, validation = self._set_rows_aside(X, y, Y, sample_weight)
-            X, y, Y = X[rows], y[rows], Y[rows]
-            # ... and arrays, if these are only a part of the rows.
-            seen, reached = (X, y), partial(self._reached, nameless=True)
-            sample_weight = None if sample_weight is None else sample_weight[rows]
-        class_weights = self._class_weights(Y, sample_weight)
-        weights = _row_weights(Y, sample_weight, class_weights, X.dtype)
-        _check_some_weight(weights, "sample_weight times class weight")
-        goal = self._goal(X, Y, weights, validation)
-        if self._state.goal != goal:
-            self._state.go_on_from_model()
-            self._state.goal, self._state.n_cuts = goal, 0
-            self._state.start = self._state.n_iter
-
-        # Descend.
-        plan = self._plan(X.shape[0])
-        watcher = Watcher(self, self._state, reached, *seen, sample_weight)
-        validate = validation and self._validator(*validation, class_weights)
-        with self._descent(Descent, plan, X, Y, weights) as descent:
-            self._descend(descent, plan, validate, watcher)
-        # About a thousand rows tell whether the features are scaled.
-        return self._advice(plan, lambda: X[:: 1 + X.shape[0] // 1000])
->>>>>>> defaults
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
@@ -1142,99 +1095,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             attributes["feature_names_in_"] = None
         return attributes
 
-<<<<<<< HEAD
     def _set_fitted_attributes(self):
-=======
-    def _class_weights(self, Y, sample_weight):
-        """One weight per class, shape (n_classes,), or None."""
-        if self.class_weight is None:
-            return None
-        if self._multilabel:
-            raise ValueError(
-                "class_weight is for classes that exclude each other; got "
-                f"class_weight={self.class_weight!r} with multilabel y. Use "
-                "sample_weight."
-            )
-        n_classes = len(self.classes_)
-        class_weights = np.ones(n_classes)
-        if isinstance(self.class_weight, str):  # "balanced"
-            relative = None if sample_weight is None else _over_max(sample_weight)
-            totals = np.bincount(Y[:, 0], weights=relative, minlength=n_classes)
-            present = totals > 0
-            class_weights[present] = totals.sum() / (n_classes * totals[present])
-            return class_weights
-        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
-        for label, weight in self.class_weight.items():
-            if label not in code_of:
-                raise ValueError(
-                    f"class_weight names the class {label!r}, which is none of the "
-                    f"classes {self.classes_.tolist()}."
-                )
-            class_weights[code_of[label]] = weight
-        return class_weights
-
-    _rows_per_batch = staticmethod(rows_per_batch)
-
-    def _plan(self, n_samples, ends=True):
-        """What "auto" stands for in this call; sets the attributes that tell."""
-        plan = Plan.of(
-            self, n_samples, self._state.start, ends=ends, rows=self._rows_per_batch
-        )
-        self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
-        if ends:
-            self.max_iter_ = plan.max_iter
-        return plan
-
-    def _descent(self, kind, plan, *data):
-        """A `Descent`, or another class for rows elsewhere, with the parameters set."""
-        adam = self.solver == "adam"
-        step = Step(
-            eta=self.learning_rate,
-            alpha=plan.alpha,
-            solver=self.solver,
-            momentum=float(self.beta_1 if adam else self.momentum),
-            nesterov=self.nesterov,
-            beta_2=float(self.beta_2),
-            epsilon=float(self.epsilon),
-            max_gradient_norm=float(self.max_gradient_norm or 0),
-        )
-        return kind(
-            self._network,
-            self._state,
-            *data,
-            step=step,
-            batch_size="full" if self.batch_size == "full" else plan.batch_size,
-            schedule=schedule(
-                plan.schedule,
-                power_t=self.power_t,
-                max_iter=plan.max_iter,
-                start=plan.start,
-            ),
-            shuffle=self.shuffle,
-            n_jobs=self.n_jobs,
-        )
-
-    def _descend(self, descent, plan, validate, watcher):
-        """Run the epochs and set the fitted attributes."""
-        self.stop_reason_ = minimize(
-            descent,
-            max_iter=plan.max_iter,
-            tol=self.tol,
-            n_iter_no_change=plan.n_iter_no_change,
-            adaptive=plan.schedule == "adaptive",
-            validate=validate,
-            early_stopping=self.early_stopping,
-            watcher=watcher,
-        )
-        if descent.last_eta is not None:
-            self.learning_rate_ = descent.last_eta
-        self.learning_rate_init_ = float(descent.step.eta)
-        self._store()
-        watcher.finish(self.stop_reason_)
-
-    def _store(self):
-        """Set the fitted attributes that show the state."""
->>>>>>> defaults
         state = self._state
         self.n_layers_ = len(self._network.units)
         self.n_outputs_ = self._network.units[-1]
@@ -1287,19 +1148,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
                 "to train for just so many."
             )
-<<<<<<< HEAD
         some = some_rows.astype(float)
-=======
-        message = []
-        if plan.schedule != "cosine":  # whose step falls to 0, as planned
-            message.append(
-                f"max_iter={plan.max_iter} epochs were over before the loss stood "
-                f"still (within tol={self.tol:g} for n_iter_no_change="
-                f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
-                "to train for just so many."
-            )
-        some = some_rows().astype(float)
->>>>>>> defaults
         is_sparse = issparse(some)
         with np.errstate(over="ignore"):  # inf tells enough
             squares = some.multiply(some) if is_sparse else some * some
@@ -1310,11 +1159,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
-<<<<<<< HEAD
         return " ".join(message) or None
-=======
-        return (" ".join(message), ConvergenceWarning) if message else None
->>>>>>> defaults
 
     # Predicting --------------------------------------------------------------------
 
@@ -1345,7 +1190,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             nonlocal X, unchecked
             some = X if rows is None else X[rows]
             given = self._network, theta, some, activated, self.n_jobs
-            out = outputs(*given, check_finite=unchecked)
+            out = output_layer(*given, check_finite=unchecked)
             if out is None:  # NaN or infinity in X: an error, unless told otherwise
                 X, unchecked = self._check_X(X, theta), False
                 return compute(activated, rows)

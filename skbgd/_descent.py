@@ -29,7 +29,6 @@ class StoppingRule:
     def record(self, criterion, tol):
         """Count the epochs that did not come to lie `tol` below the reference.
 
-<<<<<<< HEAD
         The reference moves only when beaten, so that many small gains count as much as
         one large one.
         """
@@ -37,172 +36,6 @@ class StoppingRule:
             self.criterion_to_beat, self.n_no_improvement = criterion, 0
         else:
             self.n_no_improvement += 1
-=======
-
-class Step(NamedTuple):
-    """The parameters of a step; the core has the equations, in `_kernels.h`.
-
-    ``solver`` is "sgd" or "adam"; ``momentum`` is Adam's beta_1 for "adam";
-    ``max_gradient_norm`` is 0 for no limit.
-    """
-
-    eta: float
-    alpha: float = 0.0
-    solver: str = "sgd"
-    momentum: float = 0.0
-    nesterov: bool = False
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    max_gradient_norm: float = 0.0
-
-
-SOLVERS = ("sgd", "adam")
-SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
-
-
-def default_alpha(n_samples, n_hidden):
-    """The penalty that ``alpha="auto"`` stands for: 2e-4, but n alpha in [1/4, 2].
-
-    n alpha is the penalty on the summed loss: a prior that is felt with few rows and
-    does not grow with many. For a stream n is None. Over the square of the number of
-    hidden layers: the weights of the start multiply from layer to layer, and a network
-    whose layers shrink together is at chance before it has learned anything.
-    """
-    alpha = 2e-4
-    if n_samples is not None:
-        alpha = max(0.25 / n_samples, min(alpha, 2 / n_samples))
-    return alpha / max(1, n_hidden) ** 2
-
-
-def schedule(rule, *, power_t, max_iter, start=0):
-    """The factor of the step size as a function of the state.
-
-    In epoch k, counted from 0, after t rows and c cuts:
-
-    - "constant": 1
-    - "invscaling": 1 / (t + 1)^power_t
-    - "adaptive": 1 / 5^c
-    - "cosine": (1 + cos(pi (k - start) / (max_iter - start))) / 2, and 0 after
-      `max_iter` epochs
-    - callable: rule(k)
-    """
-    if callable(rule):
-        return lambda state: rule(state.n_iter)
-    n_epochs = max(1, max_iter - start)
-    return {
-        "constant": lambda state: 1.0,
-        "invscaling": lambda state: 1 / (state.t + 1) ** power_t,
-        "adaptive": lambda state: 0.2**state.n_cuts,
-        "cosine": lambda state: (
-            (1 + np.cos(np.pi * min((state.n_iter - start) / n_epochs, 1))) / 2
-        ),
-    }[rule]
-
-
-class Plan(NamedTuple):
-    """What the parameters that are "auto" stand for in a call."""
-
-    batch_size: int
-    alpha: float
-    schedule: str | Callable
-    max_iter: int  # epochs at which to stop, those before `start` included
-    start: int  # epochs of earlier calls that the plan does not count
-    n_iter_no_change: float
-
-    @classmethod
-    def of(cls, clf, n_samples, start=0, *, ends=True, rows=rows_per_batch):
-        """The plan for the parameters of an estimator and so many rows.
-
-        Parameters
-        ----------
-        clf : BGDClassifier
-        n_samples : int
-        start : int
-            Epochs made before the present goal, which a planned `max_iter` does not
-            count.
-        ends : bool
-            Whether the call makes a whole descent (`fit`), not one epoch of a stream.
-        rows : callable
-            Gives the rows of a batch for `batch_size` and `n_samples`.
-        """
-        batch_size = rows(clf.batch_size, n_samples)
-        rule = clf.learning_rate_schedule
-        falls = ends and isinstance(clf.learning_rate, str)
-        if isinstance(rule, str) and rule == "auto":
-            rule = "cosine" if falls else "constant"
-        planned = isinstance(rule, str) and rule == "cosine"
-        max_iter, patience = clf.max_iter, clf.n_iter_no_change
-        n_epochs = max_iter
-        if isinstance(max_iter, str):
-            n_epochs = UNPLANNED_EPOCHS
-            if planned:
-                n_epochs = planned_epochs(n_samples, batch_size)
-            max_iter = start + n_epochs
-        else:
-            start = 0
-        if isinstance(patience, str):
-            patience = PATIENCE
-            if planned:
-                patience = max(1, n_epochs // 2) if clf.early_stopping else inf
-        alpha = clf.alpha
-        if isinstance(alpha, str):
-            n_hidden = np.size(clf.hidden_layer_sizes)
-            alpha = default_alpha(n_samples if ends else None, n_hidden)
-        return cls(batch_size, float(alpha), rule, max_iter, start, patience)
-
-
-def mean_squared_norm(theta, X, weights):
-    """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-    if issparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
-    squared_norms = np.empty(X.shape[0])
-    _backprop.row_norms(theta, X, squared_norms)
-    if weights is None:
-        return squared_norms.mean()
-    seen = weights > 0
-    return np.average(squared_norms[seen], weights=weights[seen])
-
-
-def default_step_size(network, squared_norm, batch_size, step):
-    """The step size that ``learning_rate="auto"`` stands for.
-
-    With hidden layers it is 0.4 sqrt(min(m, 128)) for batches of m rows, as the noise
-    of a mean over m rows falls with sqrt(m), and an eighth of that for units other than
-    logistic ones, whose slope is 1 instead of 1/4 at most, shared out to the hidden
-    layers; over the features' root mean square, if that is larger than 1, and at most
-    1 / alpha. For Adam, whose steps do not scale with the gradient, it is 0.05, a fifth
-    of that for units other than logistic ones, over the number of hidden layers and the
-    square root of the features' root mean square, if that is larger than 1.
-
-    With one neuron it is at most 1 / (L + alpha): L = s (1 + mean_i ||x_i||^2) bounds
-    the curvature of the cross-entropy, s = 1/4 for sigmoids and 1/2 for a softmax, so
-    that the whole batch is sure to descend.
-
-    Momentum mu multiplies a long run of steps by 1 / (1 - mu), which is taken back.
-    """
-    n_hidden = len(network.layers) - 2
-    logistic = network.activation == "logistic"
-    rms = np.sqrt(squared_norm / network.layers[0])
-    if step.solver == "adam":
-        step_size = (0.05 if logistic or n_hidden == 0 else 0.01) / max(1, n_hidden)
-        return float(step_size / max(1.0, rms) ** 0.5)
-    if not np.isfinite(squared_norm):
-        raise ValueError(
-            "The features are too large for learning_rate='auto': the mean of their "
-            "squares is not finite. Scale them (StandardScaler)."
-        )
-    step_size = 0.4 * np.sqrt(min(batch_size, AUTO_BATCH_SIZES[1]))
-    curvature = step.alpha
-    if n_hidden == 0:
-        s = 0.5 if network.output_activation == "softmax" else 0.25
-        curvature += s * (1 + squared_norm)
-    else:
-        step_size /= max(1.0, rms)
-        if not logistic:
-            step_size /= 8 * n_hidden
-    return float(min(step_size, 1 / max(curvature, 1e-300)) * (1 - step.momentum))
->>>>>>> defaults
 
 
 @dataclass
@@ -227,16 +60,6 @@ class State:
     best_loss: float = inf
     validation_loss_curve: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
-<<<<<<< HEAD
-=======
-    # Of the stopping rule, and what it belongs to:
-    goal: tuple = ()
-    start: int = 0  # epochs made before it
-    mark: float = np.inf
-    n_flat: int = 0
-    n_cuts: int = 0
-    best: float = np.inf
->>>>>>> defaults
     best_theta: np.ndarray | None = None
     stopping: StoppingRule = field(default_factory=StoppingRule)
 
@@ -298,14 +121,8 @@ class Descent:
         With their targets set.
     rule : UpdateRule
         Its `eta` is a number or "auto".
-<<<<<<< HEAD
     plan : Plan
     power_t : float
-=======
-    batch_size : int or "full"
-    schedule : callable
-        The factor of the step size for a state.
->>>>>>> defaults
     shuffle : bool
     """
 
@@ -315,42 +132,13 @@ class Descent:
         self.factor = schedule(
             plan.schedule, power_t=power_t, max_iter=plan.max_iter, start=plan.start
         )
-<<<<<<< HEAD
-=======
-        in_place = (
-            self.batch_size <= self.tile
-            and state.velocity is None
-            and step.max_gradient_norm == 0
-        )
-        self.gradient = None if in_place else np.empty_like(state.theta)
-
-    def _set_up(self, network, state, n_samples, step, batch_size, schedule):
-        """All that does not depend on where the rows are."""
-        self.network = network
-        self.state = state
-        self.n_samples = n_samples
-        self.batch_size = rows_per_batch(batch_size, n_samples)
-        self.schedule = schedule
->>>>>>> defaults
         if state.squared_norm is None:
             state.squared_norm = float(rows.mean_squared_norm())
             if state.t == 0:
                 network.fit_start(state.theta, state.squared_norm)
-<<<<<<< HEAD
         if rule.eta == "auto":
             rule = rule._replace(
                 eta=default_step_size(network, state.squared_norm, plan, rule)
-=======
-        if step.eta == "auto":
-            step = step._replace(
-                # The whole batch has no noise that depends on the number of rows.
-                eta=default_step_size(
-                    network,
-                    state.squared_norm,
-                    inf if batch_size == "full" else self.batch_size,
-                    step,
-                )
->>>>>>> defaults
             )
         self.rule = rule
         self.last_eta = None  # before the first epoch
@@ -397,27 +185,31 @@ class Descent:
         state = self.state
         self.last_eta = self.eta
         rule = self.rule._replace(eta=self.last_eta)
-        penalty = rule.alpha / 2 * self.squared_norm
-        progress = np.zeros(2)
-        interrupt, shuffle_state = None, state.shuffle_state
+        progress = np.zeros(2)  # sum of the losses, number of the rows used
+        shuffle_state = state.shuffle_state
         try:
             self.rows.run_epoch(state, rule, progress)
-        except KeyboardInterrupt as error:
-            interrupt = error
-        total, n_done = float(progress[0]), int(progress[1])
-        if interrupt is not None and n_done == 0:
-            state.shuffle_state = shuffle_state  # as if it had not begun
-            raise interrupt
-        loss = total / max(n_done, 1) + penalty
+        except KeyboardInterrupt:
+            if progress[1] == 0:
+                state.shuffle_state = shuffle_state  # as if it had not begun
+            else:
+                self._record(rule, *progress, start)
+            raise
+        if progress[1] < self.rows.n_samples:
+            progress[0] = inf  # a loss that is not finite made it stop
+        self._record(rule, *progress, start)
+
+    def _record(self, rule, total, n_done, start):
+        """Add an epoch over `n_done` rows to the curves, or say that it diverged."""
+        state = self.state
+        n_done = int(n_done)
+        loss = float(total) / max(n_done, 1) + rule.alpha / 2 * self.squared_norm
         # theta changed last: its norm tells whether the next loss would be finite.
         self.squared_norm, norm = self._squared_norms()
-        complete = interrupt is not None or n_done == self.rows.n_samples
-        infinite = self._what_is_infinite(loss if complete else inf, norm)
+        infinite = self._what_is_infinite(loss, norm)
         if infinite is not None:
-            raise ValueError(_diverged(infinite, state.n_iter + 1, rule)) from interrupt
-        state.t += n_done
+            raise ValueError(_diverged(infinite, state.n_iter + 1, rule))
         n_updates = -(-n_done // self.batch_size)
-        state.n_steps += n_updates
         if len(state.loss_curve) > state.n_iter:
             # A copy of the estimator, which shares the curves, has gone on by itself.
             for name in ("loss_curve", "updates_curve", "seconds_curve"):
@@ -425,10 +217,10 @@ class Descent:
         state.loss_curve.append(loss)
         _append_sum(state.updates_curve, n_updates)
         _append_sum(state.seconds_curve, perf_counter() - start)
+        state.t += n_done
+        state.n_steps += n_updates
         state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
-        if interrupt is not None:
-            raise interrupt
 
     def _what_is_infinite(self, loss, norm):
         largest = float(np.finfo(self.state.theta.dtype).max)

@@ -100,7 +100,6 @@ class Network:
         return theta
 
     def fit_start(self, theta, squared_norm):
-<<<<<<< HEAD
         """Divide W_1 by sqrt(rms), rms the features' root mean square, if rms > 1.
 
         Half-way, so that small features beside a large one are still seen.
@@ -108,15 +107,6 @@ class Network:
         rms = np.sqrt(squared_norm / self.units[0])
         if len(self.layers) > 1 and 1 < rms < np.inf:
             theta[self.layers[0][0]] /= np.sqrt(rms)
-=======
-        """Divide W_1 by sqrt(rms), rms the features' root mean square, if rms > 1.
-
-        Half-way, so that small features beside a large one are still seen.
-        """
-        rms = np.sqrt(squared_norm / self.layers[0])
-        if len(self._slices) > 1 and 1 < rms < np.inf:
-            theta[self._slices[0][0]] /= np.sqrt(rms)
->>>>>>> defaults
 
     # Predictions. `outputs(activated, rows)` gives Z_L, or if activated A_L, of some rows.
 

@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from ._core import _backprop
 from ._core.threads import ThreadTeam
 from ._targets import (
+    check_some_weight,
     class_totals,
     classes_in,
     encode,
@@ -94,6 +95,7 @@ class LocalRows:
         """
         candidates = np.arange(self.n_samples)
         if self.sample_weight is not None:
+            check_some_weight(self.sample_weight.sum(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
         stratify, n_least = None, 1
         if not multilabel:
@@ -251,7 +253,7 @@ def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
         )
 
 
-def outputs(network, theta, X, activated, n_jobs=None, check_finite=False):
+def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     """The output layer, (n, K): Z_L, or if activated A_L.
 
     None if `check_finite` found a NaN or an infinity in dense X.

@@ -32,8 +32,7 @@ distributed = pytest.importorskip("distributed")
 import dask.array as da  # noqa: E402
 from dask import delayed  # noqa: E402
 
-import skbgd.dask  # noqa: E402
-from skbgd.dask import DaskBGDClassifier  # noqa: E402
+from skbgd.dask import DaskBGDClassifier, _rows  # noqa: E402
 
 N = 600
 
@@ -168,7 +167,7 @@ def test_same_bits_each_time(client, monkeypatch):
         first = clone(clf).fit(X, y)
         same(first, clone(clf).fit(X, y))
         with monkeypatch.context() as patch:
-            patch.setattr(skbgd.dask, "EMBEDDED_BYTES", 0)
+            patch.setattr(_rows, "EMBEDDED_BYTES", 0)
             same(first, clone(clf).fit(X, y))
 
 
@@ -189,12 +188,12 @@ def spread_whole(array):
 @pytest.mark.parametrize("n_rounds", [2, 7, 100])
 def test_each_row_has_its_turn(lengths, n_rounds):
     """An epoch takes each row once, and about as many of each block in each round."""
-    placed = object.__new__(skbgd.dask._Rows)
+    placed = object.__new__(_rows.DaskRows)
     placed.lengths = lengths
     blocks = list(range(len(lengths)))
     placed.shards = [
-        skbgd.dask._Shard("a", blocks[::2]),
-        skbgd.dask._Shard("b", blocks[1::2]),
+        _rows.Shard("a", blocks[::2]),
+        _rows.Shard("b", blocks[1::2]),
     ]
     taken = np.zeros((len(lengths), n_rounds))
     end = np.zeros(len(lengths), dtype=int)
@@ -383,7 +382,7 @@ def test_parameters_travel_and_rows_do_not(client, monkeypatch, embedded):
     """
     psutil = pytest.importorskip("psutil")
     if not embedded:
-        monkeypatch.setattr(skbgd.dask, "EMBEDDED_BYTES", 0)
+        monkeypatch.setattr(_rows, "EMBEDDED_BYTES", 0)
     X = da.random.default_rng(0).normal(size=(2000, 400), chunks=(250, 400))
     counts = {}
 
@@ -417,7 +416,7 @@ def test_persisted_blocks_are_used_where_they_are(client):
     persisted = client.persist(spread(X))
     distributed.wait(persisted)
     before = client.who_has(persisted)
-    with skbgd.dask._Rows(client) as placed:
+    with _rows.DaskRows(client) as placed:
         placed.load(persisted, spread(y), None, np.dtype("f8"))
         assert [client.who_has(placed.X)[f.key] for f in placed.X] == [
             before[f.key] for f in placed.X

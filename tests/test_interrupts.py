@@ -118,11 +118,12 @@ def test_between_epochs_it_is_as_if_max_iter_had_come(batch_size):
     clf.set_params(learning_rate_schedule=interrupting_schedule(5))
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)
-    expected = small(batch_size=batch_size, max_iter=5).fit(X, y)
+    constant = {"batch_size": batch_size, "learning_rate_schedule": "constant"}
+    expected = small(**constant, max_iter=5).fit(X, y)
     np.testing.assert_array_equal(parameters(clf), parameters(expected))
     assert clf.loss_curve_ == expected.loss_curve_
     clf.set_params(learning_rate_schedule=interrupting_schedule(99)).fit(X, y)
-    expected = small(batch_size=batch_size).fit(X, y)
+    expected = small(**constant).fit(X, y)
     np.testing.assert_array_equal(parameters(clf), parameters(expected))
 
 

@@ -29,6 +29,7 @@ from .._targets import (
 )
 from ._tasks import (
     add,
+    aligned,
     as_rows,
     identity,
     random_orders,
@@ -309,7 +310,7 @@ class DaskRows:
     def sample(self):
         """About a thousand rows of the first block, with their targets."""
         arrays = self.client.submit(sample_of, self.X[0], self.targets[0]).result()
-        return LocalRows.with_targets(*arrays)
+        return LocalRows.with_targets(*map(aligned, arrays))
 
     def mean_loss(self, network, theta):
         """1 / n sum_i w_i l_i, without penalty."""
@@ -356,7 +357,7 @@ class DaskRows:
                     state.theta,
                     state.velocity,
                     state.second_moment,
-                    gradient / m,
+                    gradient / m,  # aligned, as it is new
                 )
                 _backprop.apply_gradient(parameters, state.n_steps + k, rule)
                 progress[1] += m

@@ -25,6 +25,15 @@ class Summary(NamedTuple):
     largest: float  # weight
 
 
+def aligned(array):
+    """The array, copied if a message left it where no number of its type may begin."""
+    if issparse(array):
+        members = array.data, array.indices, array.indptr
+        whole = all(member.flags.aligned for member in members)
+        return array if whole else check_core_layout(array)
+    return None if array is None else np.require(array, requirements="A")
+
+
 def add(terms):
     """The sum of tuples (number, array or None)."""
     total, vector = terms[0]
@@ -40,8 +49,9 @@ def identity(value):
 
 def loss_gradient_of(network, theta, X, Y, weights, with_gradient=True):
     """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
-    gradient = np.empty_like(theta) if with_gradient else None
-    return sum_of_losses(network, theta, X, Y, weights, gradient), gradient
+    gradient = np.empty(theta.shape, theta.dtype) if with_gradient else None
+    arrays = map(aligned, (theta, X, Y, weights))
+    return sum_of_losses(network, *arrays, gradient), gradient
 
 
 def sum_gradients(theta, network, blocks, targets, orders, shares):
