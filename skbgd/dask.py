@@ -918,6 +918,12 @@ def _itself(value):
 
 def _block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
     """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
+    # Arrays that came over the network need not be aligned.
+    X = _for_the_core(X)
+    theta, Y, weights = (
+        None if array is None else np.require(array, requirements="A")
+        for array in (theta, Y, weights)
+    )
     gradient = np.empty_like(theta) if with_gradient else None
     parameters = _backprop.Parameters(network.layout, theta, gradient=gradient)
     loss = _backprop.loss_gradient(
@@ -972,7 +978,7 @@ def _squared_norms(theta, network, blocks, targets, orders, shares):
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
-        norm = mean_squared_norm(theta, X, weights) if total > 0 else 0.0
+        norm = mean_squared_norm(theta, _for_the_core(X), weights) if total > 0 else 0.0
         terms.append((norm * total, np.array([total], dtype=float)))
     return _add(terms)
 
