@@ -8,11 +8,11 @@ Conventions
 n rows in the data, m in the batch at hand; L weight layers with units[0] = d features,
 units[L] = K outputs. Everything is row-major, samples in rows.
 
-    theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
+    theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[i]), b_l (units[i],)
     A_0      the rows of X, (m, d)
-    Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
+    Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[i])
     A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
-    D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
+    D_l      dJ/dZ_l, (m, units[i]); at the output, for both losses, w_i (a_i - y_i)
     Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
 
 The loss of a row is the cross-entropy summed over the output units, times its weight.
@@ -46,8 +46,8 @@ from libc.string cimport memcpy, memset
 
 from .kernels cimport (
     IDENTITY, LOGISTIC, PANEL, RELU, SMALLEST_SCALE, SOFTMAX, TANH, Activation, Barrier,
-    Data, InstructionSet, Kernels, Layer, Matrix, Pass, Product, Slice, TeamState, UpdateRule, avx2_set,
-    avx512_set, baseline_set, choose, flush_denormals, restore_mode
+    Data, InstructionSet, Kernels, Layer, Pass, Product, Slice, TeamState, UpdateRule,
+    avx2_set, avx512_set, baseline_set, choose, flush_denormals, restore_mode
 )
 
 # Instruction sets ----------------------------------------------------------------------
@@ -155,17 +155,17 @@ cdef class Layout:
             raise MemoryError
         self.d, self.K = units[0], units[len(units) - 1]
         self.hidden, self.output = _code(activation), _code(output_activation)
-        cdef Py_ssize_t l, start = 0, place = 0
-        for l in range(self.n_layers):
-            self.layers[l].p, self.layers[l].q = units[l], units[l + 1]
-            self.layers[l].W, self.layers[l].A = start, place
-            self.layers[l].b = start + self.layers[l].p * self.layers[l].q
-            start += (units[l] + 1) * units[l + 1]
-            place += units[l + 1]
+        cdef Py_ssize_t i, start = 0, place = 0
+        for i in range(self.n_layers):
+            self.layers[i].p, self.layers[i].q = units[i], units[i + 1]
+            self.layers[i].W, self.layers[i].A = start, place
+            self.layers[i].b = start + self.layers[i].p * self.layers[i].q
+            start += (units[i] + 1) * units[i + 1]
+            place += units[i + 1]
         self.n_parameters = start
-        for l in range(self.n_layers - 1):
-            self.layers[l].D = place
-            place += units[l + 1]
+        for i in range(self.n_layers - 1):
+            self.layers[i].D = place
+            place += units[i + 1]
         # The output's D is its Z, changed in place.
         self.layers[self.n_layers - 1].D = self.layers[self.n_layers - 1].A
         self.Y, self.loss, self.weight = place, place + self.K, place + 2 * self.K
@@ -180,8 +180,8 @@ cdef class Layout:
 
     def places(self):
         """Of each layer: where W and b begin in theta, units in, units out."""
-        return [(self.layers[l].W, self.layers[l].b, self.layers[l].p, self.layers[l].q)
-                for l in range(self.n_layers)]
+        return [(self.layers[i].W, self.layers[i].b, self.layers[i].p, self.layers[i].q)
+                for i in range(self.n_layers)]
 
     def size_of_row(self, bint gathered):
         """Elements of scratch memory for each row of a tile."""
@@ -431,7 +431,7 @@ cdef inline Py_ssize_t first_row_of(
     return n * thread // team.barrier.n_threads
 
 
-# One pass --------------------------------------------------------------------------------
+# One pass ------------------------------------------------------------------------------
 
 cdef Pass[floating] *_begin(
     Parameters parameters, Rows rows, Workspace work, TeamState *team, int thread,
@@ -482,10 +482,10 @@ cdef inline floating *place(Pass[floating] *run, Py_ssize_t offset, Py_ssize_t r
 
 
 cdef void affine(
-    Pass[floating] *run, Py_ssize_t l, Py_ssize_t m, const floating *A_in, floating *Z
+    Pass[floating] *run, Py_ssize_t i, Py_ssize_t m, const floating *A_in, floating *Z
 ) noexcept nogil:
     # Z_l = A_{l-1} W_l + b_l
-    cdef const Layer *layer = run.layers + l
+    cdef const Layer *layer = run.layers + i
     cdef Product[floating] g
     g.m, g.n, g.k = m, layer.q, layer.p
     g.A.at, g.A.row, g.A.column = A_in, layer.p, 1
@@ -496,10 +496,10 @@ cdef void affine(
 
 
 cdef void product_transposed(
-    Pass[floating] *run, Py_ssize_t l, Py_ssize_t m, const floating *D, floating *S
+    Pass[floating] *run, Py_ssize_t i, Py_ssize_t m, const floating *D, floating *S
 ) noexcept nogil:
     # S = D_l W_l^T
-    cdef const Layer *layer = run.layers + l
+    cdef const Layer *layer = run.layers + i
     cdef Product[floating] g
     g.m, g.n, g.k = m, layer.p, layer.q
     g.A.at, g.A.row, g.A.column = D, layer.q, 1
@@ -519,22 +519,22 @@ cdef floating *forward(
 ) noexcept nogil:
     """The forward pass of m rows; returns the address of the first row of Z_L."""
     cdef:
-        Py_ssize_t l
+        Py_ssize_t i
         const Layer *layer
         const floating *A_in = X
         floating *A_out = NULL
         Product[floating] g
-    for l in range(run.n_layers):
-        layer = run.layers + l
+    for i in range(run.n_layers):
+        layer = run.layers + i
         A_out = place(run, layer.A, first, layer.q)
-        if l == 0 and run.data.sparse:
+        if i == 0 and run.data.sparse:
             # Z_1 = X (s W_1 / s) + b_1
             g.m, g.n, g.B.at = m, layer.q, run.theta
             g.P, g.C = run.theta + layer.b, A_out
             run.kernels.sparse_affine(run.data, start, <floating> run.W_scale, g)
         else:
-            affine(run, l, m, A_in, A_out)
-        if l < run.n_layers - 1:
+            affine(run, i, m, A_in, A_out)
+        if i < run.n_layers - 1:
             # A_l = f(Z_l)
             run.kernels.activate(run.hidden, A_out, m * layer.q)
         A_in = A_out
@@ -620,7 +620,7 @@ cdef double forward_backward_rows(
 ) noexcept nogil:
     """Take rows through the network and back; returns sum_i w_i l_i over them."""
     cdef:
-        Py_ssize_t l, n = last - first
+        Py_ssize_t i, n = last - first
         const Layer *layer
         const floating *X = rows_of_tile(run, start, m)
         floating *Y = place(run, run.Y, first, run.K)
@@ -639,14 +639,14 @@ cdef double forward_backward_rows(
     loss = output_gradient(run, n, D, Y, weights, place(run, run.loss, first, run.K))
     if not with_gradient or not isfinite(loss):
         return loss
-    for l in range(run.n_layers - 1, 0, -1):
-        layer = run.layers + l
-        S = place(run, run.layers[l - 1].D, first, layer.p)
+    for i in range(run.n_layers - 1, 0, -1):
+        layer = run.layers + i
+        S = place(run, run.layers[i - 1].D, first, layer.p)
         # dJ/dA_{l-1} = D_l W_l^T
-        product_transposed(run, l, n, D, S)
+        product_transposed(run, i, n, D, S)
         # D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1})
         run.kernels.times_derivative(
-            run.hidden, place(run, run.layers[l - 1].A, first, layer.p), S, n * layer.p)
+            run.hidden, place(run, run.layers[i - 1].A, first, layer.p), S, n * layer.p)
         D = S
     return loss
 
@@ -667,22 +667,22 @@ cdef void accumulate_gradient(
     -eta / m and decay = eta alpha this *is* the step of gradient descent.
     """
     cdef:
-        Py_ssize_t l, first, last
+        Py_ssize_t i, first, last
         const Layer *layer
         const floating *A_in = rows_of_tile(run, start, m)
         floating one = 1
         floating *G_W
         Product[floating] g
     g.panel, g.k, g.scale = run.panel, m, <floating> how.scale
-    for l in range(run.n_layers):
-        layer = run.layers + l
+    for i in range(run.n_layers):
+        layer = run.layers + i
         first = first_row_of(run.thread, layer.p, run.team)
         last = first_row_of(run.thread + 1, layer.p, run.team)
         G_W = G + layer.W + first * layer.q
         g.n = g.ld_C = g.ld_P = layer.q
         g.B.at, g.B.row, g.B.column = place(run, layer.D, 0, 0), layer.q, 1
         # dJ/dW_l = A_{l-1}^T D_l
-        if l == 0 and run.data.sparse:
+        if i == 0 and run.data.sparse:
             if not how.accumulate:
                 memset(G_W, 0, (last - first) * layer.q * sizeof(floating))
             elif how.rescale != 1:
@@ -744,7 +744,7 @@ cdef bint make_step(Pass[floating] *run, UpdateRule rule, long long n_steps
     is not finite, or the team was stopped.
     """
     cdef:
-        Py_ssize_t l, part, first, n
+        Py_ssize_t i, part, first, n
         const Layer *layer
         int task  # 0: penalty and norm, 1: step
         bint limited = rule.max_gradient_norm > 0
@@ -762,8 +762,8 @@ cdef bint make_step(Pass[floating] *run, UpdateRule rule, long long n_steps
                 return False
             if norm > rule.max_gradient_norm:
                 factor = rule.max_gradient_norm / norm
-        for l in range(run.n_layers):
-            layer = run.layers + l
+        for i in range(run.n_layers):
+            layer = run.layers + i
             for part in range(2):  # W, then b
                 if part == 0:
                     first = first_row_of(run.thread, layer.p, run.team) * layer.q
@@ -790,7 +790,7 @@ cdef bint make_step(Pass[floating] *run, UpdateRule rule, long long n_steps
     return run.team.barrier.wait()
 
 
-# The doors -------------------------------------------------------------------------------
+# The doors -----------------------------------------------------------------------------
 
 cdef UpdateRule _rule(step) except *:
     cdef UpdateRule rule
@@ -961,7 +961,7 @@ cdef bint _outputs(
 ) except -1:
     cdef:
         Py_ssize_t start, m, n = run.data.n, K = run.K
-        # Each thread has a part of the scratch memory, and takes tiles until none is left.
+        # Each thread has a part of the scratch memory; it takes tiles until none is left.
         Py_ssize_t tile = run.tile // run.team.barrier.n_threads
         Py_ssize_t first = tile * run.thread
         floating *Z
@@ -1092,7 +1092,7 @@ def shuffle(
     return state
 
 
-# For the tests -----------------------------------------------------------------------------
+# For the tests -------------------------------------------------------------------------
 
 def activation(name, floating[::1] values not None):
     """Apply the activation function `name` to `values`, in place."""
@@ -1103,7 +1103,7 @@ def activation(name, floating[::1] values not None):
 
 
 def product(
-    const floating[:, :] A not None,  # (m, k), any strides; so B (k, n), of which one is 1
+    const floating[:, :] A not None,  # (m, k), any strides; B (k, n), one of its two 1
     const floating[:, :] B not None,
     floating[:, ::1] C not None,  # IN/OUT (m, n)
     floating scale, floating decay, bint accumulate, const floating[::1] bias=None,
