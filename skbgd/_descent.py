@@ -25,7 +25,7 @@ AUTO_STEPS = 200
 # A descent that is not planned: its end is found by `tol`, within so many epochs of
 # which so many stand still.
 UNPLANNED_EPOCHS = 400
-PATIENCE = 10
+PATIENCE = 50
 
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).
 SMALLEST_ADAPTIVE_STEP = 1e-6

@@ -133,7 +133,9 @@ class DaskBGDClassifier(BGDClassifier):
     So it does not matter if the blocks hold different kinds of rows, such as sorted
     classes. The batches of an epoch are about equal, none is short. Each step is a
     round: prefer thousands of rows to hundreds. ``batch_size="auto"`` is 256 rows, or a
-    hundredth of all rows if that is more: at most 100 rounds per epoch.
+    hundredth of all rows if that is more: at most 100 rounds per epoch. In
+    `partial_fit`, which makes no rounds, it is this too. What else is "auto" is planned
+    from these batches as in :class:`~skbgd.BGDClassifier`.
 
     **Repeatability.** With an int as `random_state` results are the same to the last
     bit for the same blocks on the same number of workers and threads, whatever happens
@@ -242,8 +244,9 @@ class DaskBGDClassifier(BGDClassifier):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs were over before the criterion stood still, or if it
-            stood still with a loss larger than the first.
+            If `max_iter` epochs were over before the criterion stood still, unless the
+            step fell to 0 as planned ("cosine"); if it stood still with a loss larger
+            than the first; or if the features are badly scaled.
         UserWarning
             If Ctrl-C ended training. The parameters reached are kept.
 
