@@ -142,9 +142,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Strength of the L2 penalty, not divided by anything: what it is in
         :class:`~sklearn.linear_model.SGDClassifier`. For the effect of
         :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
-        its ``batch_size``. "auto" is 2e-4, but for :math:`n` rows at least
-        :math:`1 / (4 n)` and at most :math:`2 / n`, and 2e-4 in `partial_fit`; divided
-        by the square of the number of hidden layers.
+        its ``batch_size``. "auto" is :math:`2 / n` for :math:`n` rows, those of
+        the call, and at most 2e-4, divided by the square of the number of hidden
+        layers.
 
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
@@ -582,10 +582,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
         stream of random numbers go on from the last call of `fit` or `partial_fit`: k
-        calls with the same rows are ``fit`` with ``max_iter=k``, ``tol=None`` and the
-        same schedule and `alpha`, which "auto" does not choose alike: a stream has no
-        end and no number of rows. After early stopping it goes on from the best
-        parameters. The loss curve grows by one entry with each call.
+        calls with the same rows are ``fit`` with ``max_iter=k``, ``tol=None`` and
+        the same schedule, which "auto" does not choose alike: a stream has no end.
+        After early stopping it goes on from the best parameters. The loss curve grows
+        by one entry with each call.
 
         Parameters
         ----------
@@ -657,7 +657,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-2.7,  2.7])
+        array([-4.5,  5.1])
         """
         Z = self._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -725,8 +725,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.94, 0.06],
-               [0.06, 0.94]])
+        array([[0.99, 0.01],
+               [0.01, 0.99]])
         """
         return self._outputs(Network.probabilities, X)
 
@@ -758,7 +758,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-1809,     0]])
+        array([[-3206,     0]])
         """
         return self._outputs(Network.log_probabilities, X)
 

@@ -69,17 +69,14 @@ SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
 
 def default_alpha(n_samples, n_hidden):
-    """The penalty that ``alpha="auto"`` stands for: 2e-4, but n alpha in [1/4, 2].
+    """The penalty that ``alpha="auto"`` stands for: 2 / n, at most 2e-4, over layers^2.
 
-    n alpha is the penalty on the summed loss: a prior that is felt with few rows and
-    does not grow with many. For a stream n is None. Over the square of the number of
-    hidden layers: the weights of the start multiply from layer to layer, and a network
-    whose layers shrink together is at chance before it has learned anything.
+    n alpha is the penalty on the summed loss, a prior that does not grow with the rows
+    when there are many. Over the square of the number of hidden layers: the weights of
+    the start multiply from layer to layer, and a network whose layers shrink together
+    is at chance before it has learned anything.
     """
-    alpha = 2e-4
-    if n_samples is not None:
-        alpha = max(0.25 / n_samples, min(alpha, 2 / n_samples))
-    return alpha / max(1, n_hidden) ** 2
+    return min(2e-4, 2 / n_samples) / max(1, n_hidden) ** 2
 
 
 def schedule(rule, *, power_t, max_iter, start=0):
@@ -154,8 +151,7 @@ class Plan(NamedTuple):
                 patience = max(1, n_epochs // 2) if clf.early_stopping else inf
         alpha = clf.alpha
         if isinstance(alpha, str):
-            n_hidden = np.size(clf.hidden_layer_sizes)
-            alpha = default_alpha(n_samples if ends else None, n_hidden)
+            alpha = default_alpha(n_samples, np.size(clf.hidden_layer_sizes))
         return cls(batch_size, float(alpha), rule, max_iter, start, patience)
 
 

@@ -329,7 +329,7 @@ def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
     X, X_val, y, y_val = moons
     own = {"X_val": X_val, "y_val": y_val}
     params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
-    params["learning_rate"] = 1.0
+    params.update(batch_size="full", learning_rate=1.0)
     clf = small(**params, scoring="accuracy", n_iter_no_change=3, tol=0).fit(
         X, y, **own
     )

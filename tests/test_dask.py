@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import ceil
 
 import joblib
 import numpy as np
@@ -278,6 +279,18 @@ def test_warm_start_goes_on(client):
         whole = small(max_iter=5, **params).fit(X, y)
         parts = small(max_iter=2, warm_start=True, **params).fit(X, y)
         same(whole, parts.set_params(max_iter=5).fit(X, y))
+
+
+def test_automatic_parameters(client):
+    """Batches are its own, the plan is made from them."""
+    X, y = (spread(array) for array in rows())
+    clf = DaskBGDClassifier((5,), random_state=0).fit(X, y)
+    n = X.shape[0]
+    assert clf.batch_size_ == min(256, n)
+    assert clf.n_iter_ == clf.max_iter_ == 20 + ceil(200 / ceil(n / 256))
+    assert clf.alpha_ == 2e-4
+    assert clf.learning_rate_ < 0.01 * clf.learning_rate_init_
+    assert clf.to_local().max_iter_ == clf.max_iter_
 
 
 # Faults.
