@@ -1011,6 +1011,7 @@ def run_batches(
     floating[::1] gradient,  # SCRATCH like theta; None: plain descent, batch_size <= tile
     floating[::1] work,  # SCRATCH
     Py_ssize_t tile,
+    double[::1] progress,  # OUT (2,) sum_i w_i l_i, and the number of rows used
     Together together=None,
     int rank=0,
 ):
@@ -1022,10 +1023,10 @@ def run_batches(
     The weights are expected to average 1 over the data. Without `gradient` the step is
     added to theta as it is computed.
 
-    Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
-    the number of rows whose step was made: fewer than there are if a loss was not
-    finite. That step is not made. Raises KeyboardInterrupt soon after Ctrl-C; theta then
-    holds the last whole step.
+    `progress` tells sum_i w_i l_i, each row's loss taken just before the step it is part
+    of, and the number of rows whose step was made: fewer than there are if a loss was not
+    finite (that step is not made) or if this raised KeyboardInterrupt, soon after Ctrl-C.
+    The first thread writes it.
     """
     cdef:
         const Py_ssize_t[::1] units = network.units
@@ -1089,7 +1090,8 @@ def run_batches(
         if W_scale != 1:
             first, last = share(d, rank, crew), share(d, rank + 1, crew)
             multiply(&theta[first * units[1]], (last - first) * units[1], W_scale)
-    return total, start
+        if rank == 0:
+            progress[0], progress[1] = total, start
 
 
 cdef Py_ssize_t one_by_one(

@@ -46,6 +46,16 @@ FLOATS = (np.float64, np.float32)
 # Root mean square of a feature above which it should have been scaled.
 LARGE_SCALE = 10.0
 
+# Share by which the loss has to rise for a warning.
+RISE = 0.01
+
+# Parameters with which a warm start goes on as if they had not changed. The network's
+# may not change.
+WITHOUT_EFFECT_ON_STEPS = {
+    "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
+    "random_state", "verbose", "n_jobs",
+}  # fmt: skip
+
 
 class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
@@ -194,9 +204,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
         ``fit`` with ``a + b``, to the last bit, with the same rows and parameters and a
         schedule that does not depend on `max_iter`, as a cosine does.
-        Other rows or another goal (such as `tol`, `scoring` or `learning_rate`) let
-        it go on from the model, and the stopping rule start anew. The classes, the
-        features and the layers must be the same.
+        If the rows or a parameter of the objective, the steps or the stopping rule
+        changed (such as `alpha`, `learning_rate` or `tol`), training goes on from the
+        parameters reached, and the stopping rule starts anew. The classes, the features
+        and the layers must be the same. A call that makes no epoch warns.
 
     random_state : int, RandomState instance or None, default=None
         Initial weights, order of the rows and choice of the validation rows. Pass an
@@ -220,11 +231,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted; for multilabel targets the numbers of the labels.
 
-    coefs_ : list of ndarray, each of shape (fan_in, fan_out)
-        Weight matrices :math:`W_1, \dots, W_L`.
+    coefs_ : tuple of ndarray, each of shape (fan_in, fan_out)
+        Weight matrices :math:`W_1, \dots, W_L`. To start from weights of your own,
+        write into them after a first `partial_fit`: ``clf.coefs_[0][:] = W``.
 
-    intercepts_ : list of ndarray, each of shape (fan_out,)
-        Bias vectors :math:`b_1, \dots, b_L`.
+    intercepts_ : tuple of ndarray, each of shape (fan_out,)
+        Bias vectors :math:`b_1, \dots, b_L`, which can be written into likewise.
+
+    coef_ : ndarray of shape (n_outputs, n_features)
+        Without hidden layers, the weights as linear models have them: the transpose of
+        ``coefs_[0]``. Not there with hidden layers.
+
+    intercept_ : ndarray of shape (n_outputs,)
+        Without hidden layers, ``intercepts_[0]``. Not there with hidden layers.
 
     n_layers_ : int
         Number of layers, input and output included.
@@ -289,7 +308,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     stop_reason_ : str
         Why the last `fit` ended: "converged" (`tol`), "early_stopping" (`tol` on the
-        validation rows), "max_iter", "callback" or "interrupted" (Ctrl-C).
+        validation rows), "max_iter", "callback" or "interrupted" (Ctrl-C; the last
+        epoch is then a part of one).
 
     See Also
     --------
@@ -535,14 +555,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a parameter or the input is not valid, or if the loss becomes infinite
             or NaN on the way. The estimator is then as it was before the call.
 
+        KeyboardInterrupt
+            After Ctrl-C. What was learned until then is kept, if there was a step:
+            the fitted attributes are set, with ``stop_reason_ = "interrupted"``.
+
         Warns
         -----
         ConvergenceWarning
             If `max_iter` epochs were over before the criterion stood still, unless the
-            step fell to 0 as planned ("cosine"); if it stood still with a loss larger
-            than the first; or if the features are badly scaled.
-        UserWarning
-            If Ctrl-C ended training. The parameters reached are kept.
+            step fell to 0 as planned ("cosine"); if the loss is larger in the end than
+            it was at first; if `warm_start` left no epoch to be made; or if the
+            features are badly scaled.
 
         See Also
         --------
@@ -564,11 +587,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         trained = copy(self)
-        advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        try:
+            warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        except KeyboardInterrupt as interrupt:
+            if getattr(interrupt, "keeps_epochs", False):
+                self.__dict__ = trained.__dict__
+            raise
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
-        if advice is not None:
-            message, category = advice
-            warnings.warn(message, category, stacklevel=2)
+        if warning is not None:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         return self
 
     def partial_fit(
@@ -611,7 +638,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the input is not valid, or if the loss becomes infinite
-            or NaN on the way. The estimator is then as it was before the call.
+            or NaN on the way. The estimator is then as it was before the call, also
+            after Ctrl-C.
 
         Examples
         --------
@@ -659,7 +687,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
         array([-4.5,  5.1])
         """
-        Z = self._outputs(Network.decision_function, X)
+        Z = self._now()._outputs(Network.decision_function, X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X: ArrayLike | _SparseRows) -> NDArray[Any]:
@@ -691,11 +719,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.predict([[0.0], [3.0]])
         array(['cold', 'hot'], dtype='<U4')
         """
-        Z = self._outputs(Network.decision_function, X)
-        if self._multilabel:
+        model = self._now()
+        Z = model._outputs(Network.decision_function, X)
+        if model._multilabel:
             return (Z > 0).astype(int)
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
-        return self.classes_[codes]
+        return model.classes_[codes]
 
     def predict_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the probability of each class, or of each label.
@@ -728,7 +757,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array([[0.99, 0.01],
                [0.01, 0.99]])
         """
-        return self._outputs(Network.probabilities, X)
+        return self._now()._outputs(Network.probabilities, X)
 
     def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
         """Compute the logarithm of the probabilities.
@@ -760,17 +789,31 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
         array([[-3206,     0]])
         """
-        return self._outputs(Network.log_probabilities, X)
+        return self._now()._outputs(Network.log_probabilities, X)
 
     @property
-    def coefs_(self) -> list[NDArray[np.floating]]:
+    def coefs_(self) -> tuple[NDArray[np.floating], ...]:
         """Weight matrices, views into the vector of all parameters."""
-        return self._network.coefs(self._state.model)
+        model = self._now()
+        return model._network.coefs(model._state.model)
 
     @property
-    def intercepts_(self) -> list[NDArray[np.floating]]:
+    def intercepts_(self) -> tuple[NDArray[np.floating], ...]:
         """Bias vectors, views into the vector of all parameters."""
-        return self._network.intercepts(self._state.model)
+        model = self._now()
+        return model._network.intercepts(model._state.model)
+
+    @property
+    def coef_(self) -> NDArray[np.floating]:
+        """Weights of a linear model, a view like `coefs_`."""
+        (W,) = self._only_layer(self.coefs_)
+        return W.T
+
+    @property
+    def intercept_(self) -> NDArray[np.floating]:
+        """Biases of a linear model, a view like `intercepts_`."""
+        (b,) = self._only_layer(self.intercepts_)
+        return b
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -782,7 +825,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, X_val, y_val, sample_weight_val):
         """`fit` on an estimator that may be left half-way.
 
-        Returns None or the message and category of a warning.
+        Returns None or the text of a ConvergenceWarning.
         """
         # Check what came in.
         _check_parameters(self)
@@ -827,9 +870,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         watcher = Watcher(self, self._state, reached, *seen, sample_weight)
         validate = validation and self._validator(*validation, class_weights)
         with self._descent(Descent, plan, X, Y, weights) as descent:
-            self._descend(descent, plan, validate, watcher)
-        # About a thousand rows tell whether the features are scaled.
-        return self._advice(plan, lambda: X[:: 1 + X.shape[0] // 1000])
+            return self._descend(descent, plan, validate, watcher)
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
@@ -866,9 +907,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _validate(self, X, y, reset):
         """X as the core can use it; y dense, (n,) or (n, n_labels)."""
+        _refuse_masked(X, "X")
+        _refuse_masked(y, "y")
         X, y = validate_data(
             self,
-            X,
+            _without_duplicates(X),
             y,
             reset=reset,
             dtype=FLOATS if reset else self._state.theta.dtype,
@@ -962,12 +1005,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         n_validation = max(
             int(np.ceil(self.validation_fraction * len(candidates))), n_least
         )
+        if len(candidates) == 0:
+            raise ValueError(
+                "early_stopping cannot set rows aside for validation: no class has two "
+                "rows with a positive weight. Pass X_val and y_val."
+            )
         if len(candidates) < n_validation + n_least:
             raise ValueError(
-                f"early_stopping cannot set {n_validation} of {len(candidates)} rows "
-                "aside (validation_fraction, but one of each class with several "
-                "members at least) and leave as many classes to learn from. Pass X_val "
-                "and y_val."
+                f"early_stopping cannot set {n_validation} rows aside for validation "
+                f"(validation_fraction={self.validation_fraction:g}, but at least one "
+                f"of each class): of the {len(candidates)} rows that could be, at "
+                f"least {n_least} must be left to learn from. Pass X_val and y_val."
             )
         _, aside = train_test_split(
             candidates,
@@ -1031,16 +1079,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _goal_of(self, *fingerprints):
-        return (
-            self.early_stopping,
-            self.tol,
-            self.n_iter_no_change,
-            self.solver,
-            self.learning_rate,
-            _name(self.learning_rate_schedule),
-            _name(self.scoring),
-            *fingerprints,
-        )
+        values = self.get_params(deep=False).items()
+        effective = [_name(v) for k, v in values if k not in WITHOUT_EFFECT_ON_STEPS]
+        return (*effective, *fingerprints)
 
     def _reached(self, best=False, nameless=False):
         """What makes a copy of the estimator predict with the parameters reached."""
@@ -1121,22 +1162,46 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _descend(self, descent, plan, validate, watcher):
-        """Run the epochs and set the fitted attributes."""
-        self.stop_reason_ = minimize(
-            descent,
-            max_iter=plan.max_iter,
-            tol=self.tol,
-            n_iter_no_change=plan.n_iter_no_change,
-            adaptive=plan.schedule == "adaptive",
-            validate=validate,
-            early_stopping=self.early_stopping,
-            watcher=watcher,
-        )
-        if descent.last_eta is not None:
-            self.learning_rate_ = descent.last_eta
-        self.learning_rate_init_ = float(descent.step.eta)
-        self._store()
+        """Run the epochs and set the fitted attributes; returns a warning or None."""
+        state = self._state
+        n_before = state.n_iter
+        some_rows = descent.some_rows()
+        if state.goal_loss is None:
+            state.goal_loss = descent.objective_of(some_rows)
+        try:
+            self.stop_reason_ = minimize(
+                descent,
+                max_iter=plan.max_iter,
+                tol=self.tol,
+                n_iter_no_change=plan.n_iter_no_change,
+                adaptive=plan.schedule == "adaptive",
+                validate=validate,
+                early_stopping=self.early_stopping,
+                watcher=watcher,
+            )
+        except KeyboardInterrupt as interrupt:
+            self.stop_reason_ = "interrupted"
+            if state.n_iter > n_before:
+                interrupt.keeps_epochs = True
+                interrupt.add_note(
+                    f"The fit was interrupted in epoch {state.n_iter}. What was "
+                    "learned until then is kept: the estimator is fitted."
+                )
+            raise
+        finally:
+            self.learning_rate_init_ = float(descent.step.eta)
+            if descent.last_eta is not None:
+                self.learning_rate_ = descent.last_eta
+            self._store()
         watcher.finish(self.stop_reason_)
+        loss = descent.objective_of(some_rows)
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The outputs overflow after epoch {state.n_iter} with learning_rate="
+                f"{self.learning_rate_:g}: the descent has diverged. Try a smaller "
+                "learning_rate, and scale the features (StandardScaler)."
+            )
+        return self._warning(plan, n_before, loss, some_rows[0])
 
     def _store(self):
         """Set the fitted attributes that show the state."""
@@ -1155,29 +1220,34 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
 
-    def _advice(self, plan, some_rows):
-        """The message and category of the warning that a finished fit deserves."""
-        if self.stop_reason_ == "interrupted":
+    def _warning(self, plan, n_before, loss, some_rows):
+        """The warning that a fit deserves, or None.
+
+        It began after `n_before` epochs, and ends with an objective of `loss` for some
+        rows.
+        """
+        if self.n_iter_ == n_before:
+            if self.stop_reason_ == "max_iter":
+                return (
+                    f"No epoch was made: max_iter={plan.max_iter} counts all epochs, "
+                    f"and there were {n_before} before. Increase max_iter."
+                )
             return (
-                f"Training was interrupted after {self.n_iter_} epochs; the parameters "
-                "reached are kept.",
-                UserWarning,
+                f"No epoch was made: training stopped in an earlier call (tol="
+                f"{self.tol:g}, n_iter_no_change={plan.n_iter_no_change}), and neither "
+                "the rows nor the parameters have changed. Change tol or "
+                "n_iter_no_change to go on."
             )
-        if self.stop_reason_ == "converged" and self.loss_ > self.loss_curve_[0]:
+        # Not that of epochs, in which small batches learn: the first may be far below.
+        first = self._state.goal_loss
+        if loss > first * (1 + RISE):
             return (
-                f"The loss rose from {self.loss_curve_[0]:.3g} to {self.loss_:.3g}. "
-                f"Try a smaller learning_rate (it was {self.learning_rate_:g}), and "
-                "scale the features (StandardScaler).",
-                ConvergenceWarning,
+                f"The loss rose from {first:.3g} to {loss:.3g}. Try a smaller "
+                f"learning_rate (it was {self.learning_rate_:g}), and scale the "
+                "features (StandardScaler)."
             )
         if self.stop_reason_ != "max_iter" or self.tol is None:
             return None
-        if self.n_iter_ > plan.max_iter:
-            return (
-                f"No epoch was made: max_iter={plan.max_iter} counts all epochs, and "
-                f"there were {self.n_iter_} before. Increase max_iter.",
-                ConvergenceWarning,
-            )
         message = []
         if plan.schedule != "cosine":  # whose step falls to 0, as planned
             message.append(
@@ -1186,17 +1256,32 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
                 "to train for just so many."
             )
-        some = some_rows().astype(float)
+        some = some_rows.astype(float)
         is_sparse = issparse(some)
-        squares = some.multiply(some) if is_sparse else some * some
-        scales = np.sqrt(squares.mean(axis=0))
+        with np.errstate(over="ignore"):  # inf tells enough
+            squares = some.multiply(some) if is_sparse else some * some
+            scales = np.sqrt(squares.mean(axis=0))
         if scales.max() > LARGE_SCALE:
             scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
             message.append(
                 "The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
-        return (" ".join(message), ConvergenceWarning) if message else None
+        return " ".join(message) or None
+
+    def _now(self):
+        """The model as it is now, as a whole: a fit in another thread replaces it."""
+        model = object.__new__(type(self))
+        model.__dict__ = self.__dict__  # `fit` puts another dict in its place
+        return model
+
+    def _only_layer(self, parameters):
+        if len(parameters) > 1:
+            raise AttributeError(
+                "coef_ and intercept_ are there without hidden layers only "
+                "(hidden_layer_sizes=()); see coefs_ and intercepts_."
+            )
+        return parameters
 
     def _outputs(self, function, X):
         """What a function of the network gives for the rows of X."""
@@ -1204,10 +1289,22 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             check_is_fitted(self)
         theta = self._state.model
         X = validate_data(
-            self, X, reset=False, dtype=theta.dtype, order="C", accept_sparse="csr"
+            self,
+            _without_duplicates(X),
+            reset=False,
+            dtype=theta.dtype,
+            order="C",
+            accept_sparse="csr",
         )
         X = _for_the_core(X)
-        return function(self._network, theta, X, self.n_jobs)
+        outputs = function(self._network, theta, X, self.n_jobs)
+        if np.isnan(outputs).any():
+            raise ValueError(
+                f"The outputs of some rows are no numbers: features up to "
+                f"{abs(X).max():.2g} are too large for this network in {theta.dtype}. "
+                "Scale them (StandardScaler), in fit and here."
+            )
+        return outputs
 
 
 def _is_number(value, kind=Real):
@@ -1263,12 +1360,15 @@ def _check_parameters(clf):
         "a positive int, 'full' or 'auto'",
     )
     learning_rate = clf.learning_rate
+    rule = "a positive, finite number or 'auto'"
+    if isinstance(learning_rate, str) and learning_rate in SCHEDULES:
+        rule += f"; for a schedule set learning_rate_schedule={learning_rate!r}"
     check(
         "learning_rate",
         learning_rate == "auto"
         if isinstance(learning_rate, str)
         else _is_number(learning_rate) and 0 < learning_rate < np.inf,
-        "a positive, finite number or 'auto'",
+        rule,
     )
     for name, low, high, rule in (
         ("momentum", 0, 1, "a number in [0, 1)"),
@@ -1349,6 +1449,29 @@ def _check_parameters(clf):
     )
 
 
+def _refuse_masked(array, name):
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} must not have masked values, which scikit-learn would take for "
+            f"valid; got {np.ma.count_masked(array)}. Drop them, or impute them in X."
+        )
+
+
+def _without_duplicates(X):
+    """Sparse X whose entries for one place are summed in their own type, as in dense X.
+
+    Two times True is True, and not 2 as it would be after a conversion to floats.
+    """
+    if not issparse(X) or X.dtype.kind == "f":
+        return X
+    rows = X.tocsr()
+    if rows.has_canonical_format:
+        return X
+    rows = rows.copy()
+    rows.sum_duplicates()
+    return rows
+
+
 def _for_the_core(X):
     """Rows whose memory the core can walk through without looking."""
     if not issparse(X):
@@ -1386,6 +1509,7 @@ def _check_sample_weight(sample_weight, X, name="sample_weight"):
     """sample_weight as an array of float64, or None."""
     if sample_weight is None:
         return None
+    _refuse_masked(sample_weight, name)
     n_samples = X.shape[0]
     if isinstance(sample_weight, (Real, str)):
         raise ValueError(
@@ -1434,7 +1558,9 @@ def _over_max(weights):
 
 
 def _name(value):
-    """A parameter that may be a function, in a form that survives a pickle."""
+    """A parameter that may be a function or a dict, in a form that can be kept."""
+    if isinstance(value, dict):
+        return dict(value)
     return getattr(value, "__qualname__", "function") if callable(value) else value
 
 

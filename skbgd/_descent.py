@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
+from numbers import Real
 from time import perf_counter
 from typing import NamedTuple
 
@@ -162,10 +163,11 @@ def mean_squared_norm(theta, X, weights):
         X.sum_duplicates()
     squared_norms = np.empty(X.shape[0])
     _backprop.row_norms(theta, X, squared_norms)
-    if weights is None:
-        return squared_norms.mean()
-    seen = weights > 0
-    return np.average(squared_norms[seen], weights=weights[seen])
+    with np.errstate(over="ignore"):  # inf is an answer
+        if weights is None:
+            return squared_norms.mean()
+        seen = weights > 0
+        return np.average(squared_norms[seen], weights=weights[seen])
 
 
 def default_step_size(network, squared_norm, batch_size, step):
@@ -233,6 +235,7 @@ class State:
     # Of the stopping rule, and what it belongs to:
     goal: tuple = ()
     start: int = 0  # epochs made before it
+    goal_loss: float | None = None  # objective of some rows when it began
     mark: float = np.inf
     n_flat: int = 0
     n_cuts: int = 0
@@ -264,6 +267,7 @@ class State:
             self.velocity = self.second_moment = None
         self.mark = self.best = np.inf
         self.n_flat = 0
+        self.goal_loss = None
 
 
 class Descent:
@@ -365,6 +369,18 @@ class Descent:
         X, _, weights = self.data
         return mean_squared_norm(self.state.theta, X, weights)
 
+    def some_rows(self):
+        """About a thousand evenly spaced rows: X, Y and weights."""
+        rows = np.arange(0, self.n_samples, 1 + self.n_samples // 1000)
+        return [None if array is None else array[rows] for array in self.data]
+
+    def objective_of(self, some_rows):
+        """J(theta) for these rows alone, weights as they are."""
+        theta = self.state.theta
+        penalty, _ = _backprop.squared_norms(self.network, theta)
+        loss = mean_loss(self.network, theta, *some_rows, n_jobs=1)
+        return loss + self.step.alpha / 2 * penalty
+
     def __enter__(self):
         self.crew.__enter__()
         return self
@@ -376,7 +392,7 @@ class Descent:
     def eta(self):
         """The step size of the next epoch."""
         factor = self.schedule(self.state)
-        if not 0 <= factor < inf:
+        if not isinstance(factor, Real) or not 0 <= factor < inf:
             raise ValueError(
                 f"Got {factor!r} from learning_rate_schedule for epoch "
                 f"{self.state.n_iter}; it must be a finite number, 0 or larger."
@@ -389,27 +405,41 @@ class Descent:
         The loss of each row is taken just before the step that it is part of, the
         penalty at the start of the epoch: with the whole batch this is J(theta) before
         the step.
+
+        A KeyboardInterrupt ends the epoch early: the steps made so far are recorded as
+        an epoch over the rows they used, and then it goes on its way.
         """
         start = perf_counter()
         state = self.state
         self.last_eta = self.eta
         step = self.step._replace(eta=self.last_eta)
-        n_samples = self.n_samples
         penalty = step.alpha / 2 * self.squared_norm
-        total, n_done = self._steps(step)
-        loss = total / n_samples + penalty
+        progress = np.zeros(2)
+        interrupt, shuffle_state = None, state.shuffle_state
+        try:
+            self._steps(step, progress)
+        except KeyboardInterrupt as error:
+            interrupt = error
+        total, n_done = float(progress[0]), int(progress[1])
+        if interrupt is not None and n_done == 0:
+            state.shuffle_state = shuffle_state  # as if it had not begun
+            raise interrupt
+        loss = total / max(n_done, 1) + penalty
         # theta changed last: its norm tells whether the next loss would be finite.
         self.squared_norm, norm = _backprop.squared_norms(self.network, state.theta)
-        finite = isfinite(loss) and norm <= np.finfo(state.theta.dtype).max
-        if n_done < n_samples or not finite:
-            raise ValueError(
-                f"The loss is no longer finite in epoch {state.n_iter + 1} with "
-                f"learning_rate={step.eta:g} and alpha={step.alpha:g}: the descent has "
-                "diverged. Try a smaller learning_rate, and scale the features "
-                "(StandardScaler)."
-            )
-        state.t += n_samples
-        n_updates = -(-n_samples // self.batch_size)
+        largest = float(np.finfo(state.theta.dtype).max)
+        infinite = None
+        if not isfinite(loss) or n_done < self.n_samples and interrupt is None:
+            infinite = "The loss is"
+        elif not norm <= largest:
+            infinite = "The norm of the parameters is"
+        elif state.second_moment is not None:
+            if not state.second_moment.max() <= largest:  # no step would be made
+                infinite = "The square of the gradient is"
+        if infinite is not None:
+            raise ValueError(self._diverged(infinite, step)) from interrupt
+        state.t += n_done
+        n_updates = -(-n_done // self.batch_size)
         state.n_steps += n_updates
         if len(state.loss_curve) > state.n_iter:
             # A copy of the estimator, which shares the curves, has gone on by itself.
@@ -420,17 +450,35 @@ class Descent:
         append_sum(state.seconds_curve, perf_counter() - start)
         state.n_iter += 1
         state.best_loss = min(state.best_loss, loss)
+        if interrupt is not None:
+            raise interrupt
 
-    def _steps(self, step):
+    def _diverged(self, infinite, step):
+        message = (
+            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} with "
+            f"learning_rate={step.eta:g} and alpha={step.alpha:g}: the descent has "
+            "diverged. Try a smaller learning_rate, and scale the features "
+            "(StandardScaler)."
+        )
+        if step.eta * step.alpha > 1:
+            message += (
+                " A smaller alpha would help too: a step multiplies the weights by "
+                f"1 - learning_rate * alpha = {1 - step.eta * step.alpha:g}, which "
+                "should lie between 0 and 1."
+            )
+        return message
+
+    def _steps(self, step, progress):
         """Make the steps of an epoch.
 
-        Returns the sum of the losses of the rows, and the number of rows that were
-        used: fewer than there are if a loss was not finite.
+        ``progress`` tells, also after an exception, the sum of the losses of the rows
+        and the number of rows that were used: fewer than there are if a loss was not
+        finite.
         """
         state = self.state
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
-        return self.crew.run(
+        self.crew.run(
             _backprop.run_batches,
             self.network,
             state.theta,
@@ -444,6 +492,7 @@ class Descent:
             self.gradient,
             self.work,
             self.tile,
+            progress,
         )
 
 
@@ -503,39 +552,36 @@ def minimize(
 
     Returns
     -------
-    stop_reason : {"converged", "early_stopping", "max_iter", "callback", "interrupted"}
+    stop_reason : {"converged", "early_stopping", "max_iter", "callback"}
     """
     state = descent.state
-    try:
-        while True:
-            if tol is not None and state.n_flat >= n_iter_no_change:
-                if not adaptive or descent.eta <= SMALLEST_ADAPTIVE_STEP:
-                    return "early_stopping" if early_stopping else "converged"
-                state.n_cuts += 1
-                state.n_flat = 0
-            if state.n_iter >= max_iter:
-                return "max_iter"
-            if watcher is not None:
-                watcher.before_epoch()
-            descent.epoch()
-            value = state.loss_curve[-1]
-            if validate is not None:
-                validation_value = validate()
-                if early_stopping:
-                    value = validation_value
-                    if not np.isfinite(value):
-                        raise ValueError(
-                            f"The validation rows gave {value} in epoch "
-                            f"{state.n_iter}, which early_stopping cannot judge by. "
-                            "Check X_val, y_val and scoring."
-                        )
-            if early_stopping and value < state.best:
-                state.best, state.best_theta = value, state.theta.copy()
-            if value < state.mark - (tol or 0):
-                state.mark, state.n_flat = value, 0
-            else:
-                state.n_flat += 1
-            if watcher is not None and watcher.after_epoch():
-                return "callback"
-    except KeyboardInterrupt:
-        return "interrupted"
+    while True:
+        if tol is not None and state.n_flat >= n_iter_no_change:
+            if not adaptive or descent.eta <= SMALLEST_ADAPTIVE_STEP:
+                return "early_stopping" if early_stopping else "converged"
+            state.n_cuts += 1
+            state.n_flat = 0
+        if state.n_iter >= max_iter:
+            return "max_iter"
+        if watcher is not None:
+            watcher.before_epoch()
+        descent.epoch()
+        value = state.loss_curve[-1]
+        if validate is not None:
+            validation_value = validate()
+            if early_stopping:
+                value = validation_value
+                if not np.isfinite(value):
+                    raise ValueError(
+                        f"The validation rows gave {value} in epoch {state.n_iter}, "
+                        "which early_stopping cannot judge by. Check X_val, y_val and "
+                        "scoring."
+                    )
+        if early_stopping and value < state.best:
+            state.best, state.best_theta = value, state.theta.copy()
+        if value < state.mark - (tol or 0):
+            state.mark, state.n_flat = value, 0
+        else:
+            state.n_flat += 1
+        if watcher is not None and watcher.after_epoch():
+            return "callback"

@@ -75,11 +75,11 @@ class Network:
 
     def coefs(self, theta):
         """The matrices W_1 ... W_L, as views into theta."""
-        return [theta[W].reshape(shape) for W, _, shape in self._slices]
+        return tuple(theta[W].reshape(shape) for W, _, shape in self._slices)
 
     def intercepts(self, theta):
         """The vectors b_1 ... b_L, as views into theta."""
-        return [theta[b] for _, b, _ in self._slices]
+        return tuple(theta[b] for _, b, _ in self._slices)
 
     def crew(self, n_jobs, X, batch_size, n_calls=1):
         """Threads for calls of the core with the rows of X in batches."""

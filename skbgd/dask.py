@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -240,15 +241,16 @@ class DaskBGDClassifier(BGDClassifier):
         RuntimeError
             If there is no client, or if rows were lost with their worker and cannot be
             made again. After a finished epoch its parameters are then kept.
+        KeyboardInterrupt
+            After Ctrl-C. What was learned until then is kept, if there was a step.
 
         Warns
         -----
         ConvergenceWarning
             If `max_iter` epochs were over before the criterion stood still, unless the
-            step fell to 0 as planned ("cosine"); if it stood still with a loss larger
-            than the first; or if the features are badly scaled.
-        UserWarning
-            If Ctrl-C ended training. The parameters reached are kept.
+            step fell to 0 as planned ("cosine"); if the loss is larger in the end than
+            it was at first; if `warm_start` left no epoch to be made; or if the
+            features are badly scaled.
 
         Examples
         --------
@@ -264,15 +266,14 @@ class DaskBGDClassifier(BGDClassifier):
         """
         trained = copy(self)
         try:
-            advice = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        except _RowsLost as error:
-            if error.n_epochs:
+            warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        except (_RowsLost, KeyboardInterrupt) as error:
+            if getattr(error, "keeps_epochs", False):
                 self.__dict__ = trained.__dict__
             raise
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
-        if advice is not None:
-            message, category = advice
-            warnings.warn(message, category, stacklevel=2)
+        if warning is not None:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         return self
 
     def partial_fit(
@@ -444,13 +445,11 @@ class DaskBGDClassifier(BGDClassifier):
         n_before = state.n_iter
         try:
             with self._descent(_RemoteDescent, plan, rows) as descent:
-                self._descend(descent, plan, validate, watcher)
+                return self._descend(descent, plan, validate, watcher)
         except _RowsLost as error:
-            error.n_epochs = state.n_iter - n_before
+            error.keeps_epochs = state.n_iter > n_before
             self.stop_reason_ = "interrupted"
-            self._store()
             raise
-        return self._advice(plan, rows.some)
 
     @staticmethod
     def _rows_per_batch(batch_size, n_samples):
@@ -505,8 +504,6 @@ class DaskBGDClassifier(BGDClassifier):
 class _RowsLost(RuntimeError):
     """A round over the rows failed: they are gone, or their workers die of it."""
 
-    n_epochs = 0  # finished before it
-
 
 class _RemoteDescent(Descent):
     """Gradient descent on `_Rows`: workers sum gradients, the steps are made here."""
@@ -524,15 +521,17 @@ class _RemoteDescent(Descent):
     def __exit__(self, *error):
         pass
 
+    def some_rows(self):
+        return self.rows.some()
+
     def _mean_squared_norm(self):
         total, weight = self.rows.sum(_squared_norms, self.state.theta)
         return total / weight[0]
 
-    def _steps(self, step):
+    def _steps(self, step, progress):
         state = self.state
         before = state.copy(curves=False)
         n_rounds = -(-self.n_samples // self.batch_size)
-        total = n_done = 0
         try:
             orders = None
             if self.shuffle and n_rounds > 1:
@@ -549,7 +548,7 @@ class _RemoteDescent(Descent):
                 loss, gradient = self.rows.sum(
                     _gradient, state.theta, self.network, orders, shares
                 )
-                total += loss
+                progress[0] += loss
                 if not isfinite(loss):
                     break
                 _backprop.follow(
@@ -561,11 +560,10 @@ class _RemoteDescent(Descent):
                     state.n_steps + k,
                     step,
                 )
-                n_done += m
+                progress[1] += m
         except _RowsLost:
             vars(state).update(vars(before))  # the last finished epoch
             raise
-        return total, n_done
 
 
 class _Summary(NamedTuple):
@@ -796,8 +794,8 @@ class _Rows:
         _release(self.y + self.weights)
 
     def some(self):
-        """About a thousand rows."""
-        return self.client.submit(_some_rows, self.X[0]).result()
+        """About a thousand rows of the first block: X, Y and weights."""
+        return self.client.submit(_some_rows, self.X[0], self.targets[0]).result()
 
     def orders(self, shuffle_state):
         """For each shard, a future of random orders of the rows of its blocks.
@@ -1043,8 +1041,9 @@ def _target(y, weights, classes, multilabel, factors, largest, dtype):
     return Y, np.broadcast_to(relative * factor, len(Y)).astype(dtype)
 
 
-def _some_rows(X):
-    return X[:: 1 + X.shape[0] // 1000]
+def _some_rows(X, targets):
+    rows = np.arange(0, X.shape[0], 1 + X.shape[0] // 1000)
+    return [_some(array, rows) for array in (X, *targets)]
 
 
 def _predict_block(X, model, method, like):

@@ -95,10 +95,12 @@ def run_batches(
     gradient = None if in_place else np.empty_like(theta)
     size = tile * _backprop.row_work_size(network.units, True)
     work = np.empty(size, dtype=theta.dtype)
-    return _backprop.run_batches(
+    progress = np.zeros(2)
+    _backprop.run_batches(
         network, theta, velocity, second_moment, 0, X, Y, weights, order, batch_size,
-        Step(eta, **step), gradient, work, tile,
+        Step(eta, **step), gradient, work, tile, progress,
     )  # fmt: skip
+    return progress
 
 
 # Elementary functions

@@ -71,6 +71,7 @@ def partial_fit(clf):
         ("learning_rate", np.nan, "positive, finite number"),
         ("learning_rate", np.inf, "positive, finite number"),
         ("learning_rate", "fast", "positive, finite number"),
+        ("learning_rate", "adaptive", "learning_rate_schedule='adaptive'"),
         ("learning_rate", True, "positive, finite number"),
         ("hidden_layer_sizes", 0, "sequence of positive ints"),
         ("hidden_layer_sizes", (3, 0), "sequence of positive ints"),
@@ -141,13 +142,15 @@ def test_init_does_not_judge():
         (X.astype(complex), y, "[Cc]omplex"),
         (np.full((40, 4), "a"), y, "convert|numeric"),
         (None, y, "2D array"),
+        (np.ma.array(X, mask=X > 1), y, "X must not have masked values"),
+        (X, np.ma.array(y, mask=y == 1), "y must not have masked values"),
         (X, None, "requires y"),
     ],
     ids=[
         "NaN in X", "inf in X", "1-D X", "no rows", "no features", "short y",
         "continuous y", "NaN in y", "None in y",
         "mixed y", "multi-output y", "complex X",
-        "strings in X", "no X", "no y",
+        "strings in X", "no X", "masked X", "masked y", "no y",
     ],
 )  # fmt: skip
 def test_data(call, X, y, match):
@@ -176,9 +179,10 @@ def test_one_class():
         (np.ones(39), r"shape \(40,\).*got shape \(39,\)"),
         (np.ones((40, 1)), r"shape \(40,\).*got shape \(40, 1\)"),
         (["a"] * 40, "convert"),
+        (np.ma.array(np.ones(40), mask=y == 1), "masked values"),
         (2.0, r"shape \(40,\).*got 2.0. .* use class_weight"),
     ],
-    ids=["negative", "NaN", "inf", "short", "column", "strings", "number"],
+    ids=["negative", "NaN", "inf", "short", "column", "strings", "masked", "number"],
 )
 def test_sample_weight(method, weights, match):
     def action(clf):

@@ -5,20 +5,26 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
     load_digits,
+    load_iris,
     make_classification,
     make_multilabel_classification,
 )
+from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
+from sklearn.utils.fixes import parse_version
 
 from skbgd import BGDClassifier
+
+OLD_SKLEARN = parse_version(sklearn.__version__) < parse_version("1.7")
 
 
 @pytest.fixture
@@ -203,18 +209,24 @@ def test_memory_mapped_read_only_input(binary, dtype, tmp_path):
     np.testing.assert_array_equal(X_map, X.astype(dtype))
 
 
-def test_feature_names(binary):
-    pl = pytest.importorskip("polars")
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_feature_names(binary, library):
     X, y = binary
     names = [f"x{i}" for i in range(5)]
-    for frame in (pd.DataFrame(X, columns=names), pl.DataFrame(X, schema=names)):
-        clf = quick().fit(frame, y)
-        assert clf.feature_names_in_.tolist() == names
-        np.testing.assert_array_equal(
-            clf.predict_proba(frame), quick().fit(X, y).predict_proba(X)
-        )
-        with pytest.raises(ValueError, match="feature names should match"):
-            clf.predict(pd.DataFrame(X, columns=names[::-1]))
+    if library == "pandas":
+        frame = pd.DataFrame(X, columns=names)
+    else:
+        pl = pytest.importorskip("polars")
+        if OLD_SKLEARN and parse_version(pl.__version__) >= parse_version("2"):
+            pytest.skip("scikit-learn 1.6 does not know the frames of polars 2")
+        frame = pl.DataFrame(X, schema=names)
+    clf = quick().fit(frame, y)
+    assert clf.feature_names_in_.tolist() == names
+    np.testing.assert_array_equal(
+        clf.predict_proba(frame), quick().fit(X, y).predict_proba(X)
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        clf.predict(pd.DataFrame(X, columns=names[::-1]))
 
 
 def test_y_as_pandas_and_polars_series(binary):
@@ -470,3 +482,52 @@ def test_html_repr_links_to_no_page_that_is_not_there(binary):
         html = estimator_html_repr(clf)
         assert "BGDClassifier" in html
         assert "href" not in html
+
+
+# What linear tools expect
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "softmax", "multilabel"])
+def test_coef_of_a_network_without_hidden_layers(kind):
+    """The shapes of LogisticRegression, and views as coefs_ is."""
+    X, y = load_iris(return_X_y=True)
+    if kind == "binary":
+        y = y == 1
+    elif kind == "multilabel":
+        y = np.column_stack([y > 0, y > 1]).astype(int)
+    output = "softmax" if kind == "softmax" else "logistic"
+    clf = BGDClassifier((), output_activation=output, max_iter=5, tol=None).fit(X, y)
+    n_outputs = {"binary": 1, "multilabel": 2}.get(kind, 3)
+    assert clf.coef_.shape == (n_outputs, 4)
+    assert clf.intercept_.shape == (n_outputs,)
+    Z = X @ clf.coef_.T + clf.intercept_
+    np.testing.assert_allclose(clf.decision_function(X).reshape(Z.shape), Z, rtol=1e-12)
+    clf.coef_[0, 1] = 7.0
+    assert clf.coefs_[0][1, 0] == 7.0
+
+
+def test_no_coef_with_hidden_layers_or_before_fit():
+    for clf in (BGDClassifier(()), BGDClassifier((3,), max_iter=1, tol=None)):
+        if clf.hidden_layer_sizes:
+            clf.fit(*load_iris(return_X_y=True))
+        assert not hasattr(clf, "coef_")
+        assert not hasattr(clf, "intercept_")
+
+
+def test_selection_of_features():
+    X, y = load_breast_cancer(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    clf = BGDClassifier((), max_iter=30, tol=None)
+    assert RFE(clf, n_features_to_select=5, step=5).fit(X, y).support_.sum() == 5
+    assert 0 < SelectFromModel(clf).fit(X, y).transform(X).shape[1] < 30
+
+
+def test_weights_cannot_be_lost():
+    """An assignment to an item of coefs_ fails; writing into it works."""
+    X, y = load_iris(return_X_y=True)
+    clf = BGDClassifier((3,), max_iter=1, tol=None, random_state=0).fit(X, y)
+    with pytest.raises(TypeError):
+        clf.coefs_[0] = np.zeros((4, 3))
+    clf.coefs_[0][:] = 0
+    clf.intercepts_[0][:] = 0
+    assert np.ptp(clf.decision_function(X), axis=0).max() == 0

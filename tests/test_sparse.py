@@ -65,6 +65,7 @@ def assert_same(a, b, atol):
 
 
 @settings(max_examples=150, deadline=None)
+@pytest.mark.filterwarnings("ignore:The loss rose")
 @given(
     n=st.integers(4, 40),
     d=st.integers(1, 40),
@@ -296,3 +297,22 @@ def test_text():
         warnings.simplefilter("error")
         clf.fit(texts, y)
     assert clf.predict(["ice cold", "hot summer"]).tolist() == ["cold", "warm"]
+
+
+@pytest.mark.parametrize(
+    "kind", [sparse.csr_array, sparse.csc_matrix, sparse.bsr_array]
+)
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float64])
+def test_entries_for_one_place_count_as_in_a_dense_array(kind, dtype):
+    """True twice is True; neither fit nor prediction changes X."""
+    columns = np.tile([0, 0, 2], 40)
+    members = (np.ones(120, dtype), columns, np.arange(0, 121, 3))
+    rows = kind(sparse.csr_array(members, shape=(40, 3)))
+    n_entries = rows.nnz
+    y = np.arange(40) % 2
+    clf = BGDClassifier((3,), max_iter=3, tol=None, learning_rate=0.1, random_state=0)
+    Z = clf.fit(rows, y).decision_function(rows)
+    assert rows.nnz == n_entries
+    np.testing.assert_allclose(Z, clf.decision_function(rows.toarray()), rtol=1e-12)
+    expected = clf.fit(rows.toarray(), y).decision_function(rows.toarray())
+    np.testing.assert_allclose(Z, expected, rtol=1e-12)
