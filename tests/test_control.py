@@ -638,7 +638,12 @@ class TestCallbacks:
 
         monkeypatch.setenv("COLUMNS", "200")
         X, _, y, _ = moons
-        pipeline = Pipeline([("scale", StandardScaler()), ("clf", small(max_iter=3))])
+        pipeline = Pipeline(
+            [
+                ("scale", StandardScaler()),
+                ("clf", small(max_iter=3, tol=None, learning_rate=0.1)),
+            ]
+        )
         search = GridSearchCV(pipeline, {"clf__batch_size": [8, "full"]}, cv=2)
         search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
         assert "BGDClassifier" in capsys.readouterr().out

@@ -102,7 +102,7 @@ def test_a_number_is_the_step_of_every_epoch():
     assert (clf.learning_rate_, clf.max_iter_) == (0.25, 400)
     clf.set_params(learning_rate_schedule="cosine").fit(*MOONS)
     assert clf.max_iter_ == 28
-    clf = BGDClassifier(learning_rate_schedule="constant", max_iter=3, tol=None)
+    clf = BGDClassifier(learning_rate_schedule="constant", max_iter=30, tol=None)
     assert clf.fit(*MOONS).learning_rate_ == clf.learning_rate_init_
 
 
