@@ -102,16 +102,18 @@ def test_a_number_is_the_step_of_every_epoch():
     assert (clf.learning_rate_, clf.max_iter_) == (0.25, 400)
     clf.set_params(learning_rate_schedule="cosine").fit(*MOONS)
     assert clf.max_iter_ == 28
-    clf = BGDClassifier(learning_rate_schedule="constant", max_iter=30, tol=None)
+    clf = BGDClassifier(
+        learning_rate_schedule="constant", max_iter=30, tol=None, random_state=0
+    )
     assert clf.fit(*MOONS).learning_rate_ == clf.learning_rate_init_
 
 
 def test_a_plan_is_followed_to_its_end():
     """A loss that stands still ends it only if n_iter_no_change is a number."""
-    assert BGDClassifier(tol=1e6).fit(*MOONS).n_iter_ == 28
-    clf = BGDClassifier(tol=1e6, n_iter_no_change=4).fit(*MOONS)
+    assert BGDClassifier(tol=1e6, random_state=0).fit(*MOONS).n_iter_ == 28
+    clf = BGDClassifier(tol=1e6, n_iter_no_change=4, random_state=0).fit(*MOONS)
     assert (clf.n_iter_, clf.stop_reason_) == (5, "converged")
-    clf = BGDClassifier(tol=1e6, early_stopping=True).fit(*MOONS)
+    clf = BGDClassifier(tol=1e6, early_stopping=True, random_state=0).fit(*MOONS)
     assert clf.stop_reason_ == "early_stopping"
     assert clf.n_iter_ == 1 + clf.max_iter_ // 2
 
