@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skbgd import BGDClassifier, _descent
@@ -239,12 +239,6 @@ LARGE = "20 000 rows", "60 000 rows", "30 000 rows, 90 / 7 / 3 %"
 LAYERED = "iris", "breast cancer", "digits", "moons", "4 x 4 checkerboard"
 LAYERED += ("10 informative of 20",)
 BUNDLED = "iris", "wine", "breast cancer", "digits"
-SCALES = {
-    "as they are": (None, BUNDLED),
-    "0 to 1": (MinMaxScaler, BUNDLED),
-    "standardised": (StandardScaler, BUNDLED),
-}
-
 OURS = {"BGDClassifier()": {}, 'solver="adam"': {"solver": "adam"}}
 
 

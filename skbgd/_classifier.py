@@ -62,7 +62,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
     mini-batches to batch gradient descent ("full").
 
-    The Notes say what is minimised, and how.
+    What is "auto" is planned from the number of rows and the layers: batches, a step
+    size that falls to 0, and the epochs in which it does. It is for whoever chose
+    nothing; an explicit value means what it says, whatever else is "auto". The Notes
+    say what is minimised, and how.
 
     Parameters
     ----------
@@ -82,36 +85,42 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
-        gradient descent; a number larger than the data means all rows. "auto" is
-        ``min(256, n_samples)``. A last, shorter batch is averaged over its own rows.
+        gradient descent; a number larger than the data means all rows. "auto" is a
+        75th of the rows, but at least 8 and at most 128; in `partial_fit` of those of
+        the call. A last, shorter batch is averaged over its own rows.
 
     learning_rate : float or "auto", default="auto"
-        Step size :math:`\eta > 0`. "auto" is 1 for `batch_size` "auto" or "full" and
-        :math:`\sqrt{\min(m, 256)} / 16` for one of :math:`m` rows (1/16 for a single
-        row), times ``1 - momentum``, and
+        Step size :math:`\eta > 0`, which stays what it is in each epoch unless
+        `learning_rate_schedule` names a rule. "auto" is, for batches of :math:`m` rows
+        (for "full" as for 128), :math:`0.4 \sqrt{\min(m, 128)}`, times
+        ``1 - momentum``, and
 
-        - with hidden layers, divided by the root mean square of the features if that is
-          larger than 1;
+        - with hidden layers, divided by the root mean square :math:`r` of the features
+          if that is larger than 1, and with other units than logistic ones by 8 times
+          the number of hidden layers;
         - with a single neuron, at most :math:`1 / (L + \alpha)` with
           :math:`L = (1 + \operatorname{mean}_i \lVert x_i \rVert^2) / 4` (twice that
           for a softmax): every step of plain batch gradient descent lowers the cost.
 
-        The features are those of `fit`, or of the first call of `partial_fit`; a call
-        with one row counts as a batch of one. With ``solver="adam"`` "auto" is 0.01.
-        No single step size suits features of different scales: put a
+        With ``solver="adam"`` it is 0.05, with other units than logistic ones in the
+        hidden layers 0.01, over their number and over :math:`\sqrt{\max(1, r)}`. The
+        features are those of `fit`, or of the first call of `partial_fit`. No single
+        step size suits features of different scales: put a
         :class:`~sklearn.preprocessing.StandardScaler` in front.
 
-    learning_rate_schedule : {"constant", "invscaling", "adaptive", "cosine"} or \
-            callable, default="constant"
+    learning_rate_schedule : {"auto", "constant", "invscaling", "adaptive", \
+            "cosine"} or callable, default="auto"
         The factor that multiplies the step size in each epoch, epochs counted from 0:
 
+        - "auto": "cosine" in `fit` if `learning_rate` is "auto" too; "constant" if it
+          is a number, and in `partial_fit`, which has no end;
         - "constant": 1;
         - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
           :math:`p` = `power_t`;
         - "adaptive": a fifth of what it was whenever training would otherwise stop;
           it stops when the step size is below 1e-6. `partial_fit` keeps the factor;
         - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` in epoch :math:`k`, with :math:`T`
-          = `max_iter`;
+          = `max_iter`: the step falls to 0, and training is over as planned;
         - a function of the epoch :math:`k` that returns the factor.
 
     power_t : float, default=0.5
@@ -138,24 +147,30 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Longer gradients (penalty included, over all parameters) are shortened to this
         Euclidean norm.
 
-    alpha : float, default=0.0001
+    alpha : float or "auto", default="auto"
         Strength of the L2 penalty, not divided by anything: what it is in
         :class:`~sklearn.linear_model.SGDClassifier`. For the effect of
         :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
-        its ``batch_size``.
+        its ``batch_size``. "auto" is :math:`2 / n` for :math:`n` rows, those of
+        the call, and at most 2e-4, divided by the square of the number of hidden
+        layers.
 
-    max_iter : int, default=400
+    max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
-        earlier calls included.
+        earlier calls included. "auto" is, for a cosine, 20 epochs and as many more as
+        make 200 steps; for other schedules, whose end `tol` finds, 400. With
+        `warm_start` it is so many epochs again when rows or parameters have changed.
 
     tol : float or None, default=1e-4
         How far the criterion has to fall, within `n_iter_no_change` epochs, for
         training to go on. The criterion is the training loss, or with `early_stopping`
         the validation loss or minus the score. None: always `max_iter` epochs.
 
-    n_iter_no_change : int, default=50
+    n_iter_no_change : int or "auto", default="auto"
         Training stops after exactly so many epochs in a row in which the criterion did
-        not come to lie `tol` below the mark, the last value that did.
+        not come to lie `tol` below the mark, the last value that did. "auto" is 50; for
+        a cosine, whose epochs are planned, it is half of them with `early_stopping`,
+        and without it the training loss ends nothing.
 
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch. Without effect
@@ -186,7 +201,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` goes on from the last call instead of a new start. `max_iter`
         counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
-        ``fit`` with ``a + b``, to the last bit, with the same rows and parameters.
+        ``fit`` with ``a + b``, to the last bit, with the same rows and parameters and a
+        schedule that does not depend on `max_iter`, as a cosine does.
         If the rows or a parameter of the objective, the steps or the stopping rule
         changed (such as `alpha`, `learning_rate` or `tol`), training goes on from the
         parameters reached, and the stopping rule starts anew. The classes, the features
@@ -250,7 +266,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Number of rows visited so far, each counted once per epoch.
 
     learning_rate_ : float
-        The step size used last.
+        The step size used last: at the end of a cosine almost 0.
+
+    learning_rate_init_ : float
+        The step size that the schedule multiplies, given or chosen.
+
+    batch_size_ : int
+        Rows per step in the last call.
+
+    alpha_ : float
+        Strength of the penalty in the last call.
+
+    max_iter_ : int
+        The largest number of epochs in the last `fit`, those of earlier calls included.
 
     loss_curve_ : list of float
         The objective :math:`J` in each of the `n_iter_` epochs. The loss of a row is
@@ -335,9 +363,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     carry no penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of
     the call.
 
-    The initial weights and biases are uniform in :math:`\pm c \sqrt{6 / (fan_{in} +
-    fan_{out})}` [3]_, with :math:`c = 4` in front of logistic hidden units and 1
-    elsewhere; a single neuron starts at 0.
+    The initial weights and biases are uniform, those of the first hidden layer in
+    :math:`\pm c \sqrt{3 / d}` for :math:`d` features with :math:`c = 3` for logistic
+    units, 1.5 for tanh, :math:`\sqrt 2` for relu and 1 for identity (the weights over
+    :math:`\sqrt r`, if :math:`r`, the root mean square of the features, is larger than
+    1), those of the others in :math:`\pm c \sqrt{6 / (fan_{in} + fan_{out})}` [3]_ with
+    :math:`c = 4` in front of logistic hidden units and 1 elsewhere; a single neuron
+    starts at 0.
 
     A call that fails (bad input, or a step size so large that the loss is no longer
     finite) leaves the estimator as it was before the call. A model that is first fitted
@@ -379,7 +411,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     >>> clf = make_pipeline(
     ...     StandardScaler(),
-    ...     BGDClassifier(batch_size=32, max_iter=50, tol=None, random_state=0),
+    ...     BGDClassifier(random_state=0),
     ... ).fit(X_train, y_train)
     >>> clf.score(X_test, y_test) > 0.95
     True
@@ -483,7 +515,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train until the loss stands still, from a new start or with `warm_start` on.
+        """Train as planned or until the loss stands still, anew or on (`warm_start`).
 
         Parameters
         ----------
@@ -529,9 +561,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs were over before the criterion stood still, if the loss
-            is larger in the end than it was at first, or if `warm_start` left no epoch
-            to be made.
+            If `max_iter` epochs were over before the criterion stood still, unless the
+            step fell to 0 as planned ("cosine"); if the loss is larger in the end than
+            it was at first; if `warm_start` left no epoch to be made; or if the
+            features are badly scaled.
 
         See Also
         --------
@@ -575,9 +608,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
         stream of random numbers go on from the last call of `fit` or `partial_fit`: k
-        calls with the same rows are ``fit`` with ``max_iter=k`` and ``tol=None``. After
-        early stopping it goes on from the best parameters. The loss curve grows by one
-        entry with each call.
+        calls with the same rows are ``fit`` with ``max_iter=k``, ``tol=None`` and
+        the same schedule, which "auto" does not choose alike: a stream has no end.
+        After early stopping it goes on from the best parameters. The loss curve grows
+        by one entry with each call.
 
         Parameters
         ----------
@@ -648,9 +682,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         --------
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
-        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-3.3,  4. ])
+        array([-4.5,  5.1])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -680,7 +714,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         --------
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
-        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict([[0.0], [3.0]])
         array(['cold', 'hot'], dtype='<U4')
         """
@@ -717,10 +751,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         --------
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
-        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.96, 0.04],
-               [0.02, 0.98]])
+        array([[0.99, 0.01],
+               [0.01, 0.99]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -752,9 +786,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         --------
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
-        >>> clf = BGDClassifier((), max_iter=50, tol=None).fit(X, y)
+        >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-2411,     0]])
+        array([[-3206,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)

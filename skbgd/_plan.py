@@ -13,6 +13,9 @@ import numpy as np
 AUTO_BATCHES = 75
 AUTO_BATCH_SIZES = 8, 128
 
+# So few rows make one batch: a weight of 2 is then two equal rows.
+FEW_ROWS = 64
+
 # A planned descent: so many passes over the rows, and so many steps beside.
 AUTO_EPOCHS = 20
 AUTO_STEPS = 200
@@ -28,6 +31,8 @@ def rows_per_batch(batch_size, n_samples):
     if batch_size == "full":
         return n_samples
     if batch_size == "auto":
+        if n_samples <= FEW_ROWS:
+            return n_samples
         least, most = AUTO_BATCH_SIZES
         return min(max(n_samples // AUTO_BATCHES, least), most, n_samples)
     return min(int(batch_size), n_samples)
@@ -40,24 +45,21 @@ def planned_epochs(n_samples, batch_size):
 
 
 def default_alpha(n_samples, n_hidden):
-    """The penalty that ``alpha="auto"`` stands for: 2e-4, but n alpha in [1/4, 2].
+    """The penalty that ``alpha="auto"`` stands for: 2 / n, at most 2e-4, over layers^2.
 
-    n alpha is the penalty on the summed loss: a prior that is felt with few rows and
-    does not grow with many. For a stream n is None. Over the square of the number of
-    hidden layers: the weights of the start multiply from layer to layer, and a network
-    whose layers shrink together is at chance before it has learned anything.
+    n alpha is the penalty on the summed loss, a prior that does not grow with the rows
+    when there are many. Over the square of the number of hidden layers: the weights of
+    the start multiply from layer to layer, and a network whose layers shrink together
+    is at chance before it has learned anything.
     """
-    alpha = 2e-4
-    if n_samples is not None:
-        alpha = max(0.25 / n_samples, min(alpha, 2 / n_samples))
-    return alpha / max(1, n_hidden) ** 2
+    return min(2e-4, 2 / n_samples) / max(1, n_hidden) ** 2
 
 
 class Plan(NamedTuple):
     """What the parameters that are "auto" stand for in a call."""
 
     batch_size: int
-    full: bool  # batches that hold all rows, by the user's wish
+    full: bool  # a batch holds all rows, however many there are
     alpha: float
     schedule: str | Callable
     max_iter: int  # epochs at which to stop, those before `start` included
@@ -81,6 +83,9 @@ class Plan(NamedTuple):
             Gives the rows of a batch for `batch_size` and `n_samples`.
         """
         batch_size = rows(clf.batch_size, n_samples)
+        full = isinstance(clf.batch_size, str) and (
+            clf.batch_size == "full" or ends and n_samples <= FEW_ROWS
+        )
         rule = clf.learning_rate_schedule
         falls = ends and isinstance(clf.learning_rate, str)
         if isinstance(rule, str) and rule == "auto":
@@ -101,11 +106,10 @@ class Plan(NamedTuple):
                 patience = max(1, n_epochs // 2) if clf.early_stopping else inf
         alpha = clf.alpha
         if isinstance(alpha, str):
-            n_hidden = np.size(clf.hidden_layer_sizes)
-            alpha = default_alpha(n_samples if ends else None, n_hidden)
+            alpha = default_alpha(n_samples, np.size(clf.hidden_layer_sizes))
         return cls(
             batch_size,
-            isinstance(clf.batch_size, str) and clf.batch_size == "full",
+            full,
             float(alpha),
             rule,
             max_iter,

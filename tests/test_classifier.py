@@ -308,7 +308,7 @@ def test_balanced_with_a_class_of_weight_zero(three_classes):
 def test_prediction_of_a_row_does_not_depend_on_the_others(hidden, dtype, atol):
     X, y = make_classification(700, 30, n_informative=9, n_classes=3, random_state=0)
     X = X.astype(dtype)
-    clf = quick(hidden_layer_sizes=hidden, max_iter=3).fit(X, y)
+    clf = quick(hidden_layer_sizes=hidden, learning_rate=0.1, max_iter=3).fit(X, y)
     P = clf.predict_proba(X)
     for rows in ([0], [699], range(3), range(255, 258), range(600)):
         rows = list(rows)

@@ -329,7 +329,7 @@ def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
     X, X_val, y, y_val = moons
     own = {"X_val": X_val, "y_val": y_val}
     params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
-    params["learning_rate"] = 1.0
+    params.update(batch_size="full", learning_rate=1.0)
     clf = small(**params, scoring="accuracy", n_iter_no_change=3, tol=0).fit(
         X, y, **own
     )
@@ -638,7 +638,12 @@ class TestCallbacks:
 
         monkeypatch.setenv("COLUMNS", "200")
         X, _, y, _ = moons
-        pipeline = Pipeline([("scale", StandardScaler()), ("clf", small(max_iter=3))])
+        pipeline = Pipeline(
+            [
+                ("scale", StandardScaler()),
+                ("clf", small(max_iter=3, tol=None, learning_rate=0.1)),
+            ]
+        )
         search = GridSearchCV(pipeline, {"clf__batch_size": [8, "full"]}, cv=2)
         search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
         assert "BGDClassifier" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import ceil
 
 import joblib
 import numpy as np
@@ -225,9 +226,11 @@ def test_mini_batches_of_sorted_rows(client):
 
 def test_auto_batches_limit_the_rounds(client):
     X = da.random.default_rng(0).normal(size=(40_000, 2), chunks=20_000)
-    clf = small(batch_size="auto", max_iter=1).fit(X, X[:, 0] > 0)
+    clf = small(batch_size="auto", learning_rate=0.1, max_iter=1).fit(X, X[:, 0] > 0)
     assert clf.updates_curve_ == [100]
-    clf = small(batch_size="auto", max_iter=1).fit(X[:1000], X[:1000, 0] > 0)
+    clf = small(batch_size="auto", learning_rate=0.1, max_iter=1).fit(
+        X[:1000], X[:1000, 0] > 0
+    )
     assert clf.updates_curve_ == [4]  # of 256 rows
 
 
@@ -279,6 +282,18 @@ def test_warm_start_goes_on(client):
         same(whole, parts.set_params(max_iter=5).fit(X, y))
 
 
+def test_automatic_parameters(client):
+    """Batches are its own, the plan is made from them."""
+    X, y = (spread(array) for array in rows())
+    clf = DaskBGDClassifier((5,), random_state=0).fit(X, y)
+    n = X.shape[0]
+    assert clf.batch_size_ == min(256, n)
+    assert clf.n_iter_ == clf.max_iter_ == 20 + ceil(200 / ceil(n / 256))
+    assert clf.alpha_ == 2e-4
+    assert clf.learning_rate_ < 0.01 * clf.learning_rate_init_
+    assert clf.to_local().max_iter_ == clf.max_iter_
+
+
 # Faults.
 
 
@@ -302,7 +317,10 @@ def test_killed_worker_costs_only_time(client, batch_size):
     rng = da.random.default_rng(0)
     X = rng.normal(size=(9000, 4), chunks=1500)
     y = X[:, 0] * X[:, 1] > 0
-    params = {"batch_size": batch_size, "early_stopping": True, "max_iter": 6}
+    params = {
+        "batch_size": batch_size, "early_stopping": True, "max_iter": 6,
+        "learning_rate": 0.5,
+    }  # fmt: skip
     validation = {"X_val": X[:1500], "y_val": y[:1500]}
     undisturbed = small(**params).fit(X, y, **validation)
     rule, killed = killing(client, 3)

@@ -79,7 +79,9 @@ def test_seconds_are_those_of_the_epochs(monkeypatch):
             next(now)
         return 0.0
 
-    clf = small(scoring=scoring, learning_rate_schedule=wait, max_iter=5)
+    clf = small(
+        scoring=scoring, learning_rate=0.1, learning_rate_schedule=wait, max_iter=5
+    )
     clf.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
     assert clf.seconds_curve_ == [2, 4, 6, 8, 10]
     assert clf.partial_fit(X, Y).seconds_curve_ == [2, 4, 6, 8, 10, 12]

@@ -22,7 +22,15 @@ X, y = make_moons(150, noise=0.25, random_state=0)
 
 def small(**params):
     return BGDClassifier(
-        (8,), **{"random_state": 0, "max_iter": 12, "tol": None, **params}
+        (8,),
+        **{
+            "random_state": 0,
+            "max_iter": 12,
+            "tol": None,
+            "learning_rate": 0.5,
+            "learning_rate_schedule": "constant",
+            **params,
+        },
     )
 
 

@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_number_of_features(parameters):
         y = np.arange(400) % 2
         clf = BGDClassifier(
             **{"hidden_layer_sizes": (8,)} | parameters,
-            learning_rate=0.1, max_iter=1, tol=None, warm_start=True,
+            learning_rate=0.1, max_iter=1, tol=None, warm_start=True, random_state=0,
         ).fit(X, y)  # fmt: skip
         weights = 8 * (clf.coefs_[0].size + clf.intercepts_[0].size)
         clf.set_params(max_iter=3)

@@ -104,7 +104,9 @@ def test_weights_of_classes_changed_in_place_are_seen():
 @pytest.mark.parametrize("tol", [None, 1e-4])
 def test_a_call_that_makes_no_epoch_says_so(tol):
     """max_iter counts all epochs: a loop over fit with max_iter=1 trains for one."""
-    clf = BGDClassifier((3,), max_iter=1, warm_start=True, tol=tol, random_state=0)
+    clf = BGDClassifier(
+        (3,), max_iter=1, learning_rate=0.5, warm_start=True, tol=tol, random_state=0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if tol else "error", ConvergenceWarning)
         clf.fit(X, y)
