@@ -16,7 +16,11 @@ The options are those that skl2onnx has for classifiers, passed as
 - `output_class_labels`: True for the labels of the classes as one more output;
 - `nocl`: True for the numbers of the classes instead of their labels.
 
-Needs ``pip install "skbgd[onnx]"``, for opsets 9 and newer.
+ONNX has no dicts of float64: pass ``zipmap=False`` for a graph in float64. Of
+CalibratedClassifierCV, skl2onnx converts ``method="isotonic"`` only roughly and one
+around a Pipeline wrongly, whatever the classifier: put it inside of the Pipeline.
+
+Needs ``pip install "skbgd[onnx]"``. The opset may be any from 7 that skl2onnx supports.
 
 Examples
 --------
@@ -32,7 +36,6 @@ Examples
 """
 
 import warnings
-from numbers import Real
 from typing import Any
 
 import numpy as np
