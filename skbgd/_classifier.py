@@ -86,8 +86,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
         gradient descent; a number larger than the data means all rows. "auto" is a
-        75th of the rows, but at least 8 and at most 128; in `partial_fit` of those of
-        the call. A last, shorter batch is averaged over its own rows.
+        75th of the rows, but at least 8 and at most 128, and in `fit` all if there are
+        40 or fewer; in `partial_fit` of those of the call. A last, shorter batch is averaged over its own rows.
 
     learning_rate : float or "auto", default="auto"
         Step size :math:`\eta > 0`, which stays what it is in each epoch unless

@@ -98,7 +98,7 @@ def sum_squared_norms(theta, network, blocks, targets, orders, shares):
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
-        norm = mean_squared_norm(X, weights) if total > 0 else 0.0
+        norm = mean_squared_norm(aligned(X), aligned(weights)) if total > 0 else 0.0
         terms.append((norm * total, np.array([total], dtype=float)))
     return add(terms)
 
