@@ -218,13 +218,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         1.9 or newer see also `set_callbacks`.
 
     n_jobs : int or None, default=None
-        Number of threads that `fit`, `partial_fit` and predictions may use; -1 is one
-        for each core. None: as many as the BLAS may use at the time, at most one for
-        each core; so the limits hold that joblib sets for its workers, those of
+        Number of threads that `fit`, `partial_fit` and predictions may use, at most one
+        for each core; -1 is one for each core. None: as many as the BLAS may use at the
+        time; so the limits hold that joblib sets for its workers, those of
         threadpoolctl and of variables such as ``OPENBLAS_NUM_THREADS``. Small batches
-        of small networks run in one thread whatever is allowed, and the BLAS is held to
-        one thread meanwhile. Another number changes results by rounding only; the same
-        number repeats them to the last bit, if no other fit runs in the process.
+        of small networks run in one thread whatever is allowed. Another number changes
+        results by rounding only; the same number repeats them to the last bit. The
+        products are our own: no BLAS runs, none is limited, and a process may fork
+        while another thread fits.
 
     Attributes
     ----------
