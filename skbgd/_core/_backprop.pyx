@@ -350,8 +350,8 @@ cdef class Workspace:
     `dtype` is a NumPy type; rows that are taken in another order are gathered in it.
     """
     cdef readonly Py_ssize_t tile
-    cdef readonly double loss_sum  # what `run_batches` returned last, or got to
-    cdef readonly Py_ssize_t n_done
+    cdef public double loss_sum  # what `run_batches` returned last, or got to
+    cdef public Py_ssize_t n_done
     cdef Py_ssize_t stride, row_size  # rows that memory is laid out for, their elements
     cdef int n_threads
     cdef char kind
@@ -921,8 +921,6 @@ def run_batches(
     parameters.check_rule(rule)
     if batch_size < 1 or n_steps < 0:
         raise ValueError("batch_size must be positive, n_steps not negative.")
-    if thread == 0:
-        work.loss_sum, work.n_done = 0, 0
     if parameters.gradient is None and (
             parameters.velocity is not None or rule.max_gradient_norm > 0
             or min(batch_size, rows.n_used) > work.tile):
