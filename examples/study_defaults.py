@@ -29,7 +29,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skbgd import BGDClassifier, _descent
+from skbgd import BGDClassifier, _plan
 from skbgd._network import Network
 
 made = datasets.make_classification
@@ -264,9 +264,9 @@ RULES = {
     "no plan: steps of one size until the loss stands still, 400 epochs at most": (
         {"learning_rate_schedule": "constant"}, None,
     ),
-    "half the epochs": ({}, (_descent, {"AUTO_EPOCHS": 10, "AUTO_STEPS": 100})),
-    "twice the epochs": ({}, (_descent, {"AUTO_EPOCHS": 40, "AUTO_STEPS": 400})),
-    "20 epochs for all": ({}, (_descent, {"AUTO_STEPS": 0})),
+    "half the epochs": ({}, (_plan, {"AUTO_EPOCHS": 10, "AUTO_STEPS": 100})),
+    "twice the epochs": ({}, (_plan, {"AUTO_EPOCHS": 40, "AUTO_STEPS": 400})),
+    "20 epochs for all": ({}, (_plan, {"AUTO_STEPS": 0})),
     "a start that thinks of the fan-out": (
         {}, (Network, {"initial_parameters": glorot}),
     ),
@@ -338,7 +338,7 @@ def ours(**params):
             probe.set_params(max_iter=1, tol=None).fit(X[:2000], y[:2000])
             n = X.shape[0]
             m, few = (
-                _descent.rows_per_batch(explicit.get("batch_size", "auto"), rows)
+                _plan.rows_per_batch(explicit.get("batch_size", "auto"), rows)
                 for rows in (n, min(n, 2000))
             )
             eta = probe.learning_rate_init_ * explicit["learning_rate"]
@@ -346,8 +346,8 @@ def ours(**params):
                 eta *= np.sqrt(min(m, 128) / min(few, 128))
             explicit.update(learning_rate=eta, learning_rate_schedule="cosine")
         if explicit.get("max_iter") == "planned":
-            m = _descent.rows_per_batch("auto", X.shape[0])
-            explicit["max_iter"] = _descent.planned_epochs(X.shape[0], m)
+            m = _plan.rows_per_batch("auto", X.shape[0])
+            explicit["max_iter"] = _plan.planned_epochs(X.shape[0], m)
         return BGDClassifier(**explicit)
 
     return build

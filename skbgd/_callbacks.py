@@ -4,7 +4,7 @@ try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's, without its methods."""
 
     def with_callbacks(method):
@@ -26,9 +26,7 @@ class Progress:
     X, y, sample_weight : training rows, handed to callbacks.
     """
 
-    def __init__(
-        self, clf, state, reconstruction_attributes, X, y, sample_weight
-    ):
+    def __init__(self, clf, state, reconstruction_attributes, X, y, sample_weight):
         self.clf = clf
         self.state = state
         # About 20 lines for the longest fit, or a line for each epoch.
@@ -80,5 +78,6 @@ class Progress:
             print(f"stopped after {self.state.n_iter} epochs: {stop_reason}")
         if self.context is not None:
             self.context.call_on_fit_task_end(
-                **self.callback_args, reconstruction_attributes=lambda: self.attributes(best=True)
+                **self.callback_args,
+                reconstruction_attributes=lambda: self.attributes(best=True),
             )

@@ -86,8 +86,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
         gradient descent; a number larger than the data means all rows. "auto" is a
-        75th of the rows, but at least 8 and at most 128; in `partial_fit` of those of
-        the call. A last, shorter batch is averaged over its own rows.
+        75th of the rows, but at least 8 and at most 128, and in `fit` all if there are
+        40 or fewer; in `partial_fit` of those of the call. A last, shorter batch is
+        averaged over its own rows.
 
     learning_rate : float or "auto", default="auto"
         Step size :math:`\eta > 0`, which stays what it is in each epoch unless
@@ -1292,13 +1293,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         number, version = state.pop("_format", None), state.pop("_skbgd_version", None)
         if number != FORMAT:
             raise ValueError(
-                f"This {type(self).__name__} was saved by skbgd {version} in the format "
-                f"{number}; skbgd {__version__} reads the format {FORMAT}. Load it with "
-                "the version that saved it."
+                f"This {type(self).__name__} was saved by skbgd {version} in the "
+                f"format {number}; skbgd {__version__} reads the format {FORMAT}. Load "
+                "it with the version that saved it."
             )
         if version != __version__:
             warnings.warn(
-                SavedByAnotherVersion(
+                _SavedByAnotherVersion(
                     estimator_name=type(self).__name__,
                     current_sklearn_version=__version__,
                     original_sklearn_version=version,
@@ -1311,7 +1312,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
 
 
-class SavedByAnotherVersion(InconsistentVersionWarning):
+class _SavedByAnotherVersion(InconsistentVersionWarning):
     """A model was saved by another version of skbgd."""
 
     def __str__(self):

@@ -108,7 +108,7 @@ class Network:
         if len(self.layers) > 1 and 1 < rms < np.inf:
             theta[self.layers[0][0]] /= np.sqrt(rms)
 
-    # Predictions. `outputs(activated, rows)` gives Z_L, or if activated A_L, of some rows.
+    # Predictions. `outputs(activated, rows)` gives Z_L of some rows, if activated A_L.
 
     def probabilities(self, outputs):
         """Of the classes or labels, shape (n, max(K, 2)) or (n, K).

@@ -13,8 +13,8 @@ import numpy as np
 AUTO_BATCHES = 75
 AUTO_BATCH_SIZES = 8, 128
 
-# So few rows make one batch: a weight of 2 is then two equal rows.
-FEW_ROWS = 64
+# So few rows make one batch in `fit`: a weight of 2 is then two equal rows.
+FEW_ROWS = 40
 
 # A planned descent: so many passes over the rows, and so many steps beside.
 AUTO_EPOCHS = 20
@@ -31,8 +31,6 @@ def rows_per_batch(batch_size, n_samples):
     if batch_size == "full":
         return n_samples
     if batch_size == "auto":
-        if n_samples <= FEW_ROWS:
-            return n_samples
         least, most = AUTO_BATCH_SIZES
         return min(max(n_samples // AUTO_BATCHES, least), most, n_samples)
     return min(int(batch_size), n_samples)
@@ -82,10 +80,10 @@ class Plan(NamedTuple):
         rows : callable
             Gives the rows of a batch for `batch_size` and `n_samples`.
         """
-        batch_size = rows(clf.batch_size, n_samples)
         full = isinstance(clf.batch_size, str) and (
             clf.batch_size == "full" or ends and n_samples <= FEW_ROWS
         )
+        batch_size = rows("full" if full else clf.batch_size, n_samples)
         rule = clf.learning_rate_schedule
         falls = ends and isinstance(clf.learning_rate, str)
         if isinstance(rule, str) and rule == "auto":

@@ -214,7 +214,7 @@ class LocalRows:
             progress[:] = self.work.loss_sum, self.work.n_done
 
 
-# The core, called for arrays -----------------------------------------------------------
+# The core, called for arrays ---------------------------------------------------------
 
 
 def team_for(network, X, batch_size, n_jobs):
@@ -286,7 +286,7 @@ def mean_squared_norm(X, weights):
         return np.average(squared_norms[seen], weights=weights[seen])
 
 
-# Arrays as the core takes them ---------------------------------------------------------
+# Arrays as the core takes them -------------------------------------------------------
 
 
 def without_duplicates(X):
@@ -305,7 +305,7 @@ def without_duplicates(X):
 
 
 def check_core_layout(X):
-    """X aligned, contiguous, its integers of 32 or 64 bits; an error if it is damaged."""
+    """X aligned, contiguous, its integers of 32 or 64 bits; an error if damaged."""
     if not issparse(X):
         return np.require(X, requirements="A")  # frombuffer with an odd offset
     integers = X.indices.dtype

@@ -203,7 +203,9 @@ def row_weights(Y, sample_weight, weights_of_classes, dtype):
     """sample_weight times class weight, 1 on average or all 0; None for all 1."""
     if sample_weight is None and weights_of_classes is None:
         return None
-    weights = np.ones(len(Y)) if sample_weight is None else divided_by_max(sample_weight)
+    weights = (
+        np.ones(len(Y)) if sample_weight is None else divided_by_max(sample_weight)
+    )
     if weights_of_classes is not None:
         weights = weights * divided_by_max(weights_of_classes)[Y[:, 0]]
     if weights.any():

@@ -19,7 +19,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from test_descent import parameters
 
 from skbgd import BGDClassifier
-from skbgd._descent import default_alpha, planned_epochs
+from skbgd._plan import default_alpha, planned_epochs
 
 MOONS = make_moons(200, noise=0.2, random_state=0)
 

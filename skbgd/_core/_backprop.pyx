@@ -431,7 +431,8 @@ cdef double total_over(TeamState *team, int thread, double part) noexcept nogil:
 
 
 cdef inline Py_ssize_t first_row_of(
-    int thread, Py_ssize_t n, TeamState *team) noexcept nogil:
+    int thread, Py_ssize_t n, TeamState *team
+) noexcept nogil:
     """Where the share of a thread begins; that of the next is where it ends."""
     return n * thread // team.barrier.n_threads
 

@@ -399,7 +399,6 @@ class DaskBGDClassifier(BGDClassifier):
         validate_data(self, some, reset=reset, skip_check_array=True)
 
 
-
 def _current_client():
     try:
         return Client.current()

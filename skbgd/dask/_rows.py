@@ -15,13 +15,12 @@ import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed import Client, Future, futures_of, wait
+from distributed import Future, futures_of, wait
 from sklearn.utils.validation import column_or_1d
 
 from .._core import _backprop
 from .._rows import LocalRows
 from .._targets import (
-    check_some_weight,
     classes_in,
     divided_by_max,
     encode,
@@ -227,8 +226,8 @@ class DaskRows:
             if not np.isin(labels, (0, 1)).all():
                 raise ValueError(
                     "y must hold one class label per row, or 0/1 indicators of several "
-                    f"labels; got an array of shape ({self.n_samples}, {self.n_labels}) "
-                    f"with the values {labels[:5].tolist()}."
+                    f"labels; got an array of shape ({self.n_samples}, "
+                    f"{self.n_labels}) with the values {labels[:5].tolist()}."
                 )
             return np.arange(self.n_labels)
         return classes_in(np.repeat(labels, 2))  # once each would look continuous
@@ -513,5 +512,3 @@ def _pinned_to(worker):
     if worker is None:
         return {}
     return {"workers": [worker], "allow_other_workers": True}
-
-

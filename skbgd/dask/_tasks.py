@@ -8,7 +8,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from .._core import _backprop
-from .._rows import LocalRows, check_core_layout, mean_squared_norm, sum_of_losses
+from .._rows import check_core_layout, mean_squared_norm, sum_of_losses
 from .._targets import check_sample_weight, divided_by_max, encode, unique_labels
 
 # Rows of a mini-batch that are gathered from a block at a time.
@@ -98,7 +98,7 @@ def sum_squared_norms(theta, network, blocks, targets, orders, shares):
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
-        norm = mean_squared_norm(X, weights) if total > 0 else 0.0
+        norm = mean_squared_norm(aligned(X), aligned(weights)) if total > 0 else 0.0
         terms.append((norm * total, np.array([total], dtype=float)))
     return add(terms)
 
@@ -137,7 +137,9 @@ def summarize(X, y, weights, dtype):
     if weights is not None:
         largest = float(weights.max())
         weights = divided_by_max(weights)
-    labels = unique_labels(check_array(y, ensure_2d=False, dtype=None, input_name="y"), "y")
+    labels = unique_labels(
+        check_array(y, ensure_2d=False, dtype=None, input_name="y"), "y"
+    )
     if y.ndim == 2:
         codes = np.zeros(len(y), dtype=int)
     else:
@@ -168,5 +170,3 @@ def predict_block(X, model, method, like):
     if X.shape[0] == 0:
         return like
     return getattr(model, method)(X)
-
-
