@@ -200,6 +200,7 @@ class LocalRows:
         """
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+        self.work.forget()
         try:
             self.team.run(
                 _backprop.run_batches,

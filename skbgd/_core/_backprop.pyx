@@ -382,6 +382,10 @@ cdef class Workspace:
     def __dealloc__(self):
         PyMem_Free(self.memory)
 
+    def forget(self):
+        """What an earlier `run_batches` returned: the next may not even begin."""
+        self.loss_sum, self.n_done = 0, 0
+
     cdef check(self, Parameters parameters, Rows rows, TeamState *team, int thread):
         cdef bint gathered = not rows.sparse and rows.order is not None
         if self.kind != parameters.kind:
