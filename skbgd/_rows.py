@@ -200,7 +200,7 @@ class LocalRows:
         """
         if self.order is not None:
             state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
-        self.work.loss_sum = self.work.n_done = 0  # Ctrl-C may come before the core
+        self.work.forget()
         try:
             self.team.run(
                 _backprop.run_batches,

@@ -150,19 +150,19 @@ def test_ctrl_c_while_threads_wait(eager):
 def test_interrupt_in_threads(eager, monkeypatch):
     """Ctrl-C in the first thread: the others leave, what was learned is kept."""
     core = _rows._backprop.run_batches
-    calls, interrupting = [], False
+    calls = []
 
     def run_batches(*args):
         if args[-1] == 0:
             calls.append(args)
-            if interrupting and len(calls) == 3:
+            if len(calls) == 3:
                 raise KeyboardInterrupt
         return core(*args)
 
     monkeypatch.setattr(_rows._backprop, "run_batches", run_batches)
-    clf = fitted(3)
-    interrupting = True
-    calls.clear()
+    clf = BGDClassifier(
+        max_iter=8, tol=None, random_state=0, learning_rate=0.1, n_jobs=3
+    )
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)
     assert clf.n_iter_ == 2

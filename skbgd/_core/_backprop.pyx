@@ -208,8 +208,8 @@ cdef class Parameters:
     cdef object theta, velocity, second_moment, gradient
     cdef char kind
 
-    def __init__(self, Layout layout not None, theta, velocity=None, second_moment=None,
-                 gradient=None):
+    def __cinit__(self, Layout layout not None, theta, velocity=None,
+                  second_moment=None, gradient=None):
         cdef Py_ssize_t n = layout.n_parameters
         self.layout = layout
         # Predictions read it only.
@@ -259,7 +259,7 @@ cdef class Rows:
     cdef Py_ssize_t n_targets, n_codes
     cdef char kind
 
-    def __init__(self, X, Y=None, weights=None, order=None):
+    def __cinit__(self, X, Y=None, weights=None, order=None):
         cdef Array array, indices, indptr
         cdef const int *codes
         cdef Py_ssize_t i
@@ -287,7 +287,9 @@ cdef class Rows:
                     raise ValueError("Y must not be negative.")
                 self.n_codes = max(self.n_codes, codes[i] + <Py_ssize_t> 1)
         if order is not None:
-            self.order = array = Array(order, "order", 1, "lq")
+            self.order = array = Array(order, "order", 1, "ilq")
+            if array.view.itemsize != sizeof(Py_ssize_t):  # "l" is 32 bits in Windows
+                raise ValueError("order must be of the type intp.")
             self.n_used = array.n
             self.check_order()
 
@@ -309,7 +311,8 @@ cdef class Rows:
 
     cdef check_order(self):
         cdef Array order = self.order
-        if order is not None and not _all_within(order.view.buf, True, order.n, self.n):
+        if order is not None and not _all_within(
+                order.view.buf, sizeof(Py_ssize_t) == 8, order.n, self.n):
             raise ValueError(f"order must hold numbers from 0 to {self.n - 1}.")
 
     cdef check(self, Parameters parameters, bint with_targets):
@@ -326,7 +329,9 @@ cdef class Rows:
                 self.n_targets > 1 and layout.output == SOFTMAX):
             raise ValueError(f"Y must have 1 or {layout.K} columns (softmax: 1); got "
                              f"{self.n_targets}.")
-        n_codes = max(2, layout.K) if self.n_targets == 1 else 2
+        n_codes = layout.K if self.n_targets == 1 else 2
+        if layout.output != SOFTMAX:
+            n_codes = max(2, n_codes)
         if self.n_codes > n_codes:
             raise ValueError(f"Y must be less than {n_codes}; got {self.n_codes - 1}.")
         self.check_order()
@@ -350,16 +355,16 @@ cdef class Workspace:
     `dtype` is a NumPy type; rows that are taken in another order are gathered in it.
     """
     cdef readonly Py_ssize_t tile
-    cdef public double loss_sum  # what `run_batches` returned last, or got to
-    cdef public Py_ssize_t n_done
+    cdef readonly double loss_sum  # what `run_batches` returned last, or got to
+    cdef readonly Py_ssize_t n_done
     cdef Py_ssize_t stride, row_size  # rows that memory is laid out for, their elements
-    cdef int n_threads
+    cdef Py_ssize_t n_threads  # wide enough for the size of all panels
     cdef char kind
     cdef void *memory
     cdef char *start  # aligned
 
-    def __cinit__(self, Layout layout not None, dtype, Py_ssize_t tile, int n_threads=1,
-                  bint gathered=False):
+    def __cinit__(self, Layout layout not None, dtype, Py_ssize_t tile,
+                  Py_ssize_t n_threads=1, bint gathered=False):
         if tile < 1 or n_threads < 1:
             raise ValueError("tile and n_threads must be positive.")
         self.kind = ord(dtype.char)
@@ -368,7 +373,7 @@ cdef class Workspace:
         self.tile, self.n_threads = tile, n_threads
         self.stride = (tile + 15) // 16 * 16 if tile > 1 else 1
         self.row_size = layout.size_of_row(gathered)
-        size = int(self.stride) * self.row_size + n_threads * PANEL + 16
+        size = int(self.stride) * self.row_size + int(n_threads) * PANEL + 16
         self.memory = PyMem_Malloc(size * (4 if self.kind == c"f" else 8) + 64)
         if self.memory == NULL:
             raise MemoryError
@@ -376,6 +381,10 @@ cdef class Workspace:
 
     def __dealloc__(self):
         PyMem_Free(self.memory)
+
+    def forget(self):
+        """What an earlier `run_batches` returned: the next may not even begin."""
+        self.loss_sum, self.n_done = 0, 0
 
     cdef check(self, Parameters parameters, Rows rows, TeamState *team, int thread):
         cdef bint gathered = not rows.sparse and rows.order is not None
@@ -443,7 +452,7 @@ cdef Pass[floating] *_begin(
     if work is not None:
         work.check(parameters, rows, team, thread)
         run.tile, run.stride = work.tile, work.stride
-        run.panel = <floating *> work.start + thread * PANEL
+        run.panel = <floating *> work.start + <Py_ssize_t> thread * PANEL
         run.scratch = <floating *> work.start + work.n_threads * PANEL
     if rows is not None:
         _fill(rows, &run.data)
@@ -598,7 +607,7 @@ cdef void targets_of_rows(
     for i in range(m):
         row = run.data.order[start + i] if run.data.order != NULL else start + i
         target = run.data.Y + row * run.data.n_targets
-        if run.data.n_targets == K:
+        if run.data.n_targets == K and run.output != SOFTMAX:
             for k in range(K):
                 Y[i * K + k] = <floating> target[k]
         else:
@@ -921,6 +930,8 @@ def run_batches(
     parameters.check_rule(rule)
     if batch_size < 1 or n_steps < 0:
         raise ValueError("batch_size must be positive, n_steps not negative.")
+    if thread == 0:
+        work.loss_sum, work.n_done = 0, 0
     if parameters.gradient is None and (
             parameters.velocity is not None or rule.max_gradient_norm > 0
             or min(batch_size, rows.n_used) > work.tile):
@@ -1017,6 +1028,8 @@ def outputs(
     rows.check(parameters, False)
     if rows.order is not None or check_finite and rows.sparse:
         raise ValueError("Rows in an order are not for predictions; checks are of dense.")
+    if work.tile < team.state.barrier.n_threads:
+        raise ValueError("The workspace must have a row for each thread.")
     out = _float_array(Z, "Z", 2, rows.n * parameters.layout.K, parameters.theta)
     if parameters.kind == c"f":
         return _outputs(_begin(parameters, rows, work, &team.state, thread, &narrow),
