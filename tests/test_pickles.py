@@ -80,7 +80,10 @@ def test_a_model_that_is_not_fitted():
 
 
 def test_a_file_of_this_format_loads_for_ever():
-    """Written by the first version that had a format, from `fitted()`."""
+    """Written by the first version that had a format, from `fitted()`.
+
+    In protocol 3, with NumPy 1's name of `numpy._core`, which NumPy 2 reads too.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         clf = pickle.loads(SAVED.read_bytes())
