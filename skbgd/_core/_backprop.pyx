@@ -208,8 +208,8 @@ cdef class Parameters:
     cdef object theta, velocity, second_moment, gradient
     cdef char kind
 
-    def __init__(self, Layout layout not None, theta, velocity=None, second_moment=None,
-                 gradient=None):
+    def __cinit__(self, Layout layout not None, theta, velocity=None,
+                  second_moment=None, gradient=None):
         cdef Py_ssize_t n = layout.n_parameters
         self.layout = layout
         # Predictions read it only.
@@ -259,7 +259,7 @@ cdef class Rows:
     cdef Py_ssize_t n_targets, n_codes
     cdef char kind
 
-    def __init__(self, X, Y=None, weights=None, order=None):
+    def __cinit__(self, X, Y=None, weights=None, order=None):
         cdef Array array, indices, indptr
         cdef const int *codes
         cdef Py_ssize_t i
