@@ -202,6 +202,20 @@ def test_softmax_over_one_class(dtype):
     assert _backprop.loss_gradient(parameters, rows, work) == 0
 
 
+def test_checked_arguments_stay_as_they_are():
+    """A second __init__ does not join targets to other rows; none is left out."""
+    parameters = _backprop.Parameters(NETWORK.layout, GOOD["theta"])
+    rows = _backprop.Rows(GOOD["X"], GOOD["Y"])
+    work = _backprop.Workspace(NETWORK.layout, GOOD["theta"].dtype, 4)
+    loss = _backprop.loss_gradient(parameters, rows, work)
+    rows.__init__(np.ones((1000, 4)))
+    assert rows.n == N
+    assert _backprop.loss_gradient(parameters, rows, work) == loss
+    for cls in (_backprop.Parameters, _backprop.Rows):
+        with pytest.raises(TypeError):
+            cls.__new__(cls)
+
+
 # Products
 
 

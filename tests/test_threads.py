@@ -173,9 +173,13 @@ def test_the_blas_is_never_limited(eager):
     seen = []
     with threadpool_limits(2, user_api="blas"):
         before = threadpool_info()
-        BGDClassifier(max_iter=1, tol=None, scoring=lambda *_: seen.append(
-            threadpool_info()
-        ) or 0.0).fit(X, y, X_val=X, y_val=y)  # fmt: skip
+        BGDClassifier(
+            max_iter=1,
+            tol=None,
+            learning_rate=0.01,  # does not diverge
+            random_state=0,
+            scoring=lambda *_: seen.append(threadpool_info()) or 0.0,
+        ).fit(X, y, X_val=X, y_val=y)
         assert seen == [before]
         with pytest.raises(ValueError, match="diverged"):
             fitted(1, learning_rate=1e300, activation="identity", alpha=1.0)
