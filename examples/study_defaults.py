@@ -245,8 +245,8 @@ OURS = {"BGDClassifier()": {}, 'solver="adam"': {"solver": "adam"}}
 def glorot(network, random_state, dtype):
     """The first layer starts as the others do."""
     theta = Network.start(network, random_state, dtype)
-    if len(network.layers) > 2:
-        d, k = network.layers[:2]
+    if len(network.units) > 2:
+        d, k = network.units[:2]
         gain = 4.0 if network.activation == "logistic" else 1.0
         theta[: (d + 1) * k] *= gain * np.sqrt(6 / (d + k)) / abs(theta[: d * k]).max()
     return theta
