@@ -279,7 +279,8 @@ def mean_squared_norm(X, weights):
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
-    squared_norms = np.array(_backprop.row_norms(_backprop.Rows(X)))
+    squared_norms = np.empty(X.shape[0])
+    _backprop.row_norms(_backprop.Rows(X), squared_norms)
     with np.errstate(over="ignore"):  # inf is an answer
         if weights is None:
             return squared_norms.mean()

@@ -1038,13 +1038,17 @@ def outputs(
                     activated, check_finite, <double *> out.view.buf)
 
 
-def row_norms(Rows rows not None):
-    """||x_i||^2 for each row, a list."""
+def row_norms(
+    Rows rows not None,
+    double[::1] norms not None,  # OUT (n,)
+):
+    """||x_i||^2 for each row."""
     cdef:
         Py_ssize_t i, first, last
         Array X = rows.X
         Array indptr = rows.indptr
-        list norms = [0.0] * rows.n
+    if norms.shape[0] != rows.n:
+        raise ValueError(f"norms must have {rows.n} elements; got {norms.shape[0]}.")
     for i in range(rows.n):
         first, last = i * rows.d, (i + 1) * rows.d
         if rows.sparse and indptr.view.itemsize == 8:
@@ -1053,7 +1057,6 @@ def row_norms(Rows rows not None):
         elif rows.sparse:
             first, last = (<int *> indptr.view.buf)[i], (<int *> indptr.view.buf)[i + 1]
         norms[i] = _sum_of_squares(X, first, last - first)
-    return norms
 
 
 cdef double _sum_of_squares(Array x, Py_ssize_t first, Py_ssize_t n) noexcept:
