@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from test_descent import parameters
 
 from skbgd import BGDClassifier
 
@@ -32,10 +33,6 @@ def small(**params):
             **params,
         },
     )
-
-
-def parameters(clf):
-    return np.concatenate([p.ravel() for p in (*clf.coefs_, *clf.intercepts_)])
 
 
 def interrupting_schedule(at):

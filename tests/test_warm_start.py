@@ -7,14 +7,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
+from test_descent import parameters
 
 from skbgd import BGDClassifier
 
 X, y = make_classification(120, 5, n_informative=4, n_redundant=0, random_state=3)
-
-
-def parameters(clf):
-    return np.concatenate([p.ravel() for p in (*clf.coefs_, *clf.intercepts_)])
 
 
 def neuron(**params):
