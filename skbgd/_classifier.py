@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from . import __version__
 from ._callbacks import CallbackSupportMixin, Progress, with_callbacks
 from ._descent import Descent, State, minimize
+from ._lbfgs import QuasiNewton
 from ._network import Network
 from ._parameters import check_parameters, hidden_units
 from ._plan import Plan, rows_per_batch
@@ -60,7 +61,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
 
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
-    mini-batches to batch gradient descent ("full").
+    mini-batches to batch gradient descent ("full"); `solver` to Adam and L-BFGS.
 
     What is "auto" is planned from the number of rows and the layers: batches, a step
     size that falls to 0, and the epochs in which it does. It is for whoever chose
@@ -127,9 +128,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     power_t : float, default=0.5
         Exponent of "invscaling".
 
-    solver : {"sgd", "adam"}, default="sgd"
-        Rule of the step: gradient descent, with or without momentum, or Adam [5]_. See
-        Notes.
+    solver : {"sgd", "adam", "lbfgs"}, default="sgd"
+        Rule of the step: gradient descent, with or without momentum, or Adam [5]_; see
+        Notes. "lbfgs" is L-BFGS [6]_ on the whole batch, by :mod:`scipy`: it finds its
+        own step sizes and needs far fewer passes over the rows than "full", each as
+        long. `batch_size`, `shuffle` and all that is about step sizes have no effect
+        then, and `partial_fit` refuses. An epoch is one of its iterations, of one or
+        more passes.
 
     momentum : float in [0, 1), default=0.0
         Share :math:`\mu` of the last step that is carried into the next. Only for
@@ -159,13 +164,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
         earlier calls included. "auto" is, for a cosine, 20 epochs and as many more as
-        make 200 steps; for other schedules, whose end `tol` finds, 400. With
+        make 200 steps; for other schedules, whose end `tol` finds, 400, and for
+        "lbfgs" 1000. With
         `warm_start` it is so many epochs again when rows or parameters have changed.
 
     tol : float or None, default=1e-4
         How far the criterion has to fall, within `n_iter_no_change` epochs, for
         training to go on. The criterion is the training loss, or with `early_stopping`
-        the validation loss or minus the score. None: always `max_iter` epochs.
+        the validation loss or minus the score. None: always `max_iter` epochs. With
+        "lbfgs" training is over too when no entry of the gradient of :math:`J` is
+        larger than `tol` (None: 0), and the training loss ends nothing.
 
     n_iter_no_change : int or "auto", default="auto"
         Training stops after exactly so many epochs in a row in which the criterion did
@@ -206,7 +214,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         schedule that does not depend on `max_iter`, as a cosine does.
         If the rows or a parameter of the objective, the steps or the stopping rule
         changed (such as `alpha`, `learning_rate` or `tol`), training goes on from the
-        parameters reached, and the stopping rule starts anew. The classes, the features
+        parameters reached, and the stopping rule starts anew. "lbfgs" keeps nothing but
+        the parameters. The classes, the features
         and the layers must be the same. A call that makes no epoch warns.
 
     random_state : int, RandomState instance or None, default=None
@@ -265,13 +274,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Number of epochs, over `fit` and the calls of `partial_fit` that followed it.
 
     t_ : int
-        Number of rows visited so far, each counted once per epoch.
+        Number of rows visited so far, each counted once per epoch; for "lbfgs" once
+        per gradient.
 
     learning_rate_ : float
-        The step size used last: at the end of a cosine almost 0.
+        The step size used last: at the end of a cosine almost 0. Not there with
+        "lbfgs".
 
     learning_rate_init_ : float
-        The step size that the schedule multiplies, given or chosen.
+        The step size that the schedule multiplies, given or chosen. Not there with
+        "lbfgs".
 
     batch_size_ : int
         Rows per step in the last call.
@@ -285,10 +297,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     loss_curve_ : list of float
         The objective :math:`J` in each of the `n_iter_` epochs. The loss of a row is
         taken just before the step it is part of, the penalty at the start of the
-        epoch: with the whole batch, exactly :math:`J(\theta)` before each step.
+        epoch: with the whole batch, exactly :math:`J(\theta)` before each step. For
+        "lbfgs" it is :math:`J(\theta)` after each iteration.
 
     updates_curve_ : list of int
-        Number of gradient steps up to the end of each epoch.
+        Number of gradient steps up to the end of each epoch; for "lbfgs", whose
+        iterations may need several, of gradients computed.
 
     seconds_curve_ : list of float
         Time spent in the epochs up to the end of each, in seconds, without what comes
@@ -310,7 +324,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     stop_reason_ : str
         Why the last `fit` ended: "converged" (`tol`), "early_stopping" (`tol` on the
         validation rows), "max_iter", "callback" or "interrupted" (Ctrl-C; the last
-        epoch is then a part of one).
+        epoch is then a part of one, but for "lbfgs").
 
     See Also
     --------
@@ -401,6 +415,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     .. [4] L. Bottou, F. E. Curtis, J. Nocedal, "Optimization methods for large-scale
        machine learning", SIAM Review 60, 2018.
     .. [5] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    .. [6] D. C. Liu, J. Nocedal, "On the limited memory BFGS method for large scale
+       optimization", Mathematical Programming 45, 1989.
 
     Examples
     --------
@@ -458,7 +474,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ]
         | Callable[[int], float] = "auto",
         power_t: float = 0.5,
-        solver: Literal["sgd", "adam"] = "sgd",
+        solver: Literal["sgd", "adam", "lbfgs"] = "sgd",
         momentum: float = 0.0,
         nesterov: bool = False,
         beta_1: float = 0.9,
@@ -564,8 +580,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -----
         ConvergenceWarning
             If `max_iter` epochs were over before the criterion stood still, unless the
-            step fell to 0 as planned ("cosine"); if the loss is larger in the end than
-            it was at first; if `warm_start` left no epoch to be made; or if the
+            step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
+            lower loss before its gradient was within `tol`; if the loss is larger in
+            the end than it was at first; if `warm_start` left no epoch to be made; or if the
             features are badly scaled.
 
         See Also
@@ -865,13 +882,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 partial(self._reconstruction_attributes, named=named),
                 *callback_args,
             )
-            descent = self._make_descent(rows, plan)
+            minimizer = self._make_minimizer(rows, plan)
             with rows:
-                return self._run(descent, plan, validation_rows, progress)
+                return self._run(minimizer, plan, validation_rows, progress)
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on an estimator that may be left half-way."""
         check_parameters(self)
+        if self.solver == "lbfgs":
+            raise ValueError(
+                "solver='lbfgs' needs all rows in each iteration, and partial_fit sees "
+                "some of them once; use solver='sgd' or 'adam', or fit with "
+                "warm_start=True."
+            )
         if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all rows at once, which partial_fit "
@@ -894,7 +917,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._state.restart_from_best()
             if rows.total_weight > 0:
                 plan = self._plan(rows.n_samples, ends=False)
-                descent = self._make_descent(rows, plan)
+                descent = self._make_minimizer(rows, plan)
                 descent.epoch()
                 self.learning_rate_ = descent.last_eta
                 self.learning_rate_init_ = descent.rule.eta
@@ -1030,7 +1053,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.max_iter_ = plan.max_iter
         return plan
 
-    def _make_descent(self, rows, plan):
+    def _make_minimizer(self, rows, plan):
+        if self.solver == "lbfgs":
+            return QuasiNewton(self._network, self._state, rows, plan.alpha, self.tol)
         rule = UpdateRule(
             eta=self.learning_rate,
             alpha=plan.alpha,
@@ -1046,16 +1071,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._network, self._state, rows, rule, plan, self.power_t, self.shuffle
         )
 
-    def _run(self, descent, plan, validation_rows, progress):
+    def _run(self, minimizer, plan, validation_rows, progress):
         """Run the epochs, set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
-        sample = descent.rows.sample()
+        sample = minimizer.rows.sample()
         if state.stopping.initial_loss is None:
-            state.stopping.initial_loss = descent.objective(sample)
+            state.stopping.initial_loss = minimizer.objective(sample)
         try:
             self.stop_reason_ = minimize(
-                descent,
+                minimizer,
                 max_iter=plan.max_iter,
                 tol=self.tol,
                 n_iter_no_change=plan.n_iter_no_change,
@@ -1074,19 +1099,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 )
             raise
         finally:
-            self.learning_rate_init_ = descent.rule.eta
-            if descent.last_eta is not None:
-                self.learning_rate_ = descent.last_eta
+            if minimizer.last_eta is not None:
+                self.learning_rate_init_ = minimizer.rule.eta
+                self.learning_rate_ = minimizer.last_eta
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
-        loss = descent.objective(sample)
+        loss = minimizer.objective(sample)
         if not np.isfinite(loss):
-            raise ValueError(
-                f"The outputs overflow after epoch {state.n_iter} with learning_rate="
-                f"{self.learning_rate_:g}: the descent has diverged. Try a smaller "
-                "learning_rate, and scale the features (StandardScaler)."
-            )
-        return self._final_warning(plan, n_before, loss, sample.X)
+            raise ValueError(minimizer.diverged("The loss after the last step is"))
+        return self._final_warning(minimizer, plan, n_before, loss, sample.X)
 
     def _validation_criterion(self, rows):
         """A function that records and returns the criterion of the validation rows."""
@@ -1147,7 +1168,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
 
-    def _final_warning(self, plan, n_before, loss, some_rows):
+    def _final_warning(self, minimizer, plan, n_before, loss, some_rows):
         """The warning that a fit deserves, or None.
 
         It began after `n_before` epochs, and ends with an objective of `loss` for some
@@ -1168,22 +1189,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         # Not that of epochs, in which small batches learn: the first may be far below.
         first = self._state.stopping.initial_loss
         share, nats = RISE
-        if loss > first * (1 + share) + nats:
+        if minimizer.last_eta is not None and loss > first * (1 + share) + nats:
             return (
                 f"The loss rose from {first:.3g} to {loss:.3g}. Try a smaller "
                 f"learning_rate (it was {self.learning_rate_:g}), and scale the "
                 "features (StandardScaler)."
             )
-        if self.stop_reason_ != "max_iter" or self.tol is None:
+        if self.tol is None or self.stop_reason_ not in ("max_iter", "converged"):
             return None
-        message = []
-        if plan.schedule != "cosine":  # whose step falls to 0, as planned
-            message.append(
-                f"max_iter={plan.max_iter} epochs were over before the loss stood "
-                f"still (within tol={self.tol:g} for n_iter_no_change="
-                f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
-                "to train for just so many."
-            )
+        message = minimizer.unfinished(self.stop_reason_, plan, self.tol)
+        if self.stop_reason_ == "converged" and not message:
+            return None
         some = some_rows.astype(float)
         is_sparse = issparse(some)
         with np.errstate(over="ignore"):  # inf tells enough
@@ -1191,11 +1207,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             scales = np.sqrt(squares.mean(axis=0))
         if scales.max() > BADLY_SCALED_RMS:
             scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
-            message.append(
-                "The features are badly scaled (root mean squares from "
+            message += (
+                " The features are badly scaled (root mean squares from "
                 f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
             )
-        return " ".join(message) or None
+        return message.strip() or None
 
     # Predicting --------------------------------------------------------------------
 

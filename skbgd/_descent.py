@@ -105,8 +105,8 @@ class State:
             self.stopping = StoppingRule(key, start=self.n_iter)
 
 
-class Descent:
-    """Gradient descent on some rows.
+class Minimizer:
+    """Makes the objective smaller, epoch by epoch; see `Descent` and `QuasiNewton`.
 
     The objective, with weights w_i that average 1 and the loss l_i of row i, is
 
@@ -119,6 +119,65 @@ class Descent:
         Changed in place.
     rows : LocalRows or DaskRows
         With their targets set.
+    alpha : float
+    """
+
+    last_eta: float | None = None  # the step size used last, where there is one
+
+    def __init__(self, network, state, rows, alpha):
+        self.network, self.state, self.rows, self.alpha = network, state, rows, alpha
+        if state.squared_norm is None:
+            state.squared_norm = float(rows.mean_squared_norm())
+            if state.t == 0:
+                network.fit_start(state.theta, state.squared_norm)
+
+    def run(self, begin, end):
+        """Call `begin`, make an epoch, call `end`, until that returns a reason."""
+        raise NotImplementedError
+
+    def diverged(self, infinite):
+        """The text of the error when something is no longer finite."""
+        raise NotImplementedError
+
+    def unfinished(self, stop_reason, plan, tol):
+        """What a warning says if it ended before `tol` was reached; "" if not."""
+        raise NotImplementedError
+
+    def squared_norms(self):
+        """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
+        return _backprop.squared_norms(
+            _backprop.Parameters(self.network.layout, self.state.theta)
+        )
+
+    def objective(self, rows):
+        """J(theta) with the loss of these rows alone, their weights as they are."""
+        penalty, _ = self.squared_norms()
+        loss = rows.mean_loss(self.network, self.state.theta)
+        return loss + self.alpha / 2 * penalty
+
+    def record(self, loss, n_updates, n_done, seconds):
+        """Add an epoch to the curves, in which `n_done` rows were visited."""
+        state = self.state
+        if len(state.loss_curve) > state.n_iter:
+            # A copy of the estimator, which shares the curves, has gone on by itself.
+            for name in ("loss_curve", "updates_curve", "seconds_curve"):
+                setattr(state, name, getattr(state, name)[: state.n_iter])
+        state.loss_curve.append(loss)
+        _append_sum(state.updates_curve, n_updates)
+        _append_sum(state.seconds_curve, seconds)
+        state.t += n_done
+        state.n_steps += n_updates
+        state.n_iter += 1
+        state.best_loss = min(state.best_loss, loss)
+
+
+class Descent(Minimizer):
+    """Gradient descent in batches.
+
+    Parameters
+    ----------
+    network, state, rows
+        As for `Minimizer`.
     rule : UpdateRule
         Its `eta` is a number or "auto".
     plan : Plan
@@ -127,21 +186,16 @@ class Descent:
     """
 
     def __init__(self, network, state, rows, rule, plan, power_t=0.5, shuffle=True):
-        self.network, self.state, self.rows = network, state, rows
+        super().__init__(network, state, rows, rule.alpha)
         self.batch_size = plan.batch_size
         self.factor = schedule(
             plan.schedule, power_t=power_t, max_iter=plan.max_iter, start=plan.start
         )
-        if state.squared_norm is None:
-            state.squared_norm = float(rows.mean_squared_norm())
-            if state.t == 0:
-                network.fit_start(state.theta, state.squared_norm)
         if rule.eta == "auto":
             rule = rule._replace(
                 eta=default_step_size(network, state.squared_norm, plan, rule)
             )
         self.rule = rule
-        self.last_eta = None  # before the first epoch
         if rule.needs_second_moment != (state.second_moment is not None):
             # Another solver starts afresh.
             state.velocity, state.second_moment, state.n_steps = None, None, 0
@@ -152,24 +206,20 @@ class Descent:
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         rows.prepare(network, state, rule, self.batch_size, shuffle)
-        self.squared_norm, _ = self._squared_norms()
-
-    def _squared_norms(self):
-        """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
-        return _backprop.squared_norms(
-            _backprop.Parameters(self.network.layout, self.state.theta)
-        )
+        self.squared_norm, _ = self.squared_norms()
 
     @property
     def eta(self):
         """The step size of the next epoch."""
         return self.rule.eta * self.factor(self.state)
 
-    def objective(self, rows):
-        """J(theta) with the loss of these rows alone, their weights as they are."""
-        penalty, _ = self._squared_norms()
-        loss = rows.mean_loss(self.network, self.state.theta)
-        return loss + self.rule.alpha / 2 * penalty
+    def run(self, begin, end):
+        reason = None
+        while reason is None:
+            begin()
+            self.epoch()
+            reason = end()
+        return reason
 
     def epoch(self):
         """Pass over all rows once and record the objective.
@@ -193,34 +243,23 @@ class Descent:
             if progress[1] == 0:
                 state.shuffle_state = shuffle_state  # as if it had not begun
             else:
-                self._record(rule, *progress, start)
+                self._record(*progress, start)
             raise
         if progress[1] < self.rows.n_samples:
             progress[0] = inf  # a loss that is not finite made it stop
-        self._record(rule, *progress, start)
+        self._record(*progress, start)
 
-    def _record(self, rule, total, n_done, start):
+    def _record(self, total, n_done, start):
         """Add an epoch over `n_done` rows to the curves, or say that it diverged."""
-        state = self.state
         n_done = int(n_done)
-        loss = float(total) / max(n_done, 1) + rule.alpha / 2 * self.squared_norm
+        loss = float(total) / max(n_done, 1) + self.alpha / 2 * self.squared_norm
         # theta changed last: its norm tells whether the next loss would be finite.
-        self.squared_norm, norm = self._squared_norms()
+        self.squared_norm, norm = self.squared_norms()
         infinite = self._what_is_infinite(loss, norm)
         if infinite is not None:
-            raise ValueError(_diverged(infinite, state.n_iter + 1, rule))
+            raise ValueError(self.diverged(infinite))
         n_updates = -(-n_done // self.batch_size)
-        if len(state.loss_curve) > state.n_iter:
-            # A copy of the estimator, which shares the curves, has gone on by itself.
-            for name in ("loss_curve", "updates_curve", "seconds_curve"):
-                setattr(state, name, getattr(state, name)[: state.n_iter])
-        state.loss_curve.append(loss)
-        _append_sum(state.updates_curve, n_updates)
-        _append_sum(state.seconds_curve, perf_counter() - start)
-        state.t += n_done
-        state.n_steps += n_updates
-        state.n_iter += 1
-        state.best_loss = min(state.best_loss, loss)
+        self.record(loss, n_updates, n_done, perf_counter() - start)
 
     def _what_is_infinite(self, loss, norm):
         largest = float(np.finfo(self.state.theta.dtype).max)
@@ -233,20 +272,31 @@ class Descent:
             return "The square of the gradient is"  # no step would be made
         return None
 
-
-def _diverged(infinite, epoch, rule):
-    message = (
-        f"{infinite} no longer finite in epoch {epoch} with learning_rate={rule.eta:g} "
-        f"and alpha={rule.alpha:g}: the descent has diverged. Try a smaller "
-        "learning_rate, and scale the features (StandardScaler)."
-    )
-    if rule.eta * rule.alpha > 1:
-        message += (
-            " A smaller alpha would help too: a step multiplies the weights by "
-            f"1 - learning_rate * alpha = {1 - rule.eta * rule.alpha:g}, which should "
-            "lie between 0 and 1."
+    def diverged(self, infinite):
+        eta = self.last_eta
+        shrink = eta * self.alpha
+        message = (
+            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} with "
+            f"learning_rate={eta:g} and alpha={self.alpha:g}: the descent has "
+            "diverged. Try a smaller learning_rate, and scale the features "
+            "(StandardScaler)."
         )
-    return message
+        if shrink > 1:
+            message += (
+                " A smaller alpha would help too: a step multiplies the weights by "
+                f"1 - learning_rate * alpha = {1 - shrink:g}, which should lie between "
+                "0 and 1."
+            )
+        return message
+
+    def unfinished(self, stop_reason, plan, tol):
+        if stop_reason != "max_iter" or plan.schedule == "cosine":
+            return ""  # whose step falls to 0, as planned
+        return (
+            f"max_iter={plan.max_iter} epochs were over before the loss stood still "
+            f"(within tol={tol:g} for n_iter_no_change={plan.n_iter_no_change} epochs)."
+            " Increase max_iter, or pass tol=None to train for just so many."
+        )
 
 
 def _append_sum(sums, value):
@@ -255,7 +305,7 @@ def _append_sum(sums, value):
 
 
 def minimize(
-    descent,
+    minimizer,
     *,
     max_iter,
     tol,
@@ -273,7 +323,7 @@ def minimize(
 
     Parameters
     ----------
-    descent : Descent
+    minimizer : Descent or QuasiNewton
         Its state is changed in place, and holds all that a later call continues from.
     max_iter : int
         Number of epochs at which to stop, those of earlier calls included.
@@ -295,19 +345,22 @@ def minimize(
     -------
     stop_reason : {"converged", "early_stopping", "max_iter", "callback"}
     """
-    state = descent.state
+    state = minimizer.state
     stopping = state.stopping
-    while True:
+
+    def reason_to_stop():
         if tol is not None and stopping.n_no_improvement >= n_iter_no_change:
-            if not adaptive or descent.eta <= SMALLEST_ADAPTIVE_STEP:
+            if not adaptive or minimizer.eta <= SMALLEST_ADAPTIVE_STEP:
                 return "early_stopping" if early_stopping else "converged"
             stopping.n_rate_cuts += 1
             stopping.n_no_improvement = 0
-        if state.n_iter >= max_iter:
-            return "max_iter"
+        return "max_iter" if state.n_iter >= max_iter else None
+
+    def before_epoch():
         if progress is not None:
             progress.before_epoch()
-        descent.epoch()
+
+    def after_epoch():
         criterion = state.loss_curve[-1]
         if validate is not None:
             validation_criterion = validate()
@@ -325,3 +378,6 @@ def minimize(
         stopping.record(criterion, tol)
         if progress is not None and progress.after_epoch():
             return "callback"
+        return reason_to_stop()
+
+    return reason_to_stop() or minimizer.run(before_epoch, after_epoch)

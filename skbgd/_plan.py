@@ -23,6 +23,7 @@ AUTO_STEPS = 200
 # A descent that is not planned: its end is found by `tol`, within so many epochs of
 # which so many stand still.
 UNPLANNED_EPOCHS = 400
+LBFGS_ITERATIONS = 1000
 PATIENCE = 50
 
 
@@ -80,7 +81,8 @@ class Plan(NamedTuple):
         rows : callable
             Gives the rows of a batch for `batch_size` and `n_samples`.
         """
-        full = isinstance(clf.batch_size, str) and (
+        lbfgs = clf.solver == "lbfgs"
+        full = lbfgs or isinstance(clf.batch_size, str) and (
             clf.batch_size == "full" or ends and n_samples <= FEW_ROWS
         )
         batch_size = rows("full" if full else clf.batch_size, n_samples)
@@ -88,11 +90,13 @@ class Plan(NamedTuple):
         falls = ends and isinstance(clf.learning_rate, str)
         if isinstance(rule, str) and rule == "auto":
             rule = "cosine" if falls else "constant"
+        if lbfgs:
+            rule = "constant"  # without effect
         planned = isinstance(rule, str) and rule == "cosine"
         max_iter, patience = clf.max_iter, clf.n_iter_no_change
         n_epochs = max_iter
         if isinstance(max_iter, str):
-            n_epochs = UNPLANNED_EPOCHS
+            n_epochs = LBFGS_ITERATIONS if lbfgs else UNPLANNED_EPOCHS
             if planned:
                 n_epochs = planned_epochs(n_samples, batch_size)
             max_iter = start + n_epochs
@@ -102,6 +106,8 @@ class Plan(NamedTuple):
             patience = PATIENCE
             if planned:
                 patience = max(1, n_epochs // 2) if clf.early_stopping else inf
+        if lbfgs and not clf.early_stopping:
+            patience = inf  # the gradient ends it
         alpha = clf.alpha
         if isinstance(alpha, str):
             alpha = default_alpha(n_samples, np.size(clf.hidden_layer_sizes))

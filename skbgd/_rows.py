@@ -156,12 +156,15 @@ class LocalRows:
         )
         return total / self.n_samples
 
+    def prepare_sums(self, network):
+        """Allocate once what calls of `loss_gradient` need."""
+        self._allocate(network, self.n_samples)
+
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
         gradient = np.empty_like(theta)
-        total = sum_of_losses(
-            network, theta, self.X, self.Y, self.weights, gradient, self.n_jobs
-        )
+        parameters = _backprop.Parameters(network.layout, theta, gradient=gradient)
+        total = self.team.run(_backprop.loss_gradient, parameters, self.core, self.work)
         gradient /= self.n_samples
         return total / self.n_samples, gradient
 
@@ -171,11 +174,7 @@ class LocalRows:
         """Allocate once what the epochs of a descent need."""
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and batch_size < self.n_samples
-        self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.team = team_for(network, self.X, batch_size, self.n_jobs)
-        self.work = workspace_for(
-            network, self.X, batch_size, self.team.n_threads, gathered=shuffle
-        )
+        self._allocate(network, batch_size, shuffle)
         in_place = (
             batch_size <= self.work.tile
             and state.velocity is None
@@ -188,8 +187,16 @@ class LocalRows:
             state.second_moment,
             None if in_place else np.empty_like(state.theta),
         )
-        self.core = _backprop.Rows(self.X, self.Y, self.weights, self.order)
         self.batch_size = batch_size
+
+    def _allocate(self, network, batch_size, shuffle=False):
+        """Threads, scratch memory and the rows as the core takes them."""
+        self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
+        self.team = team_for(network, self.X, batch_size, self.n_jobs)
+        self.work = workspace_for(
+            network, self.X, batch_size, self.team.n_threads, gathered=shuffle
+        )
+        self.core = _backprop.Rows(self.X, self.Y, self.weights, self.order)
 
     def run_epoch(self, state, rule, progress):
         """Make a step for each batch of the rows, in a new order if they are shuffled.

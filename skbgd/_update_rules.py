@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SOLVERS = ("sgd", "adam")
+SOLVERS = ("sgd", "adam", "lbfgs")
 SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
 

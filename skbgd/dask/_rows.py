@@ -315,6 +315,9 @@ class DaskRows:
         """1 / n sum_i w_i l_i, without penalty."""
         return self.sum(sum_losses, theta, network)[0] / self.n_samples
 
+    def prepare_sums(self, network):
+        """Nothing: the workers allocate what they need in each round."""
+
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
         loss, gradient = self.sum(sum_gradients, theta, network)

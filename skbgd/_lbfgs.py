@@ -1,0 +1,119 @@
+"""L-BFGS on all rows at once, by SciPy."""
+
+from math import isfinite
+from time import perf_counter
+
+import numpy as np
+from scipy import optimize
+
+from ._descent import Minimizer
+
+# Iterations and evaluations are limited by `minimize`, not by SciPy.
+NO_LIMIT = 10**9
+
+
+class QuasiNewton(Minimizer):
+    """L-BFGS (Liu & Nocedal 1989), an iteration of which counts as an epoch.
+
+    SciPy asks for J and its gradient, once or more often in an iteration. Its own state
+    is in float64 whatever the rows are in, and is not kept: a warm start has the
+    parameters only.
+
+    Parameters
+    ----------
+    network, state, rows, alpha
+        As for `Minimizer`.
+    tol : float or None
+        The largest entry of the gradient with which it has converged; None: 0.
+    """
+
+    def __init__(self, network, state, rows, alpha, tol):
+        super().__init__(network, state, rows, alpha)
+        self.tol = tol or 0.0
+        state.velocity = state.second_moment = None  # of other solvers
+        rows.prepare_sums(network)
+
+    def run(self, begin, end):
+        state = self.state
+        self.n_evaluations, self.start = 0, perf_counter()
+
+        def end_iteration(x):
+            begin()  # now, as nobody knew whether there would be another iteration
+            if not np.array_equal(x, self.x):
+                self.evaluate(x)
+            state.theta[:] = x
+            n_done = self.n_evaluations * self.rows.n_samples
+            self.record(self.J, self.n_evaluations, n_done, perf_counter() - self.start)
+            reason = end()
+            if reason != "callback" and abs(self.gradient).max() <= self.tol:
+                reason = "converged"
+            if reason is not None:
+                raise _Stop(reason)
+            self.n_evaluations, self.start = 0, perf_counter()
+
+        try:
+            result = optimize.minimize(
+                self.evaluate,
+                state.theta.astype(float),
+                jac=True,
+                method="L-BFGS-B",
+                callback=end_iteration,
+                options={
+                    "gtol": self.tol,
+                    "ftol": 64 * np.finfo(float).eps,
+                    "maxls": 50,
+                    "maxiter": NO_LIMIT,
+                    "maxfun": NO_LIMIT,
+                },
+            )
+            if state.n_iter == 0:
+                end_iteration(result.x)  # it ends where it began
+        except _Stop as stop:
+            return stop.reason
+        return "converged"
+
+    def evaluate(self, x):
+        """J and its gradient at x, which are kept for the end of the iteration."""
+        theta = x.astype(self.state.theta.dtype)
+        loss, gradient = self.rows.loss_gradient(self.network, theta)
+        # J = loss + alpha / 2 sum_l ||W_l||^2
+        penalty, gradient = 0.0, gradient.astype(float)
+        for W, _, _ in self.network.layers:
+            penalty += x[W] @ x[W]
+            gradient[W] += self.alpha * x[W]
+        J = loss + self.alpha / 2 * penalty
+        self.n_evaluations += 1
+        if not (isfinite(J) and np.isfinite(gradient).all()):
+            raise ValueError(self.diverged("The loss or its gradient is"))
+        self.x, self.J, self.gradient = x.copy(), J, gradient
+        return J, gradient
+
+    def diverged(self, infinite):
+        return (
+            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS. "
+            "Scale the features (StandardScaler)."
+        )
+
+    def unfinished(self, stop_reason, plan, tol):
+        largest = abs(self.gradient).max()
+        if largest <= tol:
+            return ""
+        if stop_reason == "max_iter":
+            return (
+                f"max_iter={plan.max_iter} iterations were over before the gradient's "
+                f"largest entry, {largest:.2g}, was within tol={tol:g}. Increase "
+                "max_iter, or pass tol=None to train for just so many."
+            )
+        return (
+            f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "
+            f"the gradient's largest entry, {largest:.2g}, was within tol={tol:g}. Scale "
+            "the features (StandardScaler), or take a larger tol."
+        )
+
+
+class _Stop(Exception):
+    """Ends SciPy's loop."""
+
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = reason
