@@ -1,11 +1,24 @@
-"""What has to be set before SciPy is imported, and the way to `reference`."""
+"""What has to be set before SciPy is imported, the way to `helpers`, a fixture."""
 
 import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # scikit-learn skips its array API check without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
-# `import reference` finds tests/reference.py.
+# `import helpers` and `import reference` find the files beside this one.
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("helpers")
+
+
+@pytest.fixture
+def moons():
+    """Rows to learn from and rows to validate with: X, X_val, y, y_val."""
+    from sklearn.datasets import make_moons
+    from sklearn.model_selection import train_test_split
+
+    X, y = make_moons(300, noise=0.25, random_state=0)
+    return train_test_split(X, y, test_size=0.5, random_state=0)

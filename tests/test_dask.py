@@ -18,12 +18,12 @@ from math import ceil
 import joblib
 import numpy as np
 import pytest
+from helpers import parameters, same
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV
-from test_descent import parameters
 
 from skbgd import BGDClassifier
 
@@ -97,11 +97,6 @@ def close(a, b, atol=1e-10):
     assert (a.n_iter_, a.t_) == (b.n_iter_, b.t_)
     assert a.classes_.tolist() == b.classes_.tolist()
     assert a.stop_reason_ == b.stop_reason_
-
-
-def same(a, b):
-    np.testing.assert_array_equal(parameters(a), parameters(b))
-    assert a.loss_curve_ == b.loss_curve_
 
 
 def small(kind=DaskBGDClassifier, **params):

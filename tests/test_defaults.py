@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import parameters
 from scipy import sparse
 from sklearn.datasets import (
     load_breast_cancer,
@@ -16,7 +17,6 @@ from sklearn.datasets import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from test_descent import parameters
 
 from skbgd import BGDClassifier
 from skbgd._plan import default_alpha, planned_epochs

@@ -4,63 +4,22 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import fitted, parameters, starting_from, targets
 from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
     load_digits,
-    make_classification,
-    make_multilabel_classification,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
 from skbgd._core import _backprop
 from skbgd._descent import State, minimize
-from skbgd._network import Network
 from skbgd._plan import rows_per_batch
-
-
-def targets(kind, n=70, d=6):
-    """Rows and targets of one of the three kinds."""
-    if kind == "multilabel":
-        X, y = make_multilabel_classification(n, d, n_classes=3, random_state=0)
-    else:
-        X, y = make_classification(
-            n,
-            d,
-            n_informative=4,
-            n_classes=2 if kind == "binary" else 4,
-            random_state=0,
-        )
-    return StandardScaler().fit_transform(X), y
-
-
-def parameters(clf):
-    return np.concatenate([p.ravel() for p in clf.coefs_ + clf.intercepts_])
-
-
-def starting_from(mlp, clf, X, y):
-    """Fit `mlp` from the parameters that `clf` starts from."""
-    mlp.set_params(warm_start=True)
-    epochs = mlp.max_iter
-    mlp.set_params(max_iter=1).fit(X, y)  # builds the layers
-    network = Network(
-        (X.shape[1], *clf.hidden_layer_sizes, mlp.n_outputs_),
-        clf.activation,
-        clf.output_activation,
-    )
-    start = network.initial_parameters(np.random.RandomState(clf.random_state), float)
-    mlp.coefs_ = [W.copy() for W in network.coefs(start)]
-    mlp.intercepts_ = [b.copy() for b in network.intercepts(start)]
-    mlp.loss_curve_ = []
-    mlp.t_ = 0
-    mlp.set_params(max_iter=epochs).fit(X, y)
-    return mlp
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -112,6 +71,47 @@ def test_trajectory_equals_mlp_classifier(
         clf.predict_proba(X), mlp.predict_proba(X), rtol=0, atol=1e-10
     )
     np.testing.assert_array_equal(clf.predict(X), mlp.predict(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        ({"solver": "adam", "learning_rate": 0.01}, {"solver": "adam"}),
+        (
+            {"solver": "adam", "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3},
+            {"solver": "adam", "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3},
+        ),
+        (
+            {"learning_rate_schedule": "invscaling", "power_t": 0.3},
+            {"learning_rate": "invscaling", "power_t": 0.3},
+        ),
+    ],
+    ids=["adam", "adam with its own betas", "invscaling"],
+)
+def test_solvers_and_schedules_equal_mlp_classifier(kind, ours, theirs):
+    """From the same start, 50 epochs to 1e-10, the last batch short."""
+    X, y = targets(kind)
+    common = {
+        "hidden_layer_sizes": (8, 5),
+        "activation": "tanh",
+        "batch_size": 16,
+        "alpha": 0.0,
+        "max_iter": 50,
+        "shuffle": False,
+        "random_state": 3,
+    }
+    ours = {"learning_rate": 0.01, **ours}
+    clf = BGDClassifier(**common, output_activation="softmax", tol=None, **ours)
+    clf.fit(X, y)
+    theirs = {"solver": "sgd", "momentum": 0, "nesterovs_momentum": False, **theirs}
+    mlp = MLPClassifier(
+        **common, **theirs, learning_rate_init=0.01, tol=0, n_iter_no_change=1000
+    )
+    mlp = starting_from(mlp, clf, X, y)
+    np.testing.assert_allclose(parameters(clf), parameters(mlp), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(clf.loss_curve_, mlp.loss_curve_, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
@@ -191,18 +191,6 @@ def test_held_out_log_loss_and_calibration():
 )
 def test_rows_per_batch(batch_size, n_samples, expected):
     assert rows_per_batch(batch_size, n_samples) == expected
-
-
-def fitted(X, y, sample_weight=None, **params):
-    params = {
-        "max_iter": 20,
-        "tol": None,
-        "learning_rate_schedule": "constant",
-        "random_state": 0,
-        **params,
-    }
-    params = {"hidden_layer_sizes": (6,), **params}
-    return BGDClassifier(**params).fit(X, y, sample_weight)
 
 
 def test_batch_size_beyond_the_rows_is_the_whole_batch():
@@ -314,43 +302,6 @@ def test_steps_over_an_epoch_add_up_to_the_weighted_gradient():
 # Curves, counters, stopping
 
 
-def test_loss_curve_of_the_whole_batch_is_the_objective():
-    """Entry k is J of the parameters after k steps, penalty and weights included."""
-    X, y = targets("binary")
-    w = np.random.default_rng(0).uniform(size=70)
-    alpha = 0.05
-    curve = fitted(X, y, w, batch_size="full", alpha=alpha, max_iter=6).loss_curve_
-    for k in range(1, 6):
-        clf = fitted(X, y, w, batch_size="full", alpha=alpha, max_iter=k)
-        log_p = clf.predict_log_proba(X)[np.arange(70), y]
-        penalty = alpha / 2 * sum((W**2).sum() for W in clf.coefs_)
-        J = -(w @ log_p) / w.sum() + penalty
-        assert curve[k] == pytest.approx(J, rel=1e-12)
-
-
-@pytest.mark.parametrize("batch_size", [16, 30])
-def test_loss_curve_of_mini_batches_weights_every_row_once(batch_size):
-    """Without movement, any batch size gives the mean over rows, not over batches."""
-    X, y = targets("binary")
-    w = np.random.default_rng(0).uniform(size=70)
-    still = {"learning_rate": 1e-300, "max_iter": 3}
-    expected = fitted(X, y, w, batch_size="full", **still).loss_curve_
-    curve = fitted(X, y, w, batch_size=batch_size, **still).loss_curve_
-    np.testing.assert_allclose(curve, expected, rtol=1e-13)
-
-
-def test_counters():
-    X, y = targets("binary")
-    clf = fitted(X, y, max_iter=7)
-    assert clf.n_iter_ == len(clf.loss_curve_) == 7
-    assert clf.t_ == 7 * 70
-    assert clf.loss_ == clf.loss_curve_[-1]
-    assert clf.best_loss_ == min(clf.loss_curve_)
-    clf.partial_fit(X[:30], y[:30])
-    assert clf.n_iter_ == len(clf.loss_curve_) == 8
-    assert clf.t_ == 7 * 70 + 30
-
-
 class Recorded:
     """A descent whose losses are given."""
 
@@ -401,20 +352,6 @@ def test_convergence_warning_only_when_max_iter_ends_it():
         BGDClassifier(max_iter=30, random_state=0).fit(X, y)
         clf = BGDClassifier(tol=1e6, n_iter_no_change=4, learning_rate=0.1).fit(X, y)
     assert clf.n_iter_ == 5
-
-
-def test_verbose(capsys):
-    """1: about 20 lines for the longest fit, 2: a line per epoch, 0: silence."""
-    X, y = targets("binary")
-    fitted(X, y, max_iter=200, verbose=1)
-    assert len(capsys.readouterr().out.splitlines()) == 21
-    fitted(X, y, max_iter=7, verbose=2)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
-    assert lines[-1] == "stopped after 7 epochs: max_iter"
-    assert lines[0].startswith("epoch 1 of 7   loss ")
-    fitted(X, y, max_iter=7)
-    assert capsys.readouterr().out == ""
 
 
 # Step size
@@ -482,30 +419,6 @@ def test_automatic_step_size_stays_over_partial_fit():
 
 
 # Continuing
-
-
-@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("batch_size", [16, "full"])
-def test_partial_fit_goes_on(kind, momentum, batch_size):
-    """k calls over the same rows are fit(max_iter=k), bit for bit."""
-    X, y = targets(kind)
-    params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
-    expected = fitted(X, y, **params)
-    clf = BGDClassifier((6,), random_state=0, **params)  # a constant step
-    for _ in range(5):
-        clf.partial_fit(X, y, classes=None if kind == "multilabel" else np.unique(y))
-    np.testing.assert_array_equal(parameters(clf), parameters(expected))
-    assert clf.loss_curve_ == expected.loss_curve_
-    assert (clf.n_iter_, clf.t_) == (expected.n_iter_, expected.t_)
-
-
-def test_fit_starts_anew():
-    X, y = targets("binary")
-    clf = fitted(X, y, momentum=0.9)
-    first = parameters(clf).copy()
-    np.testing.assert_array_equal(parameters(clf.fit(X, y)), first)
-    assert clf.n_iter_ == 20
 
 
 # Precision

@@ -51,49 +51,6 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# The running sums that it draws against
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 50, 99, "full"])
-def test_updates_are_epochs_times_batches(batch_size):
-    """ceil(n / m) in each epoch, over warm starts, other solvers and partial_fit."""
-    m = batch_size if isinstance(batch_size, int) else 50
-    clf = small(batch_size=batch_size, warm_start=True).fit(X, Y)
-    clf.set_params(max_iter=15, solver="adam").fit(X, Y).partial_fit(X, Y)
-    assert clf.updates_curve_ == [k * -(-50 // min(m, 50)) for k in range(1, 17)]
-    clf.partial_fit(X[:3], Y[:3])
-    assert clf.updates_curve_[-1] - clf.updates_curve_[-2] == -(-3 // min(m, 3))
-
-
-def test_seconds_are_those_of_the_epochs(monkeypatch):
-    """They grow with each epoch; what happens between epochs is not in them."""
-    now = iter(range(1000))
-    monkeypatch.setattr("skbgd._descent.perf_counter", lambda: next(now))
-
-    def wait(epoch):  # a callable schedule is part of the epoch
-        next(now)
-        return 1.0
-
-    def scoring(clf, X, y):  # validation is not
-        for _ in range(10):
-            next(now)
-        return 0.0
-
-    clf = small(
-        scoring=scoring, learning_rate=0.1, learning_rate_schedule=wait, max_iter=5
-    )
-    clf.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
-    assert clf.seconds_curve_ == [2, 4, 6, 8, 10]
-    assert clf.partial_fit(X, Y).seconds_curve_ == [2, 4, 6, 8, 10, 12]
-    assert clf.set_params(max_iter=2).fit(X, Y).seconds_curve_ == [2, 4]
-
-
-def test_seconds_are_seconds():
-    clf = small(max_iter=50).fit(X, Y)
-    assert (np.diff(clf.seconds_curve_) > 0).all()
-    assert 0 < clf.seconds_curve_[-1] < 10
-
-
 # What is drawn
 
 

@@ -5,34 +5,25 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
+import helpers
 import numpy as np
 import pytest
+from helpers import parameters
 from sklearn.base import clone
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_descent import parameters
 
 from skbgd import BGDClassifier
 
 X, y = make_moons(150, noise=0.25, random_state=0)
 
 
-def small(**params):
-    return BGDClassifier(
-        (8,),
-        **{
-            "random_state": 0,
-            "max_iter": 12,
-            "tol": None,
-            "learning_rate": 0.5,
-            "learning_rate_schedule": "constant",
-            **params,
-        },
-    )
+small = partial(helpers.small, learning_rate=0.5)
 
 
 def interrupting_schedule(at):

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import same, small
 from joblib import Parallel, delayed
 from scipy import sparse
-from sklearn.datasets import make_classification
+from sklearn.datasets import load_digits, make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier, _rows
@@ -280,3 +281,86 @@ def test_the_mode_of_the_processor_is_restored(eager):
 def test_bad_number_of_threads(n_jobs):
     with pytest.raises(ValueError, match=r"n_jobs=.*int other than 0 or None"):
         fitted(n_jobs)
+
+
+# Threads of the user
+
+
+@pytest.mark.parametrize("change", ["features", "classes", "layers"])
+def test_a_model_may_be_replaced_while_others_predict(change):
+    """A prediction sees one model as a whole, the old or the new, or an error."""
+    rng = np.random.default_rng(0)
+    data = []
+    for n in (3, 700):
+        n_features, n_classes = (5, n) if change == "classes" else (n, 3)
+        X = rng.normal(size=(1400, n_features)).astype(np.float32)
+        data.append((X, np.arange(1400) % n_classes))
+    clf = BGDClassifier((4,), max_iter=1, tol=None, random_state=0, learning_rate=0.1)
+    clf.fit(*data[0])
+    done, failures = threading.Event(), []
+
+    def predict(X):
+        while not done.is_set():
+            try:
+                P = clf.predict_proba(X[:5])
+                assert P.shape[1] in (3, 700)
+                assert np.isfinite(P).all()
+                assert set(clf.predict(X[:5])) <= set(range(700))
+                assert [W.ndim for W in clf.coefs_] == [2] * len(clf.intercepts_)
+            except ValueError as error:
+                if "features, but BGDClassifier is expecting" not in str(error):
+                    failures.append(error)
+            except BaseException as error:
+                failures.append(error)
+
+    with ThreadPoolExecutor(3) as pool:
+        for rows, _ in [data[0], data[1], data[0]]:
+            pool.submit(predict, rows)
+        for k in range(60):
+            if change == "layers":
+                clf.set_params(hidden_layer_sizes=[(4,), (90, 50)][k % 2])
+                clf.fit(*data[0])
+            else:
+                clf.fit(*data[k % 2])
+        done.set()
+    assert failures == []
+
+
+def test_threads_may_call_partial_fit_at_once():
+    """A step may be lost, nothing else."""
+    X, y = load_digits(return_X_y=True)
+    clf = small(batch_size=32, learning_rate=0.1).partial_fit(X / 16, y, range(10))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: clf.partial_fit(X / 16, y), range(40)))
+    assert np.isfinite(clf.predict_proba(X / 16)).all()
+    assert 11 <= clf.n_iter_ <= 41
+    assert clf.partial_fit(X, y).n_iter_ == len(clf.loss_curve_)
+
+
+def test_threads_may_fit_and_predict_at_once():
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    clf = small(batch_size=32).fit(X, y)
+    P = clf.predict_proba(X)
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: clf.predict_proba(X), range(8)):
+            np.testing.assert_array_equal(result, P)
+        for other in pool.map(lambda _: small(batch_size=32).fit(X, y), range(4)):
+            same(other, clf)
+
+
+def test_a_fit_shows_its_model_only_when_it_is_done(moons):
+    """Another thread that predicts meanwhile sees the old model."""
+    X, _, y, _ = moons
+    clf = small().fit(X, y)
+    P = clf.predict_proba(X)
+    seen = []
+
+    def look(epoch):
+        seen.append(clf.predict_proba(X))
+        return 1.0
+
+    clf.set_params(learning_rate_schedule=look, max_iter=5).fit(X, y)
+    assert len(seen) == 5
+    for during in seen:
+        np.testing.assert_array_equal(during, P)

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import small
 from scipy import sparse
 from sklearn.datasets import load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning
@@ -67,3 +68,12 @@ def test_the_advice_about_scales_survives_any_scale():
         )
         with pytest.warns(ConvergenceWarning, match="badly scaled.*inf"):
             clf.fit(rows, y)
+
+
+def test_badly_scaled_features_are_named_in_the_warning(moons):
+    X, _, y, _ = moons
+    with pytest.warns(ConvergenceWarning, match="badly scaled.*StandardScaler"):
+        small(tol=1e-4).fit(X * [1, 1000], y)
+    with pytest.warns(ConvergenceWarning) as record:
+        small(tol=1e-4).fit(X, y)
+    assert "badly scaled" not in str(record[0].message)

@@ -1,0 +1,136 @@
+"""Progress of a fit: printed lines, scikit-learn's callbacks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from helpers import fitted, same, small, targets
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
+
+from skbgd import BGDClassifier
+
+HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
+
+
+def test_verbose(capsys):
+    """1: about 20 lines for the longest fit, 2: a line per epoch, 0: silence."""
+    X, y = targets("binary")
+    fitted(X, y, max_iter=200, verbose=1)
+    assert len(capsys.readouterr().out.splitlines()) == 21
+    fitted(X, y, max_iter=7, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[-1] == "stopped after 7 epochs: max_iter"
+    assert lines[0].startswith("epoch 1 of 7   loss ")
+    fitted(X, y, max_iter=7)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn 1.9 brought callbacks")
+class TestCallbacks:
+    def make(self, stop_at=None):
+        class Recorder:
+            def __init__(self):
+                self.events = []
+
+            def setup(self, estimator, context):
+                self.events.append("setup")
+
+            def teardown(self, estimator, context):
+                self.events.append("teardown")
+
+            def on_fit_task_begin(self, estimator, context):
+                self.events.append(f"begin {context.task_name}")
+
+            def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
+                self.events.append(f"end {context.task_name}")
+                self.last, self.seen = fitted_estimator.predict_proba(X), X
+                return context.task_name == "epoch" and context.task_id == stop_at
+
+        return Recorder()
+
+    def test_one_task_per_epoch(self, moons):
+        X, _, y, _ = moons
+        recorder = self.make()
+        clf = small(max_iter=3).set_callbacks(recorder).fit(X, y)
+        epochs = ["begin epoch", "end epoch"] * 3
+        assert recorder.events == [
+            "setup", "begin fit", *epochs, "end fit", "teardown",
+        ]  # fmt: skip
+        np.testing.assert_array_equal(recorder.last, clf.predict_proba(X))
+
+    def test_returning_true_stops(self, moons):
+        X, _, y, _ = moons
+        clf = small().set_callbacks(self.make(stop_at=4)).fit(X, y)
+        assert clf.n_iter_ == 5
+        assert clf.stop_reason_ == "callback"
+        same(clf, small(max_iter=5).fit(X, y))
+
+    def test_teardown_after_an_error(self, moons):
+        X, _, y, _ = moons
+        recorder = self.make()
+        clf = small(activation="relu", learning_rate=1e200).set_callbacks(recorder)
+        with pytest.raises(ValueError, match="diverged"):
+            clf.fit(X, y)
+        assert recorder.events[-1] == "teardown"
+
+    def test_scoring_monitor(self, moons):
+        from sklearn.callback import ScoringMonitor
+
+        X, _, y, _ = moons
+        monitor = ScoringMonitor(scoring="accuracy")
+        clf = small(max_iter=4).set_callbacks(monitor).fit(X, y)
+        scores = [
+            row["accuracy"]
+            for row in monitor.get_logs(select="most_recent").data
+            if row["task_name"] == "epoch"
+        ]
+        assert scores == [small(max_iter=k).fit(X, y).score(X, y) for k in range(1, 5)]
+        assert clf.n_iter_ == 4
+
+    def test_frames_keep_their_names(self, moons):
+        """A callback that predicts is not told that names are missing."""
+        X, _, y, _ = moons
+        frame = pd.DataFrame(X, columns=["a", "b"])
+        small(max_iter=2).set_callbacks(self.make()).fit(frame, y)
+        stopping = small(max_iter=2, early_stopping=True).set_callbacks(self.make())
+        stopping.fit(frame, y, X_val=frame, y_val=y)
+        stopping.fit(frame, y)  # sets rows aside
+
+    def test_the_end_shows_the_model(self, moons):
+        """The last hook sees the parameters that are kept, rows set aside or not."""
+        X, _, y, _ = moons
+        X = pd.DataFrame(X, columns=["a", "b"])
+        recorder = self.make()
+        clf = small(
+            early_stopping=True, scoring=lambda clf, X, y: -clf.coefs_[0].max()
+        ).set_callbacks(recorder)
+        clf.fit(X, y)
+        assert recorder.last.shape[0] == clf.t_ // 12
+        rows = recorder.seen
+        vars(clf).pop("feature_names_in_")
+        np.testing.assert_array_equal(recorder.last, clf.predict_proba(rows))
+
+    def test_progress_bar_through_search_and_pipeline(self, moons, capsys, monkeypatch):
+        pytest.importorskip("rich")
+        from sklearn.callback import ProgressBar
+
+        monkeypatch.setenv("COLUMNS", "200")
+        X, _, y, _ = moons
+        pipeline = Pipeline(
+            [
+                ("scale", StandardScaler()),
+                ("clf", small(max_iter=3, tol=None, learning_rate=0.1)),
+            ]
+        )
+        search = GridSearchCV(pipeline, {"clf__batch_size": [8, "full"]}, cv=2)
+        search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+        assert "BGDClassifier" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(HAS_CALLBACKS, reason="scikit-learn before 1.9")
+def test_without_callbacks_the_methods_are_not_there():
+    assert not hasattr(BGDClassifier, "set_callbacks")

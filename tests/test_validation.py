@@ -1,0 +1,199 @@
+"""Validation rows: what is recorded of them, and when they end a fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from helpers import parameters, same, small, targets
+from sklearn.base import clone
+from sklearn.metrics import f1_score, log_loss
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+
+def test_own_validation_set_is_only_recorded_without_early_stopping(moons):
+    """The descent is the same with and without; the curve is the log-loss."""
+    X, X_val, y, y_val = moons
+    w = np.random.default_rng(0).uniform(size=len(y_val))
+    clf = small().fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=w)
+    np.testing.assert_array_equal(parameters(clf), parameters(small().fit(X, y)))
+    assert len(clf.validation_loss_curve_) == len(clf.loss_curve_) == 12
+    assert clf.validation_scores_ == []
+    for k in (1, 5, 12):
+        P = small(max_iter=k).fit(X, y).predict_proba(X_val)
+        expected = log_loss(y_val, P, sample_weight=w)
+        assert clf.validation_loss_curve_[k - 1] == pytest.approx(expected, rel=1e-12)
+
+
+def test_class_weights_count_in_the_validation_loss(moons):
+    X, X_val, y, y_val = moons
+    clf = small(class_weight={1: 3.0}).fit(X, y, X_val=X_val, y_val=y_val)
+    expected = log_loss(
+        y_val, clf.predict_proba(X_val), sample_weight=np.where(y_val == 1, 3, 1)
+    )
+    assert clf.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_early_stopping_keeps_the_best_parameters(moons, solver):
+    """It stops k epochs after the best one and has the parameters of a fit to it."""
+    X, X_val, y, y_val = moons
+    X, y = X[:30], np.roll(y[:30], 1)  # wrong labels: it soon gets worse
+    params = {"solver": solver, "learning_rate": 0.05 if solver == "adam" else 1.0}
+    clf = small(
+        **params, max_iter=400, tol=0, n_iter_no_change=7, early_stopping=True
+    ).fit(X, y, X_val=X_val, y_val=y_val)
+    assert clf.stop_reason_ == "early_stopping"
+    curve = clf.validation_loss_curve_
+    best = int(np.argmin(curve)) + 1
+    assert clf.n_iter_ == len(curve) == best + 7
+    expected = small(**params, max_iter=best).fit(X, y)
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
+    loss = log_loss(y_val, clf.predict_proba(X_val))
+    assert loss == pytest.approx(min(curve), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "scoring, score",
+    [
+        ("f1", lambda clf, X, y: f1_score(y, clf.predict(X))),
+        ("neg_log_loss", lambda clf, X, y: -log_loss(y, clf.predict_proba(X))),
+        (lambda clf, X, y: clf.score(X, y), lambda clf, X, y: clf.score(X, y)),
+    ],
+    ids=["f1", "neg_log_loss", "callable"],
+)
+def test_any_scorer(moons, scoring, score):
+    X, X_val, y, y_val = moons
+    frame, frame_val = (pd.DataFrame(A, columns=["a", "b"]) for A in (X, X_val))
+    clf = small(scoring=scoring, early_stopping=True).fit(
+        frame, y, X_val=frame_val, y_val=y_val
+    )
+    assert len(clf.validation_scores_) == len(clf.validation_loss_curve_) == 12
+    for k in (1, 12):
+        expected = score(small(max_iter=k).fit(X, y), X_val, y_val)
+        assert clf.validation_scores_[k - 1] == pytest.approx(expected, rel=1e-12)
+    best = int(np.argmax(clf.validation_scores_)) + 1  # the first of the best
+    expected = small(max_iter=best).fit(X, y)
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
+
+
+def test_scorer_is_given_the_weights(moons):
+    X, X_val, y, y_val = moons
+    w = np.random.default_rng(0).uniform(size=len(y_val))
+    clf = small(scoring="accuracy").fit(
+        X, y, X_val=X_val, y_val=y_val, sample_weight_val=w
+    )
+    assert clf.validation_scores_[-1] == clf.score(X_val, y_val, w)
+
+
+def test_rows_set_aside_are_stratified_and_never_the_only_member():
+    """A tenth of each class, rounded, and none of those of weight zero."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["a", "b", "c", "d"], [100, 60, 40, 1])
+    X = np.column_stack([np.arange(201), rng.normal(size=201)])
+    w = np.ones(201)
+    w[:50] = 0
+    seen = []
+
+    def scoring(clf, X, y, sample_weight=None):
+        seen.append((X[:, 0], y))
+        assert (sample_weight == 1).all()
+        return 0.0
+
+    clf = small(scoring=scoring, early_stopping=True, learning_rate=1e-9)
+    clf.fit(X, y, w)
+    rows, labels = seen[0]
+    assert np.unique(labels, return_counts=True)[1].tolist() == [5, 6, 4]
+    assert rows.min() >= 50
+    assert clf.t_ == 12 * (201 - 15)
+    seen.clear()
+    clone(clf).fit(X, y, w)
+    np.testing.assert_array_equal(seen[0][0], rows)
+    seen.clear()
+    clone(clf).set_params(random_state=1).fit(X, y, w)
+    assert (seen[0][0] != rows).any()
+
+
+def test_rows_set_aside_of_multilabel():
+    X, y = targets("multilabel", n=60)
+    clf = small(early_stopping=True, validation_fraction=0.25).fit(X, y)
+    assert clf.t_ == 12 * 45
+
+
+@pytest.mark.parametrize(
+    "call, match",
+    [
+        ({"X_val": [[0, 0]]}, "y_val is missing"),
+        ({"y_val": [0]}, "X_val is missing"),
+        ({"sample_weight_val": [1]}, "X_val is missing"),
+        (
+            {"X_val": [[0, 0]], "y_val": [7]},
+            "In X_val, y_val: y holds the label 7, which is",
+        ),
+        ({"X_val": [[0, 0, 0]], "y_val": [0]}, "In X_val.*3 features.*expecting 2"),
+        ({"X_val": [[0, 0]], "y_val": [0], "sample_weight_val": [0]}, "are zero"),
+        ({"X_val": [[0, 0]], "y_val": [0], "sample_weight_val": [-1]}, "_val must not"),
+        ({"X_val": [[np.nan, 0]], "y_val": [0]}, "NaN"),
+    ],
+)
+def test_bad_validation_rows(moons, call, match):
+    X, _, y, _ = moons
+    clf = small().fit(X, y)
+    before = parameters(clf).copy()
+    with pytest.raises(ValueError, match=match):
+        clf.fit(X, y, **call)
+    np.testing.assert_array_equal(parameters(clf), before)
+
+
+def test_too_few_rows_to_set_any_aside():
+    """One row of each class with several members is set aside, and one is left."""
+    clf = small(early_stopping=True)
+    assert clf.fit(np.eye(5), [0, 0, 1, 1, 2]).t_ == 12 * 3
+    for y, match in (
+        ([0, 1], "no class has two rows"),
+        ([0, 0, 0, 1, 1], "cannot set 5 rows aside .*of the 5 rows that could be"),
+    ):
+        clf.set_params(validation_fraction=0.9)
+        with pytest.raises(ValueError, match=f"{match}.*Pass X_val and y_val"):
+            clf.fit(np.eye(len(y)), y)
+
+
+def test_a_criterion_that_is_no_number(moons):
+    X, X_val, y, y_val = moons
+    clf = small(early_stopping=True, scoring=lambda clf, X, y: np.nan)
+    with pytest.raises(ValueError, match="gave nan in epoch 1.*scoring"):
+        clf.fit(X, y, X_val=X_val, y_val=y_val)
+    clf = small(early_stopping=True, class_weight={0: 0.0})
+    with pytest.raises(ValueError, match="weights are zero .of the validation rows"):
+        clf.fit(X, y, X_val=X_val[y_val == 0], y_val=y_val[y_val == 0])
+
+
+def test_validation_set_through_a_pipeline(moons):
+    """The steps before transform X_val too."""
+    X, X_val, y, y_val = moons
+    X, X_val = 100 * X + 7, 100 * X_val + 7
+    scaler = StandardScaler().fit(X)
+    expected = small().fit(
+        scaler.transform(X), y, X_val=scaler.transform(X_val), y_val=y_val
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = Pipeline(
+            [
+                ("scale", StandardScaler()),
+                ("clf", small().set_fit_request(X_val=True, y_val=True)),
+            ],
+            transform_input=["X_val"],
+        ).fit(X, y, X_val=X_val, y_val=y_val)
+    same(pipeline["clf"], expected)
+
+
+def test_stop_reasons(moons):
+    X, _, y, _ = moons
+    assert small().fit(X, y).stop_reason_ == "max_iter"
+    clf = small(tol=1e6, n_iter_no_change=3, learning_rate=0.1)
+    assert clf.fit(X, y).stop_reason_ == "converged"
+    assert clf.n_iter_ == 4
+    assert (
+        clf.set_params(early_stopping=True).fit(X, y).stop_reason_ == "early_stopping"
+    )
+    assert clf.n_iter_ == 4
