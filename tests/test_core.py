@@ -226,16 +226,24 @@ def test_checked_arguments_stay_as_they_are():
     n=st.one_of(st.integers(1, 20), st.integers(1, 150)),
     k=st.one_of(st.integers(1, 20), st.sampled_from([127, 129, 600, 9001])),
     turned=st.tuples(st.booleans(), st.booleans()),
+    gap=st.sampled_from([0, 3]),
     scale=st.sampled_from([1.0, -0.3]),
     decay=st.sampled_from([0.0, 1e-9, 0.25]),
     start=st.sampled_from(["zero", "bias", "accumulate"]),
     seed=st.integers(0, 1000),
 )
-def test_product(dtype, m, n, k, turned, scale, decay, start, seed):
-    """C = P - decay P + scale A B is NumPy's, for every shape, order and set."""
+def test_product(dtype, m, n, k, turned, gap, scale, decay, start, seed):
+    """C = P - decay P + scale A B is NumPy's, for every shape, order and set.
+
+    A and B may be parts of wider matrices.
+    """
     rng = np.random.default_rng(seed)
-    A = rng.normal(size=(k, m) if turned[0] else (m, k)).astype(dtype)
-    B = rng.normal(size=(n, k) if turned[1] else (k, n)).astype(dtype)
+
+    def matrix(m, n):
+        return rng.normal(size=(m, n + gap)).astype(dtype)[:, :n]
+
+    A = matrix(k, m) if turned[0] else matrix(m, k)
+    B = matrix(n, k) if turned[1] else matrix(k, n)
     A, B = (M.T if t else M for M, t in zip((A, B), turned, strict=True))
     C = rng.normal(size=(m, n)).astype(dtype)
     bias = rng.normal(size=n).astype(dtype) if start == "bias" else None
@@ -315,8 +323,9 @@ def test_each_is_the_baseline_to_rounding(
         np.testing.assert_allclose(our, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-def test_one_neuron_on_single_rows_is_sgd(instruction_set, sparse):
+def test_one_neuron_on_single_rows_is_sgd(instruction_set, sparse, alpha):
     """SGDClassifier's logistic regression: the same steps from the same start.
 
     It is given dense rows: with sparse ones it slows down its intercept.
@@ -326,10 +335,10 @@ def test_one_neuron_on_single_rows_is_sgd(instruction_set, sparse):
     y = (X @ rng.normal(size=11) + rng.normal(size=300) > 0).astype(int)
     ours = BGDClassifier(
         (), batch_size=1, learning_rate=0.05, learning_rate_schedule="constant",
-        alpha=0.0, shuffle=False, max_iter=7, tol=None, momentum=0.0,
+        alpha=alpha, shuffle=False, max_iter=7, tol=None, momentum=0.0,
     ).fit(csr_array(X) if sparse else X, y)  # fmt: skip
     theirs = SGDClassifier(
-        loss="log_loss", learning_rate="constant", eta0=0.05, penalty=None,
+        loss="log_loss", learning_rate="constant", eta0=0.05, alpha=alpha,
         shuffle=False, max_iter=7, tol=None,
     ).fit(X, y)  # fmt: skip
     np.testing.assert_allclose(ours.coefs_[0].ravel(), theirs.coef_[0], atol=1e-10)
