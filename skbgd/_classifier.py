@@ -46,11 +46,11 @@ FORMAT = 1
 # Root mean square of a feature above which it should have been scaled.
 BADLY_SCALED_RMS = 10.0
 
-# A rise of the loss that deserves a warning: by this share, and by so many nats.
+# A rise of the loss that deserves a warning: relative, plus absolute in nats.
 RISE = 0.01, 1e-3
 
-# Parameters with which a warm start goes on as if they had not changed. The network's
-# may not change.
+# Parameters that a warm start does not compare with those of the last call; those of
+# the network are checked apart, as they must not change.
 WITHOUT_EFFECT_ON_STEPS = {
     "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
     "random_state", "verbose", "n_jobs",
@@ -63,10 +63,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
     mini-batches to batch gradient descent ("full"); `solver` to Adam and L-BFGS.
 
-    What is "auto" is planned from the number of rows and the layers: batches, a step
-    size that falls to 0, and the epochs in which it does. It is for whoever chose
-    nothing; an explicit value means what it says, whatever else is "auto". The Notes
-    say what is minimised, and how.
+    What is "auto" is planned from the number of rows and the layers: the batch size, a
+    step size that falls to 0, and the number of epochs. An explicit value is used as
+    given, whatever else is "auto". The Notes say what is minimised, and how.
 
     Parameters
     ----------
@@ -87,12 +86,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
         gradient descent; a number larger than the data means all rows. "auto" is a
-        75th of the rows, but at least 8 and at most 128, and in `fit` all if there are
-        40 or fewer; in `partial_fit` of those of the call. A last, shorter batch is
-        averaged over its own rows.
+        75th of the rows, but at least 8 and at most 128; in `fit` all rows if there are
+        40 or fewer. In `partial_fit` the rows of the call are counted. A last, shorter
+        batch is averaged over its own rows.
 
     learning_rate : float or "auto", default="auto"
-        Step size :math:`\eta > 0`, which stays what it is in each epoch unless
+        Step size :math:`\eta > 0`, the same in every epoch unless
         `learning_rate_schedule` names a rule. "auto" is, for batches of :math:`m` rows
         (for "full" as for 128), :math:`0.4 \sqrt{\min(m, 128)}`, times
         ``1 - momentum``, and
@@ -119,10 +118,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         - "constant": 1;
         - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
           :math:`p` = `power_t`;
-        - "adaptive": a fifth of what it was whenever training would otherwise stop;
-          it stops when the step size is below 1e-6. `partial_fit` keeps the factor;
+        - "adaptive": divided by 5 whenever training would otherwise stop, until the
+          step size is below 1e-6. `partial_fit` keeps the factor;
         - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` in epoch :math:`k`, with :math:`T`
-          = `max_iter`: the step falls to 0, and training is over as planned;
+          = `max_iter`: the step falls to 0 at the planned end of training;
         - a function of the epoch :math:`k` that returns the factor.
 
     power_t : float, default=0.5
@@ -164,22 +163,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
         earlier calls included. "auto" is, for a cosine, 20 epochs and as many more as
-        make 200 steps; for other schedules, whose end `tol` finds, 400, and for
-        "lbfgs" 1000. With
-        `warm_start` it is so many epochs again when rows or parameters have changed.
+        make 200 steps; for other schedules, which `tol` ends, 400, and for "lbfgs" 1000.
+        With `warm_start` the same number is added when rows or parameters have changed.
 
     tol : float or None, default=1e-4
-        How far the criterion has to fall, within `n_iter_no_change` epochs, for
-        training to go on. The criterion is the training loss, or with `early_stopping`
-        the validation loss or minus the score. None: always `max_iter` epochs. With
-        "lbfgs" training is over too when no entry of the gradient of :math:`J` is
-        larger than `tol` (None: 0), and the training loss ends nothing.
+        An epoch counts as an improvement if the criterion is more than `tol` below the
+        reference, see `n_iter_no_change`. The criterion is the training loss, or with
+        `early_stopping` the validation loss or minus the score. None: always `max_iter`
+        epochs. "lbfgs" stops when no entry of the gradient of :math:`J` is larger than
+        `tol` (None: 0), and does not judge by the training loss.
 
     n_iter_no_change : int or "auto", default="auto"
-        Training stops after exactly so many epochs in a row in which the criterion did
-        not come to lie `tol` below the mark, the last value that did. "auto" is 50; for
-        a cosine, whose epochs are planned, it is half of them with `early_stopping`,
-        and without it the training loss ends nothing.
+        Training stops after exactly this many consecutive epochs without an
+        improvement. The reference moves only when it is beaten by `tol`, so small gains
+        add up. "auto" is 50; for a cosine, whose epochs are planned, it is half of them
+        with `early_stopping`, and without it the plan is always completed.
 
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch. Without effect
@@ -208,15 +206,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         multilabel targets.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the last call instead of a new start. `max_iter`
+        Whether `fit` continues from the last call instead of a new start. `max_iter`
         counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
         ``fit`` with ``a + b``, to the last bit, with the same rows and parameters and a
         schedule that does not depend on `max_iter`, as a cosine does.
         If the rows or a parameter of the objective, the steps or the stopping rule
-        changed (such as `alpha`, `learning_rate` or `tol`), training goes on from the
-        parameters reached, and the stopping rule starts anew. "lbfgs" keeps nothing but
-        the parameters. The classes, the features
-        and the layers must be the same. A call that makes no epoch warns.
+        changed (such as `alpha`, `learning_rate` or `tol`), training continues from the
+        parameters reached with a fresh stopping rule; "lbfgs" always does. The classes,
+        the features and the layers must be the same. A call that makes no epoch warns.
 
     random_state : int, RandomState instance or None, default=None
         Initial weights, order of the rows and choice of the validation rows. Pass an
@@ -229,12 +226,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_jobs : int or None, default=None
         Number of threads that `fit`, `partial_fit` and predictions may use, at most one
         for each core; -1 is one for each core. None: as many as the BLAS may use at the
-        time; so the limits hold that joblib sets for its workers, those of
-        threadpoolctl and of variables such as ``OPENBLAS_NUM_THREADS``. Small batches
-        of small networks run in one thread whatever is allowed. Another number changes
-        results by rounding only; the same number repeats them to the last bit. The
-        products are our own: no BLAS runs, none is limited, and a process may fork
-        while another thread fits.
+        time, so that the limits of joblib's workers, of threadpoolctl and of variables
+        such as ``OPENBLAS_NUM_THREADS`` apply. Small batches of small networks run in
+        one thread whatever is allowed. Another number changes results by rounding only;
+        the same number repeats them to the last bit. The matrix products are this
+        package's own: no BLAS is called or limited, and a process may fork while
+        another thread fits.
 
     Attributes
     ----------
@@ -305,8 +302,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         iterations may need several, of gradients computed.
 
     seconds_curve_ : list of float
-        Time spent in the epochs up to the end of each, in seconds, without what comes
-        before and between them: checks of the input, validation rows, callbacks.
+        Time spent in the epochs up to the end of each, in seconds. Checks of the input,
+        validation and callbacks are not included.
 
     validation_loss_curve_ : list of float
         The loss of the validation rows, without penalty, after each epoch; empty
@@ -392,17 +389,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     to float32 computes in float32, any other in float64.
 
     Sparse rows (CSR; other formats are converted) are never made dense. A step reads
-    and writes the rows of :math:`W_1` that its elements name, so it costs what they
-    cost, however many features there are; the penalty on the rest is carried in one
-    number. Once an epoch there is a pass over all weights, for their norm. Momentum,
+    and writes the rows of :math:`W_1` that its elements name: its cost depends on their
+    number, not on that of the features. The penalty on all other rows is kept as one
+    factor. Once an epoch there is a pass over all weights, for their norm. Momentum,
     Nesterov, Adam and `max_gradient_norm` change all weights in each step, and so do
-    batches of more rows than fit the cache (256 at least): a step then costs what all
-    weights cost.
+    batches of more rows than fit the cache (256 at least): each step is then a pass
+    over all weights.
 
-    The work of a large batch is shared out to threads, each with a share of the rows
-    and a share of the weights, so that no sum is split. Memory beside the data, its
-    labels and a few copies of the weights is that of some hundred or thousand rows,
-    however many there are; C-ordered float32 and float64 rows are used where they are.
+    The work of a large batch is divided among threads, each with a part of the rows and
+    a part of the weights, so that no sum is split. Beside the data, its labels and a
+    few copies of the weights, memory is needed for some hundred or thousand rows,
+    however many there are; C-ordered float32 and float64 rows are not copied.
 
     References
     ----------
@@ -533,7 +530,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train as planned or until the loss stands still, anew or on (`warm_start`).
+        """Train to the end of the plan, or until the loss stands still.
 
         Parameters
         ----------
@@ -623,14 +620,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Go on training with one epoch over the given rows.
+        """Continue training with one epoch over the given rows.
 
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
-        stream of random numbers go on from the last call of `fit` or `partial_fit`: k
-        calls with the same rows are ``fit`` with ``max_iter=k``, ``tol=None`` and
-        the same schedule, which "auto" does not choose alike: a stream has no end.
-        After early stopping it goes on from the best parameters. The loss curve grows
-        by one entry with each call.
+        stream of random numbers continue from the last call of `fit` or `partial_fit`:
+        k calls with the same rows give what ``fit`` gives with ``max_iter=k``,
+        ``tol=None`` and the same schedule ("auto" chooses another one here, as a stream
+        has no end). After early stopping it continues from the best parameters. The
+        loss curve grows by one entry with each call.
 
         Parameters
         ----------
@@ -845,12 +842,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     # Fitting -----------------------------------------------------------------------
 
-    # What may end a fit whose epochs are kept.
+    # Exceptions after which `fit` keeps the epochs that were made.
     _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, *validation):
-        """`fit` on an estimator that may be left half-way.
+        """`fit` on a copy of the estimator, which an error may leave half trained.
 
         Returns None or the text of a ConvergenceWarning.
         """
@@ -870,7 +867,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
                 )
-                # Only a part of the rows, and without the names of the features
+                # A part of the rows, as an array without the names of its features
                 callback_args = rows.X, rows.y, rows.sample_weight
                 named = False
             self._set_targets(rows, "sample_weight times class weight", validation_rows)
@@ -887,7 +884,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 return self._run(minimizer, plan, validation_rows, progress)
 
     def _partial_fit(self, X, y, classes, sample_weight):
-        """`partial_fit` on an estimator that may be left half-way."""
+        """`partial_fit` on a copy of the estimator."""
         check_parameters(self)
         if self.solver == "lbfgs":
             raise ValueError(
@@ -911,8 +908,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 if classes is not None:
                     self._check_same_classes(np.unique(classes))
             self._set_targets(rows)
-            # The curves are shared: partial_fit stays quick however long they are, and
-            # nothing after an epoch can fail.
+            # The curves are shared, not copied: a call costs the same however long
+            # they are. An epoch appends to them last, after all that may fail.
             self._state = self._state.copy(curves=False)
             self._state.restart_from_best()
             if rows.total_weight > 0:
@@ -1025,7 +1022,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             check_some_weight(validation_rows.total_weight, name)
 
     def _start_stopping_rule(self, rows, validation_rows):
-        """Start it anew where the rows or a parameter that matters have changed."""
+        """Take a fresh one if the rows or a parameter that matters have changed."""
         if not self.warm_start:
             return
         values = self.get_params(deep=False).items()
@@ -1040,7 +1037,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _rows_per_batch = staticmethod(rows_per_batch)
 
     def _plan(self, n_samples, ends=True):
-        """What "auto" stands for in this call; sets the attributes that tell."""
+        """The plan of this call. Sets `batch_size_`, `alpha_`, in fit `max_iter_`."""
         plan = Plan.of(
             self,
             n_samples,
@@ -1216,7 +1213,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     # Predicting --------------------------------------------------------------------
 
     def _now(self):
-        """The model as it is now, as a whole: a fit in another thread replaces it."""
+        """A view of the model that a fit in another thread does not change half-way."""
         model = object.__new__(type(self))
         model.__dict__ = self.__dict__  # `fit` puts another dict in its place
         return model
@@ -1234,7 +1231,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not hasattr(self, "_state"):
             check_is_fitted(self)
         theta = self._state.best_or_last_theta
-        unchecked = self._is_as_the_core_takes_it(X, theta)
+        unchecked = self._has_core_layout(X, theta)
         if not unchecked:
             X = self._check_X(X, theta)
 
@@ -1256,8 +1253,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         return compute
 
-    def _is_as_the_core_takes_it(self, X, theta):
-        """An array that needs no conversion and no check but for NaN and infinity.
+    def _has_core_layout(self, X, theta):
+        """Whether X needs no conversion, and no check but for NaN and infinity.
 
         scikit-learn's validation takes longer than the prediction for a row.
         """
@@ -1341,7 +1338,10 @@ class _SavedByAnotherVersion(InconsistentVersionWarning):
 
 
 def _picklable(value):
-    """A parameter that may be a function or a dict, in a form that can be kept."""
+    """A parameter that may be a dict or callable, in a form that can be kept.
+
+    A function is kept by its name, a scorer and other callable objects by their text.
+    """
     if isinstance(value, dict):
         return dict(value)
-    return getattr(value, "__qualname__", "function") if callable(value) else value
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value

@@ -1,4 +1,9 @@
-"""Gradient descent over epochs: what changes, the objective, and when to stop."""
+"""Gradient descent over epochs: what changes, the objective, and when to stop.
+
+Its words: an *epoch* is one pass over the rows; the *criterion* the number by which it
+is judged, the training loss or, with early stopping, the validation loss or minus the
+score; *patience*, `n_iter_no_change`, the epochs without an improvement that end it.
+"""
 
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite
@@ -295,7 +300,7 @@ class Descent(Minimizer):
         return (
             f"max_iter={plan.max_iter} epochs were over before the loss stood still "
             f"(within tol={tol:g} for n_iter_no_change={plan.n_iter_no_change} epochs)."
-            " Increase max_iter, or pass tol=None to train for just so many."
+            " Increase max_iter, or pass tol=None to train for exactly max_iter epochs."
         )
 
 

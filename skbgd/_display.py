@@ -168,8 +168,8 @@ class LossCurveDisplay:
             positions = [np.arange(1, len(loss) + 1) for loss in self.loss]
         elif getattr(self, x) is None:
             raise ValueError(
-                f"x={x!r} needs the {x} of each epoch, which this display was made "
-                "without."
+                f"x={x!r} needs the {x} of each epoch; this display was made without "
+                "them."
             )
         else:
             positions = self._per_classifier(x)
@@ -215,7 +215,7 @@ class LossCurveDisplay:
                     at[best - 1], validation_loss[best - 1], color=color, **best_mark
                 )
 
-        # What dashes and marks mean is told once, not for each classifier.
+        # The legend explains dashes and marks once, not for each classifier.
         n_curves = len(self.loss)
         known = ax.get_legend_handles_labels()[1]
         validated = len(self.lines_) > n_curves
@@ -241,7 +241,7 @@ class LossCurveDisplay:
         return self
 
     def _per_classifier(self, name: str) -> Sequence[Any]:
-        """The list of this name, or so many None."""
+        """The attribute of this name, or None for each classifier."""
         values = getattr(self, name)
         if values is None:
             return [None] * len(self.loss)
@@ -397,8 +397,8 @@ class LossCurveDisplay:
                 raise ValueError(f"{clf} made no epoch: there is no loss to draw.")
             names.append(name)
             classifiers.append(clf)
-        # Copies, because partial_fit goes on with the same lists, and cut, because a
-        # copy of the classifier may have done so.
+        # Copies, as partial_fit appends to the same lists; cut to the epochs of this
+        # classifier, as a copy of it may have appended too.
         return cls(
             loss=[np.array(clf.loss_curve_[: clf.n_iter_]) for clf in classifiers],
             validation_loss=[np.array(c.validation_loss_curve_) for c in classifiers],

@@ -102,7 +102,7 @@ class QuasiNewton(Minimizer):
             return (
                 f"max_iter={plan.max_iter} iterations were over before the gradient's "
                 f"largest entry, {largest:.2g}, was within tol={tol:g}. Increase "
-                "max_iter, or pass tol=None to train for just so many."
+                "max_iter, or pass tol=None to train for exactly max_iter iterations."
             )
         return (
             f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "

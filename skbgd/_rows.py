@@ -85,7 +85,7 @@ class LocalRows:
 
     @property
     def key(self):
-        """What tells these rows from others: checksums of about a thousand."""
+        """Identifies the rows for warm starts: checksums of about a thousand."""
         return tuple(map(_fingerprint, (self.X, self.Y, self.weights)))
 
     def split(self, fraction, seed, multilabel):

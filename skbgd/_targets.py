@@ -56,14 +56,14 @@ def classes_for_partial_fit(y, classes, multilabel):
 
 
 def _sorted_labels(labels, name):
-    """The different labels, sorted; an error if they are no labels of classes."""
+    """The distinct labels, sorted; an error if they cannot be labels of classes."""
     classes = unique_labels(labels, name)
     check_classification_targets(labels)
     return classes
 
 
 def unique_labels(labels, name):
-    """The different values, sorted, of an array that may come from pandas."""
+    """The distinct values, sorted, of an array that may come from pandas."""
     if labels.dtype == object and any(x is None or x != x for x in labels):
         raise ValueError(f"{name} must not have missing labels; got None or NaN.")
     try:
@@ -173,7 +173,7 @@ def class_totals(codes, sample_weight, n_classes):
 def class_weights(class_weight, classes, multilabel, totals):
     """One weight per class, shape (n_classes,), or None.
 
-    `totals`, a function, gives `class_totals`; "balanced" alone asks for them.
+    `totals` is a function that returns `class_totals`; only "balanced" calls it.
     """
     if class_weight is None:
         return None
@@ -200,7 +200,7 @@ def class_weights(class_weight, classes, multilabel, totals):
 
 
 def row_weights(Y, sample_weight, weights_of_classes, dtype):
-    """sample_weight times class weight, 1 on average or all 0; None for all 1."""
+    """sample_weight times class weight, of mean 1 unless all are 0; None for all 1."""
     if sample_weight is None and weights_of_classes is None:
         return None
     weights = (

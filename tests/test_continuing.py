@@ -10,6 +10,7 @@ from helpers import fitted, parameters, same, small, targets
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, make_scorer
 
 from skbgd import BGDClassifier
 
@@ -238,6 +239,18 @@ def test_a_changed_parameter_starts_the_stopping_rule_anew(name):
         warnings.simplefilter("ignore", ConvergenceWarning)
         clf.set_params(**{name: CHANGES[name]}).fit(X, y)
     assert clf.n_iter_ > n_iter
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_another_scorer_starts_the_stopping_rule_anew():
+    """Also one that is no function; its scores are not held against those before."""
+    clf = small(
+        warm_start=True, early_stopping=True, learning_rate=0.5, tol=0,
+        n_iter_no_change=3, scoring=make_scorer(lambda y, labels: 1.0),
+    ).fit(X, y)  # fmt: skip
+    assert (clf.stop_reason_, clf.n_iter_) == ("early_stopping", 4)
+    clf.set_params(scoring=make_scorer(accuracy_score)).fit(X, y)
+    assert clf.n_iter_ >= 4 + 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from .._plan import rows_per_batch
 from ._rows import DaskRows, RowsLost, as_dask_array
 from ._tasks import predict_block
 
-# "auto" batches: so many rows at least, and at most so many rounds per epoch.
+# Of batch_size="auto": the fewest rows, and the most rounds per epoch.
 AUTO_BATCH_SIZE = 256
 AUTO_ROUNDS = 100
 
@@ -98,7 +98,7 @@ class DaskBGDClassifier(BGDClassifier):
     lie on the workers in the same way.
 
     **Faults.** The rows of a worker that dies are made again, by Dask, from what they
-    were made from; training waits for them and goes on as if nothing had happened. If
+    were made from; training waits for them and continues as if nothing had happened. If
     they cannot be made again (rows that were scattered, a file that is gone, a worker
     that dies again and again) `fit` raises a RuntimeError, and the estimator keeps the
     parameters of the last finished epoch, with ``stop_reason_ = "interrupted"``.
@@ -370,7 +370,7 @@ class DaskBGDClassifier(BGDClassifier):
                 "arrays as X_val and y_val."
             )
         validation_rows = DaskRows(rows.client)
-        rows.validation_rows = validation_rows  # let go together
+        rows.validation_rows = validation_rows  # released together
         try:
             self._check_columns(X_val, "X_val")
             validation_rows.load(*given, rows.dtype)

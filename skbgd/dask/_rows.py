@@ -40,20 +40,20 @@ from ._tasks import (
     targets_of,
 )
 
-# A task holds its rows in memory, also those that the worker had moved to disk: they
-# are not to be more than this.
+# Most bytes of rows in a task, which holds them all in memory, even those that the
+# worker had moved to disk.
 TASK_BYTES = 1 << 28
 
-# Sums across workers add up so many at once.
+# Terms that a task adds when sums of several workers are summed.
 SUM_WIDTH = 8
 
-# Parameters up to this size travel inside every task, which saves a trip; larger ones
-# once to each worker. In bytes, over all tasks.
+# Parameters up to this many bytes, over all tasks, are sent inside the tasks, which
+# saves a round trip; larger ones are sent once to each worker.
 EMBEDDED_BYTES = 1 << 21
 
 
 class RowsLost(RuntimeError):
-    """A round over the rows failed: they are gone, or their workers die of it."""
+    """A round over the rows failed: they are gone, or it kills their workers."""
 
 
 class Shard(NamedTuple):
@@ -69,7 +69,8 @@ class DaskRows:
     The blocks are futures: lost ones are made again by the scheduler as long as it
     knows what from. Blocks without rows are left out.
 
-    A context: at its end the futures are let go. An exception would hold on to them.
+    A context that releases the futures at its end: the traceback of an exception would
+    keep them alive.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class DaskRows:
         X = as_dask_array(X, "X")
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        # A persisted block that fits is used as it is: a copy of its future would count
+        # A persisted block of the right type is used where it is: a copy would count
         # twice against the memory of the worker.
         in_memory = bool(futures_of(X)) and X.dtype == dtype
         if not in_memory:
@@ -145,7 +146,7 @@ class DaskRows:
         """The arrays with known chunks, those of X along the rows."""
         self.persisted = []
         if any(np.isnan(n) for array in arrays for n in array.chunks[0]):
-            # Kept, not to be made twice: once for its length, once for itself.
+            # Kept, or each block would be made twice: for its length and for its rows.
             arrays = self.client.persist(arrays)
             self.persisted = [f for array in arrays for f in futures_of(array)]
             with self.client.as_current():
@@ -290,7 +291,7 @@ class DaskRows:
 
     @property
     def key(self):
-        """What tells these rows from others: the names of the collections."""
+        """Identifies the rows for warm starts: the names of the collections."""
         return tuple(self.names)
 
     def split(self, *args):
