@@ -163,8 +163,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
         earlier calls included. "auto" is, for a cosine, 20 epochs and as many more as
-        make 200 steps; for other schedules, which `tol` ends, 400, and for "lbfgs" 1000.
-        With `warm_start` the same number is added when rows or parameters have changed.
+        make 200 steps; for other schedules, which `tol` ends, 400, and for "lbfgs"
+        1000. With `warm_start` the same number is added when rows or parameters have
+        changed.
 
     tol : float or None, default=1e-4
         An epoch counts as an improvement if the criterion is more than `tol` below the
@@ -579,8 +580,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If `max_iter` epochs were over before the criterion stood still, unless the
             step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
             lower loss before its gradient was within `tol`; if the loss is larger in
-            the end than it was at first; if `warm_start` left no epoch to be made; or if the
-            features are badly scaled.
+            the end than it was at first; if `warm_start` left no epoch to be made; or
+            if the features are badly scaled.
 
         See Also
         --------

@@ -106,8 +106,8 @@ class QuasiNewton(Minimizer):
             )
         return (
             f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "
-            f"the gradient's largest entry, {largest:.2g}, was within tol={tol:g}. Scale "
-            "the features (StandardScaler), or take a larger tol."
+            f"the gradient's largest entry, {largest:.2g}, was within tol={tol:g}. "
+            "Scale the features (StandardScaler), or take a larger tol."
         )
 
 

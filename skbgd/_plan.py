@@ -82,8 +82,10 @@ class Plan(NamedTuple):
             Gives the rows of a batch for `batch_size` and `n_samples`.
         """
         lbfgs = clf.solver == "lbfgs"
-        full = lbfgs or isinstance(clf.batch_size, str) and (
-            clf.batch_size == "full" or ends and n_samples <= FEW_ROWS
+        full = (
+            lbfgs
+            or isinstance(clf.batch_size, str)
+            and (clf.batch_size == "full" or ends and n_samples <= FEW_ROWS)
         )
         batch_size = rows("full" if full else clf.batch_size, n_samples)
         rule = clf.learning_rate_schedule

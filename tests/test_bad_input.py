@@ -87,7 +87,7 @@ def partial_fit(clf):
         ("activation", "sigmoid", "'logistic', 'tanh', 'relu', 'identity'"),
         ("activation", "softmax", "'logistic', 'tanh', 'relu', 'identity'"),
         ("output_activation", "relu", "'logistic', 'softmax'"),
-        ("solver", "lbfgs", "'sgd'"),
+        ("solver", "newton", "'sgd'"),
         ("momentum", 1.0, r"\[0, 1\)"),
         ("momentum", -0.1, r"\[0, 1\)"),
         ("momentum", np.nan, r"\[0, 1\)"),

@@ -20,6 +20,8 @@ ESTIMATORS = [
     BGDClassifier(batch_size="full", solver="adam", activation="relu"),
     BGDClassifier(momentum=0.9, nesterov=True),
     BGDClassifier(solver="adam"),
+    BGDClassifier(solver="lbfgs"),
+    BGDClassifier(hidden_layer_sizes=(), solver="lbfgs"),
     BGDClassifier(warm_start=True),
     BGDClassifier(early_stopping=True),
     BGDClassifier(early_stopping=True, batch_size="full"),

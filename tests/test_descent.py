@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 from skbgd import BGDClassifier
 from skbgd._core import _backprop
-from skbgd._descent import State, minimize
+from skbgd._descent import Descent, State, minimize
 from skbgd._plan import rows_per_batch
 
 
@@ -302,7 +302,7 @@ def test_steps_over_an_epoch_add_up_to_the_weighted_gradient():
 # Curves, counters, stopping
 
 
-class Recorded:
+class Recorded(Descent):
     """A descent whose losses are given."""
 
     eta = 1.0

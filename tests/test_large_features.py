@@ -11,7 +11,7 @@ X, y = make_moons(200, noise=0.2, random_state=0)
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 8)])
 @pytest.mark.parametrize("learning_rate", ["auto", 0.1])
