@@ -1,5 +1,6 @@
-"""What has to be set before SciPy is imported, the way to `helpers`, a fixture."""
+"""What has to be set before SciPy is imported, the way to `helpers`, fixtures."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 # `import helpers` and `import reference` find the files beside this one.
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("helpers")
+pytest.register_assert_rewrite("helpers", "dask_helpers")
 
 
 @pytest.fixture
@@ -22,3 +23,20 @@ def moons():
 
     X, y = make_moons(300, noise=0.25, random_state=0)
     return train_test_split(X, y, test_size=0.5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def client(request):
+    """Two workers of Dask, or as many as a test asks for, of one thread each."""
+    import distributed
+
+    with (
+        distributed.LocalCluster(
+            n_workers=getattr(request, "param", 2),
+            threads_per_worker=1,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client

@@ -1,0 +1,151 @@
+"""What happens on a cluster when workers die, and what travels between them."""
+
+import os
+import pickle
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from dask_helpers import N, n_tasks, rows, settled, small, spread
+from helpers import parameters, same
+
+distributed = pytest.importorskip("distributed")
+
+import dask.array as da  # noqa: E402
+from dask import delayed  # noqa: E402
+
+from skbgd.dask import _rows  # noqa: E402
+
+# Faults
+
+
+def killing(client, epoch, worker=None):
+    """A schedule that kills a worker before an epoch, and the time when it did."""
+    killed = []
+
+    def rule(k):
+        if k == epoch and not killed:
+            pids = client.run(os.getpid)
+            os.kill(pids[worker or min(pids)], signal.SIGKILL)
+            killed.append(time.monotonic())
+        return 1.0
+
+    return rule, killed
+
+
+@pytest.mark.parametrize("batch_size", ["full", 3000])
+def test_killed_worker_costs_only_time(client, batch_size):
+    """The rows it held are made again; not one bit of the result is different."""
+    rng = da.random.default_rng(0)
+    X = rng.normal(size=(9000, 4), chunks=1500)
+    y = X[:, 0] * X[:, 1] > 0
+    params = {
+        "batch_size": batch_size, "early_stopping": True, "max_iter": 6,
+        "learning_rate": 0.5,
+    }  # fmt: skip
+    validation = {"X_val": X[:1500], "y_val": y[:1500]}
+    undisturbed = small(**params).fit(X, y, **validation)
+    rule, killed = killing(client, 3)
+    disturbed = small(learning_rate_schedule=rule, **params).fit(X, y, **validation)
+    assert killed and time.monotonic() - killed[0] < 20
+    same(undisturbed, disturbed)
+    assert disturbed.validation_loss_curve_ == undisturbed.validation_loss_curve_
+    settled(client)
+
+
+def test_rows_that_cannot_come_back(client):
+    """An error that says so; the parameters of the last finished epoch are kept."""
+    batch_size = 300
+    X, y = rows()
+    workers = sorted(client.scheduler_info()["workers"])
+    parts = [
+        client.scatter(X[i : i + 300], workers=[worker])
+        for i, worker in zip((0, 300), workers, strict=True)
+    ]
+    blocks = da.concatenate([da.from_delayed(part, (300, 7), float) for part in parts])
+    rule, killed = killing(client, 3, workers[0])
+    clf = small(learning_rate_schedule=rule, batch_size=batch_size)
+    with pytest.raises(RuntimeError, match="not if they were scattered"):
+        clf.fit(blocks, spread(y))
+    assert killed and time.monotonic() - killed[0] < 20
+    assert clf.stop_reason_ == "interrupted"
+    assert clf.n_iter_ == len(clf.loss_curve_) == 3
+    same(clf, small(max_iter=3, batch_size=batch_size).fit(spread(X, 300), spread(y)))
+    del parts, blocks
+    settled(client)
+
+
+def test_rows_lost_before_an_epoch(client):
+    """Then the estimator is as it was before the call."""
+
+    @delayed
+    def missing():
+        raise OSError("no such file")
+
+    lost = da.from_delayed(missing(), (N, 7), float)
+    X, y = rows()
+    clf = small().fit(spread(X), spread(y))
+    before = pickle.dumps(clf)
+    with pytest.raises(OSError, match="no such file"):
+        clf.fit(lost, spread(y))
+    assert pickle.dumps(clf) == before
+
+
+def test_interrupted(client):
+    """Ctrl-C keeps what was reached, and leaves nothing running or in memory."""
+    X, y = (spread(array) for array in rows())
+
+    def rule(k):
+        if k == 3:
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return 1.0
+
+    clf = small(max_iter=100_000, learning_rate_schedule=rule)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert clf.stop_reason_ == "interrupted"
+    assert 3 <= clf.n_iter_ < 1000
+    assert len(clf.loss_curve_) == clf.n_iter_
+    settled(client)
+
+
+# What travels
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_parameters_travel_and_rows_do_not(client, monkeypatch, embedded):
+    """A step sends about 2 x workers x parameters; Dask's own memory does not grow.
+
+    Dask counts what workers send: the sums, and the parameters where they pass them
+    on. That is checked to a tenth. What goes out of the scheduler is not among it; the
+    counter that Dask's monitor of the network reads, which has everything, is.
+    """
+    psutil = pytest.importorskip("psutil")
+    if not embedded:
+        monkeypatch.setattr(_rows, "EMBEDDED_BYTES", 0)
+    X = da.random.default_rng(0).normal(size=(2000, 400), chunks=(250, 400))
+    counts = {}
+
+    def sent_by_worker(dask_worker):
+        return dask_worker.transfer_outgoing_bytes_total
+
+    def rule(k):
+        if k in (3, 8):
+            network = psutil.net_io_counters().bytes_sent
+            sent = sum(client.run(sent_by_worker).values())
+            counts[k] = np.array([network, sent, client.run_on_scheduler(n_tasks)])
+        return 1.0
+
+    clf = small(hidden_layer_sizes=(300,), max_iter=9, learning_rate_schedule=rule)
+    clf.set_params(learning_rate=0.01)
+    clf.fit(X, X[:, 0] * X[:, 1] > 0)
+    network, sent, tasks = counts[8] - counts[3]
+    size = 5 * parameters(clf).nbytes  # in five steps
+    n_workers = 2
+    assert sent == pytest.approx(size * (2 if embedded else 3), rel=0.1)
+    assert 0.5 <= sent / (2 * n_workers * size) <= 2
+    assert 0.5 <= network / (2 * n_workers * size) <= 2
+    assert tasks == 0
+    settled(client)
