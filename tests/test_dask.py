@@ -1,8 +1,8 @@
 """DaskBGDClassifier is BGDClassifier, however its rows are spread.
 
 The workers are processes of a LocalCluster. What a fit computes is held against
-BGDClassifier on one machine, whose own tests hold it against the equations. Workers that
-die are tested in test_dask_faults.py.
+BGDClassifier on one machine, whose own tests hold it against the equations. Faults are
+tested in test_dask_faults.py.
 """
 
 import pickle
