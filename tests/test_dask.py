@@ -466,12 +466,19 @@ def test_docstring_has_the_parameters():
     assert "loss_curve_ : " in DaskBGDClassifier.__doc__
 
 
-@pytest.mark.parametrize("batch_size", ["full", 100])
-def test_blocks_of_csr(client, batch_size):
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"batch_size": "full", "learning_rate": 0.5},
+        {"batch_size": 100, "learning_rate": 0.5},
+        {"solver": "lbfgs", "max_iter": 30},
+    ],
+    ids=["full", "mini-batches", "lbfgs"],
+)
+def test_blocks_of_csr(client, params):
     """Sparse blocks give what the same dense blocks give, and are never dense."""
     X, y = rows(3)
     X[np.abs(X) < 1] = 0
-    params = {"batch_size": batch_size, "learning_rate": 0.5}
     dense = small(**params).fit(spread(X), spread(y), spread(weights()))
     X = spread(X).map_blocks(sparse.csr_array)
     clf = small(**params).fit(X, spread(y), spread(weights()))
@@ -481,7 +488,7 @@ def test_blocks_of_csr(client, batch_size):
     np.testing.assert_allclose(
         P.compute(), clf.to_local().predict_proba(rows_of(X)), rtol=1e-12
     )
-    if batch_size == "full":
+    if params.get("batch_size") != 100:
         local = small(BGDClassifier, **params).fit(rows_of(X), y, weights())
         close(clf, local)
 

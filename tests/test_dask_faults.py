@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dask_helpers import N, n_tasks, rows, settled, small, spread
 from helpers import parameters, same
+from sklearn.base import clone
 
 distributed = pytest.importorskip("distributed")
 
@@ -52,6 +53,28 @@ def test_killed_worker_costs_only_time(client, batch_size):
     assert killed and time.monotonic() - killed[0] < 20
     same(undisturbed, disturbed)
     assert disturbed.validation_loss_curve_ == undisturbed.validation_loss_curve_
+    settled(client)
+
+
+def test_killed_worker_costs_lbfgs_only_time(client, monkeypatch):
+    rng = da.random.default_rng(0)
+    X = rng.normal(size=(9000, 4), chunks=1500)
+    y = X[:, 0] * X[:, 1] > 0
+    clf = small(solver="lbfgs", max_iter=8)
+    undisturbed = clone(clf).fit(X, y)
+    kill, killed = killing(client, 4)
+    calls = []
+    loss_gradient = _rows.DaskRows.loss_gradient
+
+    def killed_before(*args):
+        kill(len(calls))
+        calls.append(args)
+        return loss_gradient(*args)
+
+    monkeypatch.setattr(_rows.DaskRows, "loss_gradient", killed_before)
+    disturbed = clf.fit(X, y)
+    assert killed and time.monotonic() - killed[0] < 20
+    same(undisturbed, disturbed)
     settled(client)
 
 
