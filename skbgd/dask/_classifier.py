@@ -81,6 +81,7 @@ class DaskBGDClassifier(BGDClassifier):
     least: a block is worked on by one thread.
 
     **Whole batch** (``batch_size="full"``). One round per epoch, over all rows.
+    ``solver="lbfgs"`` has one round per gradient, of which an epoch needs one or more.
 
     **Mini-batches.** An epoch is :math:`S = \lceil n / m \rceil` steps. Each takes an
     :math:`S`-th of every block's rows, to one row, without replacement and in a new
