@@ -1,4 +1,9 @@
-"""Progress of a fit: printed lines and scikit-learn's callbacks."""
+"""What follows an epoch: validation, printed lines, scikit-learn's callbacks."""
+
+import numpy as np
+from sklearn.metrics import check_scoring
+
+from ._descent import State
 
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -20,15 +25,15 @@ class Progress:
         The estimator that is being fitted; `verbose` and `max_iter_` are read from it.
     state : State
         Of the descent.
-    reconstruction_attributes : callable
-        Gives the attributes with which a copy of `clf` predicts as trained so far, or
-        with ``best=True`` as it will in the end.
-    X, y, sample_weight : training rows, handed to callbacks.
+    X, y, sample_weight : training rows, passed to callbacks.
+    named : bool
+        Whether X has the names of its features, if it had any in `fit`.
     """
 
-    def __init__(self, clf, state, reconstruction_attributes, X, y, sample_weight):
+    def __init__(self, clf, state, X, y, sample_weight, named):
         self.clf = clf
         self.state = state
+        self.named = named
         # About 20 lines for the longest fit, or a line for each epoch.
         self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter_ // 20)
         self.context = None
@@ -40,10 +45,17 @@ class Progress:
                 "y": y,
                 "metadata": None if sample_weight is None else metadata,
             }
-            self.attributes = reconstruction_attributes
             n_epochs = max(0, clf.max_iter_ - state.n_iter)
             self.context = clf._init_callback_context(max_subtasks=n_epochs)
             self.context.call_on_fit_task_begin(**self.callback_args)
+
+    def attributes(self, best=False):
+        """What makes a copy of the estimator predict as trained so far, or at best."""
+        theta = self.state.best_or_last_theta if best else self.state.theta
+        attributes = {"_state": State(theta=theta.copy())}
+        if not self.named and "feature_names_in_" in vars(self.clf):
+            attributes["feature_names_in_"] = None
+        return attributes
 
     def before_epoch(self):
         if self.context is not None:
@@ -81,3 +93,36 @@ class Progress:
                 **self.callback_args,
                 reconstruction_attributes=lambda: self.attributes(best=True),
             )
+
+
+def validation_criterion(clf, rows):
+    """A function that records and returns the criterion of the validation rows."""
+    if rows is None:
+        return None
+    state, network = clf._state, clf._network
+    scorer = None
+    if clf.scoring is not None:
+        scorer = check_scoring(clf, scoring=clf.scoring)
+        # It predicts with the parameters that the descent changes in place. By now
+        # X_val is an array, whatever it came as.
+        model = clf._copy()
+        model._state = State(theta=state.theta)
+        vars(model).pop("feature_names_in_", None)
+        weighted = {}
+        if rows.sample_weight is not None:
+            weighted["sample_weight"] = rows.sample_weight
+
+    def record(curve, value):
+        # nan for epochs without validation rows, so that entry k is epoch k + 1
+        curve.extend([np.nan] * (state.n_iter - 1 - len(curve)))
+        curve.append(float(value))
+        return curve[-1]
+
+    def validate():
+        loss = record(state.validation_loss_curve, rows.mean_loss(network, state.theta))
+        if scorer is None:
+            return loss
+        score = scorer(model, rows.X, rows.y, **weighted)
+        return -record(state.validation_scores, score)
+
+    return validate

@@ -2,26 +2,35 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
-from sklearn.metrics import check_scoring
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from . import __version__
-from ._callbacks import CallbackSupportMixin, Progress, with_callbacks
+from ._callbacks import (
+    CallbackSupportMixin,
+    Progress,
+    validation_criterion,
+    with_callbacks,
+)
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
 from ._network import Network
 from ._parameters import check_parameters, hidden_units
 from ._plan import Plan, rows_per_batch
-from ._rows import LocalRows, check_core_layout, output_layer, without_duplicates
+from ._rows import (
+    LocalRows,
+    check_core_layout,
+    has_core_layout,
+    output_layer,
+    without_duplicates,
+)
+from ._saving import from_plain, plain_parameter, to_plain
 from ._targets import (
     check_sample_weight,
     check_some_weight,
@@ -30,6 +39,7 @@ from ._targets import (
     refuse_masked,
 )
 from ._update_rules import UpdateRule
+from ._warnings import final_warning
 
 
 class _SparseRows(Protocol):
@@ -40,18 +50,9 @@ class _SparseRows(Protocol):
 
 FLOATS = (np.float64, np.float32)
 
-# Of what `__getstate__` writes; another form needs another number.
-FORMAT = 1
-
-# Root mean square of a feature above which it should have been scaled.
-BADLY_SCALED_RMS = 10.0
-
-# A rise of the loss that deserves a warning: relative, plus absolute in nats.
-RISE = 0.01, 1e-3
-
 # Parameters that a warm start does not compare with those of the last call; those of
 # the network are checked apart, as they must not change.
-WITHOUT_EFFECT_ON_STEPS = {
+NO_EFFECT_ON_STEPS = {
     "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
     "random_state", "verbose", "n_jobs",
 }  # fmt: skip
@@ -874,12 +875,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._set_targets(rows, "sample_weight times class weight", validation_rows)
             self._start_stopping_rule(rows, validation_rows)
             plan = self._plan(rows.n_samples)
-            progress = Progress(
-                self,
-                self._state,
-                partial(self._reconstruction_attributes, named=named),
-                *callback_args,
-            )
+            progress = Progress(self, self._state, *callback_args, named)
             minimizer = self._make_minimizer(rows, plan)
             with rows:
                 return self._run(minimizer, plan, validation_rows, progress)
@@ -1028,7 +1024,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return
         values = self.get_params(deep=False).items()
         key = (
-            *(_picklable(v) for k, v in values if k not in WITHOUT_EFFECT_ON_STEPS),
+            *(plain_parameter(v) for k, v in values if k not in NO_EFFECT_ON_STEPS),
             rows.key,
             None if validation_rows is None else validation_rows.key,
         )
@@ -1083,7 +1079,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 tol=self.tol,
                 n_iter_no_change=plan.n_iter_no_change,
                 adaptive=plan.schedule == "adaptive",
-                validate=self._validation_criterion(validation_rows),
+                validate=validation_criterion(self, validation_rows),
                 early_stopping=self.early_stopping,
                 progress=progress,
             )
@@ -1105,50 +1101,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         loss = minimizer.objective(sample)
         if not np.isfinite(loss):
             raise ValueError(minimizer.diverged("The loss after the last step is"))
-        return self._final_warning(minimizer, plan, n_before, loss, sample.X)
-
-    def _validation_criterion(self, rows):
-        """A function that records and returns the criterion of the validation rows."""
-        if rows is None:
-            return None
-        state, network = self._state, self._network
-        scorer = None
-        if self.scoring is not None:
-            scorer = check_scoring(self, scoring=self.scoring)
-            # It predicts with the parameters that the descent changes in place. By now
-            # X_val is an array, whatever it came as.
-            model = self._copy()
-            model._state = State(theta=state.theta)
-            vars(model).pop("feature_names_in_", None)
-            weighted = {}
-            if rows.sample_weight is not None:
-                weighted["sample_weight"] = rows.sample_weight
-
-        def record(curve, value):
-            # nan for epochs without validation rows, so that entry k is epoch k + 1
-            curve.extend([np.nan] * (state.n_iter - 1 - len(curve)))
-            curve.append(float(value))
-            return curve[-1]
-
-        def validate():
-            loss = record(
-                state.validation_loss_curve, rows.mean_loss(network, state.theta)
-            )
-            if scorer is None:
-                return loss
-            score = scorer(model, rows.X, rows.y, **weighted)
-            return -record(state.validation_scores, score)
-
-        return validate
-
-    def _reconstruction_attributes(self, best=False, named=True):
-        """What makes a copy of the estimator predict with the parameters reached."""
-        state = self._state
-        theta = state.best_or_last_theta if best else state.theta
-        attributes = {"_state": State(theta=theta.copy())}
-        if not named and "feature_names_in_" in vars(self):
-            attributes["feature_names_in_"] = None
-        return attributes
+        return final_warning(self, minimizer, plan, n_before, loss, sample.X)
 
     def _set_fitted_attributes(self):
         state = self._state
@@ -1165,51 +1118,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if state.loss_curve:
             self.loss_ = state.loss_curve[-1]
             self.best_loss_ = state.best_loss
-
-    def _final_warning(self, minimizer, plan, n_before, loss, some_rows):
-        """The warning that a fit deserves, or None.
-
-        It began after `n_before` epochs, and ends with an objective of `loss` for some
-        rows.
-        """
-        if self.n_iter_ == n_before:
-            if self.stop_reason_ == "max_iter":
-                return (
-                    f"No epoch was made: max_iter={plan.max_iter} counts all epochs, "
-                    f"and there were {n_before} before. Increase max_iter."
-                )
-            return (
-                f"No epoch was made: training stopped in an earlier call (tol="
-                f"{self.tol:g}, n_iter_no_change={plan.n_iter_no_change}), and neither "
-                "the rows nor the parameters have changed. Change tol or "
-                "n_iter_no_change to go on."
-            )
-        # Not that of epochs, in which small batches learn: the first may be far below.
-        first = self._state.stopping.initial_loss
-        share, nats = RISE
-        if minimizer.last_eta is not None and loss > first * (1 + share) + nats:
-            return (
-                f"The loss rose from {first:.3g} to {loss:.3g}. Try a smaller "
-                f"learning_rate (it was {self.learning_rate_:g}), and scale the "
-                "features (StandardScaler)."
-            )
-        if self.tol is None or self.stop_reason_ not in ("max_iter", "converged"):
-            return None
-        message = minimizer.unfinished(self.stop_reason_, plan, self.tol)
-        if self.stop_reason_ == "converged" and not message:
-            return None
-        some = some_rows.astype(float)
-        is_sparse = issparse(some)
-        with np.errstate(over="ignore"):  # inf tells enough
-            squares = some.multiply(some) if is_sparse else some * some
-            scales = np.sqrt(squares.mean(axis=0))
-        if scales.max() > BADLY_SCALED_RMS:
-            scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
-            message += (
-                " The features are badly scaled (root mean squares from "
-                f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
-            )
-        return message.strip() or None
 
     # Predicting --------------------------------------------------------------------
 
@@ -1232,7 +1140,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not hasattr(self, "_state"):
             check_is_fitted(self)
         theta = self._state.best_or_last_theta
-        unchecked = self._has_core_layout(X, theta)
+        # scikit-learn's validation takes longer than the prediction for a row.
+        unchecked = not hasattr(self, "feature_names_in_") and has_core_layout(
+            X, theta.dtype, self.n_features_in_
+        )
         if not unchecked:
             X = self._check_X(X, theta)
 
@@ -1253,22 +1164,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return out
 
         return compute
-
-    def _has_core_layout(self, X, theta):
-        """Whether X needs no conversion, and no check but for NaN and infinity.
-
-        scikit-learn's validation takes longer than the prediction for a row.
-        """
-        return (
-            type(X) is np.ndarray
-            and X.dtype == theta.dtype
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.shape[1] == self.n_features_in_
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and not hasattr(self, "feature_names_in_")
-        )
 
     def _check_X(self, X, theta):
         X = validate_data(
@@ -1291,58 +1186,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""
-        state = super().__getstate__().copy()
-        if "_state" in state:
-            network = state.pop("_network")
-            state["_network"] = {
-                "units": network.units,
-                "activation": network.activation,
-                "output_activation": network.output_activation,
-                "exclusive": network.exclusive,
-            }
-            state["_state"] = state["_state"].to_dict()
-        return state | {"_format": FORMAT, "_skbgd_version": __version__}
+        return to_plain(super().__getstate__())
 
     def __setstate__(self, state):
-        state = dict(state)
-        number, version = state.pop("_format", None), state.pop("_skbgd_version", None)
-        if number != FORMAT:
-            raise ValueError(
-                f"This {type(self).__name__} was saved by skbgd {version} in the "
-                f"format {number}; skbgd {__version__} reads the format {FORMAT}. Load "
-                "it with the version that saved it."
-            )
-        if version != __version__:
-            warnings.warn(
-                _SavedByAnotherVersion(
-                    estimator_name=type(self).__name__,
-                    current_sklearn_version=__version__,
-                    original_sklearn_version=version,
-                ),
-                stacklevel=2,
-            )
-        if "_state" in state:
-            state["_network"] = Network(**state["_network"])
-            state["_state"] = State.from_dict(state["_state"])
-        super().__setstate__(state)
-
-
-class _SavedByAnotherVersion(InconsistentVersionWarning):
-    """A model was saved by another version of skbgd."""
-
-    def __str__(self):
-        return (
-            f"Trying to load {self.estimator_name} from skbgd version "
-            f"{self.original_sklearn_version} when using version "
-            f"{self.current_sklearn_version}. Its predictions may differ by rounding."
-        )
-
-
-def _picklable(value):
-    """A parameter that may be a dict or callable, in a form that can be kept.
-
-    A function is kept by its name, a scorer and other callable objects by their text.
-    """
-    if isinstance(value, dict):
-        return dict(value)
-    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+        super().__setstate__(from_plain(state, type(self).__name__))

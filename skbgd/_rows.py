@@ -313,6 +313,19 @@ def without_duplicates(X):
     return rows
 
 
+def has_core_layout(X, dtype, n_features):
+    """Whether X needs no conversion, and no check but for NaN and infinity."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype == dtype
+        and X.ndim == 2
+        and X.shape[0] > 0
+        and X.shape[1] == n_features
+        and X.flags.c_contiguous
+        and X.flags.aligned
+    )
+
+
 def check_core_layout(X):
     """X aligned, contiguous, its integers of 32 or 64 bits; an error if damaged."""
     if not issparse(X):

@@ -1,0 +1,77 @@
+"""A fitted estimator as arrays and plain Python values, which is what a pickle holds.
+
+No private module is named in it: it can be loaded whatever becomes of them.
+"""
+
+import warnings
+
+from sklearn.exceptions import InconsistentVersionWarning
+
+from . import __version__
+from ._descent import State
+from ._network import Network
+
+# Of what `to_plain` gives; another form needs another number.
+FORMAT = 1
+
+
+class SavedByAnotherVersion(InconsistentVersionWarning):
+    """A model was saved by another version of skbgd."""
+
+    def __str__(self):
+        return (
+            f"Trying to load {self.estimator_name} from skbgd version "
+            f"{self.original_sklearn_version} when using version "
+            f"{self.current_sklearn_version}. Its predictions may differ by rounding."
+        )
+
+
+def to_plain(attributes):
+    """The attributes of an estimator, the inverse of `from_plain`."""
+    attributes = dict(attributes)
+    if "_state" in attributes:
+        network = attributes.pop("_network")
+        attributes["_network"] = {
+            "units": network.units,
+            "activation": network.activation,
+            "output_activation": network.output_activation,
+            "exclusive": network.exclusive,
+        }
+        attributes["_state"] = attributes["_state"].to_dict()
+    return attributes | {"_format": FORMAT, "_skbgd_version": __version__}
+
+
+def from_plain(attributes, name):
+    """The attributes of an estimator whose class has this name."""
+    attributes = dict(attributes)
+    number = attributes.pop("_format", None)
+    version = attributes.pop("_skbgd_version", None)
+    if number != FORMAT:
+        raise ValueError(
+            f"This {name} was saved by skbgd {version} in the format {number}; skbgd "
+            f"{__version__} reads the format {FORMAT}. Load it with the version that "
+            "saved it."
+        )
+    if version != __version__:
+        warnings.warn(
+            SavedByAnotherVersion(
+                estimator_name=name,
+                current_sklearn_version=__version__,
+                original_sklearn_version=version,
+            ),
+            stacklevel=3,
+        )
+    if "_state" in attributes:
+        attributes["_network"] = Network(**attributes["_network"])
+        attributes["_state"] = State.from_dict(attributes["_state"])
+    return attributes
+
+
+def plain_parameter(value):
+    """A parameter that may be a dict or callable, in a form that a pickle keeps.
+
+    A function is kept by its name, a scorer and other callable objects by their text.
+    """
+    if isinstance(value, dict):
+        return dict(value)
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
