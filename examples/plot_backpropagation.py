@@ -3,7 +3,7 @@ Back-propagation, step by step
 ==============================
 
 From one neuron and its gradient to a network and its mini-batches. Each step is a few
-lines of NumPy, and is held against what `BGDClassifier` does: with ``alpha=0`` and
+lines of NumPy, compared with what `BGDClassifier` does: with ``alpha=0`` and
 ``batch_size="full"``, one call of `partial_fit` changes the parameters by minus
 `learning_rate` times the gradient.
 
@@ -42,7 +42,7 @@ def package_gradient(clf, X, y):
 
 
 def check(what, ours, theirs, atol=1e-12):
-    """Print the largest difference between two lists of arrays; fail if it is one."""
+    """Print the largest difference of two lists of arrays; fail if not by rounding."""
     error = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
     print(f"{what:<66} {error:8.1e}")
     assert error < atol
@@ -71,8 +71,8 @@ def check(what, ours, theirs, atol=1e-12):
 #     \frac{\partial J}{\partial w} = (a - y) x, \qquad
 #     \frac{\partial J}{\partial b} = a - y
 #
-# ``hidden_layer_sizes=()`` is such a neuron. It starts at 0; after a step it is where
-# something can be seen.
+# ``hidden_layer_sizes=()`` is such a neuron. It starts at 0, where all rows have the
+# same z; one step takes it to a point that is less special.
 settings = {"batch_size": "full", "alpha": 0.0, "learning_rate": 0.1, "random_state": 0}
 neuron = BGDClassifier((), **settings).partial_fit(X, y, classes=[0, 1])
 w, b = neuron.coefs_[0][:, 0], neuron.intercepts_[0][0]

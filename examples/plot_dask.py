@@ -4,12 +4,12 @@ Rows in the memory of several machines
 
 :class:`skbgd.dask.DaskBGDClassifier` trains on dask arrays whose blocks lie on the
 workers of a Dask cluster. Here the cluster is three worker processes on this machine,
-each with a memory limit of 1 GB; the rows are made on the workers, 1.1 GB in all. So no
-worker could hold them, each holds its third. It is one machine all the same: this shows
-that the result is that of one machine, and what a round costs, not how a real network
+each with a memory limit of 1 GB; the rows are made on the workers, 1.1 GB in all. No
+worker could hold all of them; each holds a third. The workers share one machine, so
+this shows that the result is the same and what a round costs, not how a real network
 behaves.
 
-Whole-batch descent is held against :class:`skbgd.BGDClassifier` with all rows in the
+Whole-batch descent is compared with :class:`skbgd.BGDClassifier` with all rows in the
 memory of this process: every number of the loss curve agrees. Mini-batches descend
 faster in the same number of epochs. Then the time of a round against the number of its
 rows: below some ten thousand rows it is Dask's answering time, whatever the rows.

@@ -7,8 +7,8 @@ Java, JavaScript or Rust, without Python, scikit-learn or this package. Importin
 :mod:`skbgd.onnx` is what lets skl2onnx convert the classifier.
 
 The graph gives the same labels, and the same probabilities to rounding. It answers for
-a single row many times as fast, because nothing of Python and of scikit-learn's checks
-is in the way; for many rows at once that is no longer what the time goes to.
+a single row many times as fast, as it skips Python and scikit-learn's checks; with many
+rows at once these take little of the time.
 
 Prints what happened and writes ``export.png`` beside this file. Needs
 ``pip install "skbgd[onnx,examples]" onnxruntime`` and runs in seconds::

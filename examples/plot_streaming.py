@@ -4,7 +4,7 @@ A file larger than the memory that is used
 
 `partial_fit` makes one pass over the rows it is given, so a file can be learned from
 chunk by chunk. Here a file of half a gigabyte is mapped into memory a chunk at a time:
-the rows are used where they lie, without a copy, and the chunk before is let go.
+the rows are used where they lie, without a copy, and the chunk before is released.
 
 What is measured is the largest amount of memory that the process has held so far
 (``ru_maxrss``), mapped pages of the file included. The operating system may keep the
@@ -64,7 +64,7 @@ def write(directory, n_rows, piece=1000):
 
 
 # %%
-# Learning: each chunk is mapped, learned from in mini-batches of 64 rows, and let go.
+# Learning: each chunk is mapped, learned from in mini-batches of 64 rows, and released.
 # One map of the whole file would do too, but all pages read would count as held until
 # the system wants them back. The accuracy on other rows is taken on the way.
 def learn(directory, clf, X_test, y_test):

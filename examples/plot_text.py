@@ -6,9 +6,9 @@ Which part of SciPy or scikit-learn does a piece of documentation come from? The
 are the docstrings in the installed packages, so nothing is downloaded.
 HashingVectorizer makes them rows of 2^20 features, of which each text has two dozen.
 
-BGDClassifier takes such rows as they are: a step costs what its elements cost, not what
-a million features would. Beside it SGDClassifier, which is made for this, but has
-neither hidden layers nor a softmax.
+BGDClassifier takes such rows as they are: the cost of a step depends on the elements
+of its rows, not on the million features. It is compared with SGDClassifier, which is
+made for such data, but has neither hidden layers nor a softmax.
 """
 
 # %%
