@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ._core import _backprop
+from ._core import backprop
 from ._plan import default_step_size
 from ._update_rules import schedule
 
@@ -150,8 +150,8 @@ class Minimizer:
 
     def squared_norms(self):
         """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
-        return _backprop.squared_norms(
-            _backprop.Parameters(self.network.layout, self.state.theta)
+        return backprop.squared_norms(
+            backprop.Parameters(self.network.layout, self.state.theta)
         )
 
     def objective(self, rows):

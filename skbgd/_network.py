@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax
 
-from ._core._backprop import Layout
+from ._core import backprop
 
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
 OUTPUT_ACTIVATIONS = ("logistic", "softmax")
@@ -51,10 +51,15 @@ class Network:
             f"{self.activation!r}, output_activation={self.output_activation!r}"
         )
 
+    def __reduce__(self):
+        # Without the layout: the core may be another where this is unpickled.
+        args = self.units, self.activation, self.output_activation, self.exclusive
+        return Network, args
+
     @cached_property
     def layout(self):
         """Where everything lies in theta, for the core too."""
-        return Layout(self.units, self.activation, self.output_activation)
+        return backprop.Layout(self.units, self.activation, self.output_activation)
 
     @cached_property
     def layers(self):

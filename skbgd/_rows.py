@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
-from ._core import _backprop
+from ._core import backprop
 from ._core.threads import ThreadTeam
 from ._targets import (
     check_some_weight,
@@ -163,8 +163,8 @@ class LocalRows:
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
         gradient = np.empty_like(theta)
-        parameters = _backprop.Parameters(network.layout, theta, gradient=gradient)
-        total = self.team.run(_backprop.loss_gradient, parameters, self.core, self.work)
+        parameters = backprop.Parameters(network.layout, theta, gradient=gradient)
+        total = self.team.run(backprop.loss_gradient, parameters, self.core, self.work)
         gradient /= self.n_samples
         return total / self.n_samples, gradient
 
@@ -180,7 +180,7 @@ class LocalRows:
             and state.velocity is None
             and rule.max_gradient_norm == 0
         )
-        self.parameters = _backprop.Parameters(
+        self.parameters = backprop.Parameters(
             network.layout,
             state.theta,
             state.velocity,
@@ -196,7 +196,7 @@ class LocalRows:
         self.work = workspace_for(
             network, self.X, batch_size, self.team.n_threads, gathered=shuffle
         )
-        self.core = _backprop.Rows(self.X, self.Y, self.weights, self.order)
+        self.core = backprop.Rows(self.X, self.Y, self.weights, self.order)
 
     def run_epoch(self, state, rule, progress):
         """Make a step for each batch of the rows, in a new order if they are shuffled.
@@ -206,11 +206,11 @@ class LocalRows:
         finite.
         """
         if self.order is not None:
-            state.shuffle_state = _backprop.shuffle(self.order, state.shuffle_state)
+            state.shuffle_state = backprop.shuffle(self.order, state.shuffle_state)
         self.work.forget()
         try:
             self.team.run(
-                _backprop.run_batches,
+                backprop.run_batches,
                 self.parameters,
                 state.n_steps,
                 self.core,
@@ -244,7 +244,7 @@ def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
     row_bytes = network.layout.size_of_row(gathered) * X.dtype.itemsize
     least, most = TILE_ROWS
     tile = min(max(TILE_BYTES // row_bytes, least), most) * n_threads
-    return _backprop.Workspace(
+    return backprop.Workspace(
         network.layout, X.dtype, min(tile, batch_size), n_threads, gathered
     )
 
@@ -254,9 +254,9 @@ def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     n = X.shape[0]
     with team_for(network, X, n, n_jobs) as team:
         return team.run(
-            _backprop.loss_gradient,
-            _backprop.Parameters(network.layout, theta, gradient=gradient),
-            _backprop.Rows(X, Y, weights),
+            backprop.loss_gradient,
+            backprop.Parameters(network.layout, theta, gradient=gradient),
+            backprop.Rows(X, Y, weights),
             workspace_for(network, X, n, team.n_threads),
         )
 
@@ -270,9 +270,9 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     out = np.empty((n, network.units[-1]), dtype=theta.dtype)
     with team_for(network, X, n, n_jobs) as team:
         finite = team.run(
-            _backprop.outputs,
-            _backprop.Parameters(network.layout, theta),
-            _backprop.Rows(X),
+            backprop.outputs,
+            backprop.Parameters(network.layout, theta),
+            backprop.Rows(X),
             out,
             activated,
             check_finite,
@@ -287,7 +287,7 @@ def mean_squared_norm(X, weights):
         X = X.copy()
         X.sum_duplicates()
     squared_norms = np.empty(X.shape[0])
-    _backprop.row_norms(_backprop.Rows(X), squared_norms)
+    backprop.row_norms(backprop.Rows(X), squared_norms)
     with np.errstate(over="ignore"):  # inf is an answer
         if weights is None:
             return squared_norms.mean()

@@ -10,7 +10,7 @@ import pytest
 # scikit-learn skips its array API check without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
-# `import helpers` and `import reference` find the files beside this one.
+# `import helpers` finds the file beside this one.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("helpers", "dask_helpers")
 

@@ -1,6 +1,6 @@
 """The doors of the compiled core, its products, and its instruction sets.
 
-What it computes is tested in test_backprop.py, threads in test_threads.py.
+What it computes is tested in testbackprop.py, threads in test_threads.py.
 """
 
 import signal
@@ -17,19 +17,20 @@ from sklearn import config_context
 from sklearn.linear_model import SGDClassifier
 
 from skbgd import BGDClassifier
-from skbgd._core import _backprop
+from skbgd._core import COMPILED, backprop
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
 FLOATS = [np.float32, np.float64]
-SETS = _backprop.instruction_sets()
+SETS = backprop.instruction_sets()
+compiled = pytest.mark.skipif(not COMPILED, reason="of the compiled core alone")
 
 
 @pytest.fixture(params=SETS)
 def instruction_set(request):
-    before = _backprop.use_instruction_set(request.param)
+    before = backprop.use_instruction_set(request.param)
     yield request.param
-    _backprop.use_instruction_set(before)
+    backprop.use_instruction_set(before)
 
 
 # Refusals
@@ -64,13 +65,13 @@ def call(
     theta, velocity, second_moment, gradient, X, Y, weights, order, batch_size, layout,
     dtype, gathered, solver,
 ):  # fmt: skip
-    return _backprop.run_batches(
-        _backprop.Parameters(NETWORK.layout, theta, velocity, second_moment, gradient),
+    return backprop.run_batches(
+        backprop.Parameters(NETWORK.layout, theta, velocity, second_moment, gradient),
         0,
-        _backprop.Rows(X, Y, weights, order),
+        backprop.Rows(X, Y, weights, order),
         batch_size,
         UpdateRule(0.1, solver=solver),
-        _backprop.Workspace(layout, dtype, 4, gathered=gathered),
+        backprop.Workspace(layout, dtype, 4, gathered=gathered),
     )
 
 
@@ -152,6 +153,7 @@ REFUSED = [
 ]
 
 
+@compiled
 @pytest.mark.parametrize("wrong", REFUSED, ids=lambda w: next(iter(w)))
 def test_wrong_arguments_are_refused(wrong):
     """An error, before anything is read or written."""
@@ -165,53 +167,56 @@ def test_wrong_arguments_are_refused(wrong):
         np.testing.assert_array_equal(given[name], value)
 
 
+@compiled
 def test_parameters_that_are_read_only_can_predict():
     theta, X = read_only(GOOD["theta"].copy()), read_only(GOOD["X"].copy())
     out = np.empty((N, 2))
     given = (
-        _backprop.Parameters(NETWORK.layout, theta),
-        _backprop.Rows(X),
+        backprop.Parameters(NETWORK.layout, theta),
+        backprop.Rows(X),
     )
-    work = _backprop.Workspace(NETWORK.layout, theta.dtype, 4)
-    assert _backprop.outputs(*given, out, True, True, work)
+    work = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
+    assert backprop.outputs(*given, out, True, True, work)
     (W_1, W_2), (b_1, b_2) = NETWORK.coefs(theta), NETWORK.intercepts(theta)
     np.testing.assert_allclose(out, expit(expit(X @ W_1 + b_1) @ W_2 + b_2), rtol=1e-13)
     for Z in (out[:-1], read_only(out.copy()), out.astype(np.float32), out.T):
         with pytest.raises(ValueError):
-            _backprop.outputs(*given, Z, True, True, work)
+            backprop.outputs(*given, Z, True, True, work)
     # Fewer rows in a tile than threads: some would have no part of the memory.
-    work = _backprop.Workspace(NETWORK.layout, theta.dtype, 1, 2)
+    work = backprop.Workspace(NETWORK.layout, theta.dtype, 1, 2)
     with pytest.raises(ValueError, match="each thread"):
-        _backprop.outputs(*given, out, True, True, work, _backprop.SharedTeam(2), 0)
+        backprop.outputs(*given, out, True, True, work, backprop.SharedTeam(2), 0)
 
 
+@compiled
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_softmax_over_one_class(dtype):
     """Its only code is 0: nothing to learn. 1 is refused, it lies past the row."""
-    layout = _backprop.Layout((2, 1), "logistic", "softmax")
+    layout = backprop.Layout((2, 1), "logistic", "softmax")
     gradient = np.empty(3, dtype)
-    parameters = _backprop.Parameters(layout, np.ones(3, dtype), gradient=gradient)
-    work = _backprop.Workspace(layout, np.dtype(dtype), 4)
+    parameters = backprop.Parameters(layout, np.ones(3, dtype), gradient=gradient)
+    work = backprop.Workspace(layout, np.dtype(dtype), 4)
     X, Y = np.ones((4, 2), dtype), np.zeros((4, 1), np.intc)
-    assert _backprop.loss_gradient(parameters, _backprop.Rows(X, Y), work) == 0
+    assert backprop.loss_gradient(parameters, backprop.Rows(X, Y), work) == 0
     np.testing.assert_array_equal(gradient, 0)
-    rows = _backprop.Rows(X, Y)
+    rows = backprop.Rows(X, Y)
     with pytest.raises(ValueError, match="less than 1"):
-        _backprop.loss_gradient(parameters, _backprop.Rows(X, Y + 1), work)
+        backprop.loss_gradient(parameters, backprop.Rows(X, Y + 1), work)
     Y[:] = 1  # after it was checked
-    assert _backprop.loss_gradient(parameters, rows, work) == 0
+    assert backprop.loss_gradient(parameters, rows, work) == 0
 
 
+@compiled
 def test_checked_arguments_stay_as_they_are():
     """A second __init__ does not join targets to other rows; none is left out."""
-    parameters = _backprop.Parameters(NETWORK.layout, GOOD["theta"])
-    rows = _backprop.Rows(GOOD["X"], GOOD["Y"])
-    work = _backprop.Workspace(NETWORK.layout, GOOD["theta"].dtype, 4)
-    loss = _backprop.loss_gradient(parameters, rows, work)
+    parameters = backprop.Parameters(NETWORK.layout, GOOD["theta"])
+    rows = backprop.Rows(GOOD["X"], GOOD["Y"])
+    work = backprop.Workspace(NETWORK.layout, GOOD["theta"].dtype, 4)
+    loss = backprop.loss_gradient(parameters, rows, work)
     rows.__init__(np.ones((1000, 4)))
     assert rows.n == N
-    assert _backprop.loss_gradient(parameters, rows, work) == loss
-    for cls in (_backprop.Parameters, _backprop.Rows):
+    assert backprop.loss_gradient(parameters, rows, work) == loss
+    for cls in (backprop.Parameters, backprop.Rows):
         with pytest.raises(TypeError):
             cls.__new__(cls)
 
@@ -219,6 +224,7 @@ def test_checked_arguments_stay_as_they_are():
 # Products
 
 
+@compiled
 @pytest.mark.parametrize("dtype", FLOATS)
 @settings(max_examples=150, deadline=None)
 @given(
@@ -253,23 +259,24 @@ def test_product(dtype, m, n, k, turned, gap, scale, decay, start, seed):
     # The error of a sum of products is bounded by that of their sizes.
     bound = np.finfo(dtype).eps * (k + 4) * (abs(wide_A) @ abs(wide_B) + 4)
     for name in SETS:
-        before = _backprop.use_instruction_set(name)
+        before = backprop.use_instruction_set(name)
         result = C.copy()
         try:
-            _backprop.product(A, B, result, scale, decay, start == "accumulate", bias)
+            backprop.product(A, B, result, scale, decay, start == "accumulate", bias)
         finally:
-            _backprop.use_instruction_set(before)
+            backprop.use_instruction_set(before)
         assert (abs(result - expected) <= bound).all(), name
 
 
 # Instruction sets
 
 
+@compiled
 def test_unknown_instruction_set():
-    before = _backprop.use_instruction_set("baseline")
+    before = backprop.use_instruction_set("baseline")
     with pytest.raises(ValueError, match="mmx"):
-        _backprop.use_instruction_set("mmx")
-    assert _backprop.use_instruction_set(before) == "baseline"
+        backprop.use_instruction_set("mmx")
+    assert backprop.use_instruction_set(before) == "baseline"
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -280,11 +287,12 @@ def test_sigmoid_on_each(instruction_set, dtype):
     z = np.append(rng.uniform(-limit, limit, 50_001), rng.normal(size=50_000))
     z = z.astype(dtype)
     values = z.copy()
-    _backprop.activation("logistic", values)
+    backprop.activation("logistic", values)
     expected = expit(z)
     assert (np.abs(values - expected) / np.spacing(expected)).max() <= 4
 
 
+@compiled
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
@@ -303,21 +311,21 @@ def test_each_is_the_baseline_to_rounding(
     order = rng.permutation(40)
 
     def results():
-        work = _backprop.Workspace(network.layout, start.dtype, 16, gathered=True)
-        rows = _backprop.Rows(csr_array(X) if sparse else X, Y, weights, order)
+        work = backprop.Workspace(network.layout, start.dtype, 16, gathered=True)
+        rows = backprop.Rows(csr_array(X) if sparse else X, Y, weights, order)
         theta, gradient = start.copy(), np.empty_like(start)
-        loss = _backprop.loss_gradient(
-            _backprop.Parameters(network.layout, theta, gradient=gradient), rows, work
+        loss = backprop.loss_gradient(
+            backprop.Parameters(network.layout, theta, gradient=gradient), rows, work
         )
-        total, n_done = _backprop.run_batches(
-            _backprop.Parameters(network.layout, theta), 0, rows, batch_size,
+        total, n_done = backprop.run_batches(
+            backprop.Parameters(network.layout, theta), 0, rows, batch_size,
             UpdateRule(0.1, alpha=0.01), work,
         )  # fmt: skip
         assert n_done == 40
         return [loss, total, gradient, theta]
 
     ours = results()
-    _backprop.use_instruction_set("baseline")
+    backprop.use_instruction_set("baseline")
     tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype]
     for our, expected in zip(ours, results(), strict=True):
         np.testing.assert_allclose(our, expected, rtol=tolerance, atol=tolerance)

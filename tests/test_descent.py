@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from skbgd import BGDClassifier
-from skbgd._core import _backprop
+from skbgd._core import backprop
 from skbgd._descent import Descent, State, minimize
 from skbgd._plan import rows_per_batch
 
@@ -231,7 +231,7 @@ def test_shuffling_differs_between_epochs_and_seeds_but_repeats():
     clf = BGDClassifier((), batch_size=1, tol=None, max_iter=1, random_state=0)
     random_state = np.random.RandomState(0)
     state = int(random_state.randint(2**63, dtype=np.uint64))
-    _backprop.shuffle(order, state)
+    backprop.shuffle(order, state)
     same = clf.set_params(max_iter=2, shuffle=False).fit(X[order], y[order])
     once = clone(same).set_params(max_iter=1).fit(X[order], y[order])
     np.testing.assert_allclose(parameters(once), first, rtol=1e-12)

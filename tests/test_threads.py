@@ -107,7 +107,7 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
     """One thread fails before it meets the others, who wait for it in the core."""
-    core = _rows._backprop.run_batches
+    core = _rows.backprop.run_batches
 
     def run_batches(*args):
         if args[-1] == rank:
@@ -115,7 +115,7 @@ def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
             raise MemoryError("not enough")
         return core(*args)
 
-    monkeypatch.setattr(_rows._backprop, "run_batches", run_batches)
+    monkeypatch.setattr(_rows.backprop, "run_batches", run_batches)
     with pytest.raises(MemoryError, match="not enough"):
         fitted(3)
 
@@ -150,7 +150,7 @@ def test_ctrl_c_while_threads_wait(eager):
 
 def test_interrupt_in_threads(eager, monkeypatch):
     """Ctrl-C in the first thread: the others leave, what was learned is kept."""
-    core = _rows._backprop.run_batches
+    core = _rows.backprop.run_batches
     calls = []
 
     def run_batches(*args):
@@ -160,7 +160,7 @@ def test_interrupt_in_threads(eager, monkeypatch):
                 raise KeyboardInterrupt
         return core(*args)
 
-    monkeypatch.setattr(_rows._backprop, "run_batches", run_batches)
+    monkeypatch.setattr(_rows.backprop, "run_batches", run_batches)
     clf = BGDClassifier(
         max_iter=8, tol=None, random_state=0, learning_rate=0.1, n_jobs=3
     )

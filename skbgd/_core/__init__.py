@@ -1,4 +1,4 @@
-"""The compiled core, and the choice of the processor's instructions.
+"""The core, compiled or in NumPy, and the choice of the processor's instructions.
 
 Its words: a *row* is one sample; a *batch* the rows of one step; a *tile* those rows of
 a batch that are in the cache at a time; a *step* one change of the parameters; a *team*
@@ -6,12 +6,36 @@ the threads that make it together; a *panel* a part of a matrix, packed for the 
 
 The kernels are compiled for several instruction sets ("baseline", "avx2", "avx512").
 The widest that the processor has is used. The environment variable SKBGD_ISA, read when
-the package is imported, names a narrower one: results differ by rounding.
+the package is imported, names a narrower one, or "numpy", the core that is not compiled
+and which is used too where the compiled one is missing: results differ by rounding.
 """
 
 import os
+import warnings
+from importlib import import_module
+from types import ModuleType
 
-from . import _backprop
+INSTRUCTION_SET = os.environ.get("SKBGD_ISA")
 
-INSTRUCTION_SET = os.environ.get("SKBGD_ISA") or _backprop.instruction_sets()[-1]
-_backprop.use_instruction_set(INSTRUCTION_SET)
+
+def _chosen() -> ModuleType:
+    if INSTRUCTION_SET != "numpy":
+        try:
+            return import_module("._backprop", __name__)
+        except ImportError as error:
+            warnings.warn(
+                f"skbgd runs without its compiled core ({error}), on one in NumPy: "
+                "small batches and sparse rows take many times as long. Install a C++ "
+                "compiler (g++, clang++, Visual Studio) and then skbgd again, with "
+                "pip's options --force-reinstall --no-deps. SKBGD_ISA=numpy in the "
+                "environment chooses the NumPy core without this warning.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    return import_module("._numpy", __name__)
+
+
+backprop = _chosen()
+COMPILED = hasattr(backprop, "SharedTeam")
+INSTRUCTION_SET = INSTRUCTION_SET or backprop.instruction_sets()[-1]
+backprop.use_instruction_set(INSTRUCTION_SET)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
-from ._backprop import SharedTeam
+from . import COMPILED, backprop
 
 # Minimum multiplications per barrier that justify one more thread, and those of a whole
 # call (examples/benchmark.py).
@@ -44,6 +44,8 @@ def allowed_threads(n_jobs):
 class ThreadTeam:
     """Threads that run functions of the core together, as a context.
 
+    One thread alone where the core is NumPy, whose products have those of the BLAS.
+
     Parameters
     ----------
     n_jobs : int or None
@@ -56,7 +58,7 @@ class ThreadTeam:
 
     def __init__(self, n_jobs, max_threads, work_per_barrier, work_per_call):
         self.n_threads = 1
-        if work_per_call > WORK_PER_CALL:
+        if COMPILED and work_per_call > WORK_PER_CALL:
             useful = 1 + work_per_barrier // WORK_PER_THREAD
             # More threads than cores would only wait for each other.
             self.n_threads = min(allowed_threads(n_jobs), useful, max_threads, _cores())
@@ -76,7 +78,7 @@ class ThreadTeam:
             return function(*args)
         if self.pool is None:
             self.pool = ThreadPoolExecutor(self.n_threads - 1)
-        team = SharedTeam(self.n_threads)
+        team = backprop.SharedTeam(self.n_threads)
 
         def member(thread):
             try:

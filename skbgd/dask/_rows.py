@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Future, futures_of, wait
 from sklearn.utils.validation import column_or_1d
 
-from .._core import _backprop
+from .._core import backprop
 from .._rows import LocalRows
 from .._targets import (
     classes_in,
@@ -342,7 +342,7 @@ class DaskRows:
             orders = None
             if self.shuffled:
                 orders = self.orders(state.shuffle_state)
-                state.shuffle_state += self.n_samples * _backprop.SPLITMIX_STEP
+                state.shuffle_state += self.n_samples * backprop.SPLITMIX_STEP
                 state.shuffle_state %= 1 << 64
             for k in range(self.n_rounds):
                 shares, m = None, self.n_samples
@@ -355,14 +355,14 @@ class DaskRows:
                 progress[0] += loss
                 if not isfinite(loss):
                     break
-                parameters = _backprop.Parameters(
+                parameters = backprop.Parameters(
                     self.network.layout,
                     state.theta,
                     state.velocity,
                     state.second_moment,
                     gradient / m,  # aligned, as it is new
                 )
-                _backprop.apply_gradient(parameters, state.n_steps + k, rule)
+                backprop.apply_gradient(parameters, state.n_steps + k, rule)
                 progress[1] += m
         except RowsLost:
             vars(state).update(vars(before))
@@ -379,7 +379,7 @@ class DaskRows:
                 random_orders,
                 [self.lengths[i] for i in shard.blocks],
                 [
-                    (shuffle_state + starts[i] * _backprop.SPLITMIX_STEP) % (1 << 64)
+                    (shuffle_state + starts[i] * backprop.SPLITMIX_STEP) % (1 << 64)
                     for i in shard.blocks
                 ],
                 pure=False,

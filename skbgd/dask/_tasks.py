@@ -7,7 +7,7 @@ from dask.sizeof import sizeof
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from .._core import _backprop
+from .._core import backprop
 from .._rows import check_core_layout, mean_squared_norm, sum_of_losses
 from .._targets import check_sample_weight, divided_by_max, encode, unique_labels
 
@@ -107,7 +107,7 @@ def random_orders(lengths, states):
     """For each block a random order of its rows."""
     orders = [np.empty(n, dtype=np.intp) for n in lengths]
     for order, state in zip(orders, states, strict=True):
-        _backprop.shuffle(order, state)
+        backprop.shuffle(order, state)
     return orders
 
 

@@ -1,0 +1,420 @@
+"""Forward pass, cross-entropy, back-propagation and gradient descent, in plain NumPy.
+
+The mathematics as it is read: the compiled core (`_backprop.pyx`) has the same classes
+and functions and is tested to give the same results, and where nothing was compiled
+this core does the work. Products of matrices are those of the BLAS and SciPy, threads
+are the BLAS's.
+
+n rows in the data, m in the batch at hand; L weight layers with units[0] = d features,
+units[L] = K outputs. Everything is row-major, samples in rows.
+
+    theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
+    A_0      the rows of X, (m, d)
+    Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
+    A_l      f(Z_l) in the hidden layers; of the output layer Z_L is kept
+    D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
+    Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
+
+The loss of a row is the cross-entropy summed over the output units, times its weight.
+It is computed from Z_L, never from log(A_L), which loses digits or overflows.
+
+A batch may have any number of rows: at most `tile` of them, those that the cache holds,
+are taken through the network and back at a time.
+"""
+
+from functools import wraps
+from math import isfinite, nan, sqrt
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import expit
+
+# What one random number adds to the state of the generator.
+SPLITMIX_STEP = 0x9E3779B97F4A7C15
+
+
+def instruction_sets():
+    """What it may be called by SKBGD_ISA, as the compiled core's sets."""
+    return ["numpy"]
+
+
+def use_instruction_set(name):
+    """There is no other: returns the name of the one before."""
+    if name != "numpy":
+        raise ValueError(
+            f"Got instruction set {name!r}, but the compiled core, which alone has "
+            "such, is not installed; there is ['numpy']."
+        )
+    return name
+
+
+# What the functions work on -----------------------------------------------------------
+
+
+class Layout:
+    """Where everything lies in theta."""
+
+    def __init__(self, units, activation, output_activation):
+        self.units = tuple(int(n) for n in units)
+        self.hidden, self.output = activation, output_activation
+        self.d, self.K = self.units[0], self.units[-1]
+        sizes = [(p + 1) * q for p, q in zip(self.units, self.units[1:], strict=False)]
+        self.n_layers, self.n_parameters = len(sizes), sum(sizes)
+        if self.n_parameters >= 1 << 58:
+            raise MemoryError(f"A network of {list(self.units)} units is too large.")
+
+    def places(self):
+        """Of each layer: where W and b begin in theta, units in, units out."""
+        places, start = [], 0
+        for p, q in zip(self.units, self.units[1:], strict=False):
+            places.append((start, start + p * q, p, q))
+            start += (p + 1) * q
+        return places
+
+    def size_of_row(self, gathered):
+        """Numbers that a pass keeps for each row of a tile."""
+        return 2 * sum(self.units[1:]) + self.K + 1 + gathered * self.d
+
+    def layers(self, theta):
+        """The (W_l, b_l), as views into theta or what is like it."""
+        return [
+            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.places()
+        ]
+
+
+class Parameters:
+    """theta, and for its steps velocity, second moment (None: none) and gradient."""
+
+    def __init__(self, layout, theta, velocity=None, second_moment=None, gradient=None):
+        self.layout, self.theta, self.gradient = layout, theta, gradient
+        self.velocity, self.second_moment = velocity, second_moment
+
+
+class Rows:
+    """Rows of X, (n, d) array or CSR, with targets, weights and order, if given."""
+
+    def __init__(self, X, Y=None, weights=None, order=None):
+        self.X, self.Y, self.weights, self.order = X, Y, weights, order
+        self.n_used = X.shape[0] if order is None else len(order)
+
+    def part(self, start, stop):
+        """X, Y and weights of the rows `start` ... `stop` - 1 in the order."""
+        rows = slice(start, stop)
+        if self.order is not None:
+            rows = self.order[rows]
+            if len(rows) == 1:
+                rows = slice(rows[0], rows[0] + 1)  # no copy
+        weights = None if self.weights is None else self.weights[rows]
+        if isinstance(rows, slice) or issparse(self.X):
+            return self.X[rows], self.Y[rows], weights
+        return self.X.take(rows, axis=0), self.Y[rows], weights
+
+
+class Workspace:
+    """The number of rows to take at a time, and how far `run_batches` has got."""
+
+    def __init__(self, layout, dtype, tile, n_threads=1, gathered=False):
+        self.tile = tile
+        self.forget()
+
+    def forget(self):
+        """What an earlier `run_batches` returned: the next may not even begin."""
+        self.loss_sum, self.n_done = 0.0, 0
+
+
+# One pass -----------------------------------------------------------------------------
+
+
+def activation(name, Z):
+    """A = f(Z), in place."""
+    if name == "logistic":
+        expit(Z, out=Z)
+    elif name == "tanh":
+        np.tanh(Z, out=Z)
+    elif name == "relu":
+        np.maximum(Z, 0, out=Z)
+    return Z
+
+
+def times_derivative(name, A, D):
+    """D = D * f'(Z), in place, with f' in terms of a = f(z)."""
+    if name == "logistic":
+        D *= A * (1 - A)
+    elif name == "tanh":
+        D *= 1 - A * A
+    elif name == "relu":
+        D *= A > 0
+    return D
+
+
+def forward(layers, X, hidden):
+    """A_0 ... A_{L-1}, Z_L"""
+    A = [X]
+    for W, b in layers:
+        # Z_l = A_{l-1} W_l + b_l
+        Z = A[-1] @ W
+        Z += b
+        # A_l = f(Z_l), but for the output layer
+        A.append(activation(hidden, Z) if len(A) < len(layers) else Z)
+    return A
+
+
+def cross_entropy(Z, Y, output):
+    """The loss of each row, (m,), and its derivative with respect to Z, (m, K)."""
+    m, K = Z.shape
+    if output == "softmax":
+        # l = log(sum_k e^{z_k}) - z_y,  dl/dz = softmax(z) - y
+        # The largest z is subtracted, which changes neither; log(1 + the other terms)
+        # keeps the digits of a confident, right answer.
+        i, y = np.arange(m), Y[:, 0]
+        top = Z.argmax(axis=1)
+        Z -= Z[i, top, np.newaxis]
+        E = np.exp(Z)
+        E[i, top] -= 1
+        rest = E.sum(axis=1)
+        E[i, top] += 1
+        E /= 1 + rest[:, np.newaxis]
+        E[i, y] -= 1
+        return np.log1p(rest) - Z[i, y], E
+    # l = sum_k log(1 + e^{t_k}),  t = -z where y = 1, else z;  dl/dz = sigma(z) - y
+    if Y.shape[1] < K:
+        Y = Y == np.arange(K)
+    losses = np.logaddexp(0, np.where(Y, -Z, Z))
+    D = expit(Z)
+    D -= Y
+    return losses[:, 0] if K == 1 else losses.sum(axis=1, dtype=float), D
+
+
+def backprop(layout, layers, rows, start, stop, tile, gradients=None, scale=1.0):
+    """sum_i w_i l_i over rows; scale times its gradient into `gradients`, if given.
+
+    Not finite as soon as that of one tile is not; the gradient is then of no use.
+    """
+    loss = 0.0
+    for first in range(start, stop, tile):
+        X, Y, weights = rows.part(first, min(first + tile, stop))
+        *A, Z = forward(layers, X, layout.hidden)
+        losses, D = cross_entropy(Z, Y, layout.output)
+        if weights is None:
+            loss += float(losses.sum(dtype=float))
+        else:
+            ignored = weights == 0
+            losses[ignored], D[ignored] = 0, 0  # a product with 0 would keep a NaN
+            loss += float((weights * losses).sum(dtype=float))
+            D *= weights[:, np.newaxis]
+        if gradients is None:
+            continue
+        if not isfinite(loss):
+            break
+        if scale != 1:
+            D *= scale
+        for i in reversed(range(len(layers))):
+            G_W, G_b = gradients[i]
+            # dJ/dW_l = A_{l-1}^T D_l,  dJ/db_l = sum_i D_l[i]
+            if first == start and not issparse(A[i]):
+                np.matmul(A[i].T, D, out=G_W)
+                D.sum(axis=0, out=G_b)
+            elif first == start:
+                G_W[...], G_b[...] = A[i].T @ D, D.sum(axis=0)
+            else:
+                G_W += A[i].T @ D
+                G_b += D.sum(axis=0)
+            if i > 0:
+                # D_{l-1} = D_l W_l^T * f'(Z_{l-1})
+                D = times_derivative(layout.hidden, A[i], D @ layers[i][0].T)
+    return loss
+
+
+def change(parameters, gradients, g, step, n_steps):
+    """By how much a step changes theta, and the new velocity and second moment.
+
+    g is the gradient of the cross-entropy, of which `gradients` are views; it is used
+    up. Returns None if its norm is to be limited and is not finite.
+    """
+    eta, alpha, mu = float(step.eta), float(step.alpha), float(step.momentum)
+    beta_1, beta_2 = float(step.beta_1), float(step.beta_2)
+    velocity, second_moment = parameters.velocity, parameters.second_moment
+    # g = dJ/dtheta + alpha W;  b carries no penalty
+    if alpha:
+        layers = parameters.layout.layers(parameters.theta)
+        for (G_W, _), (W, _) in zip(gradients, layers, strict=True):
+            G_W += alpha * W
+    if step.max_gradient_norm > 0:
+        # g = g min(1, c / ||g||)
+        norm = sqrt(sum_of_squares(g))
+        if not isfinite(norm):
+            return None
+        if norm > step.max_gradient_norm:
+            g *= float(step.max_gradient_norm) / norm
+    if step.solver == "adam":
+        # v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2
+        v = beta_1 * velocity + (1 - beta_1) * g
+        u = beta_2 * second_moment + (1 - beta_2) * g * g
+        # theta = theta - eta_t v / (sqrt(u) + epsilon), where
+        # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t) for v and u, which began at 0
+        eta *= sqrt(1 - beta_2 ** (n_steps + 1)) / (1 - beta_1 ** (n_steps + 1))
+        return -eta * v / (np.sqrt(u) + float(step.epsilon)), v, u
+    g *= -eta
+    if velocity is None:
+        # theta = theta - eta g
+        return g, None, None
+    # v = mu v - eta g;  theta = theta + v, or with Nesterov: theta + mu v - eta g
+    v = mu * velocity + g
+    return (mu * v + g if step.nesterov else v), v, None
+
+
+def sum_of_squares(x):
+    return float(np.einsum("i,i", x, x, dtype=float))
+
+
+# The doors ----------------------------------------------------------------------------
+
+
+def quiet(function):
+    """Numbers may overflow: what is not finite is found in the results."""
+
+    @wraps(function)
+    def wrapped(*args):
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return wrapped
+
+
+@quiet
+def loss_gradient(parameters, rows, work):
+    """sum_i w_i l_i over the rows, and its gradient into that of `parameters`, if any.
+
+    A plain sum, without penalty: parts of the data can be added up.
+    """
+    layout, gradients = parameters.layout, None
+    layers = layout.layers(parameters.theta)
+    if parameters.gradient is not None:
+        parameters.gradient[:] = 0
+        gradients = layout.layers(parameters.gradient)
+    return backprop(layout, layers, rows, 0, rows.n_used, work.tile, gradients)
+
+
+@quiet
+def run_batches(parameters, n_steps, rows, batch_size, step, work):
+    """A step of gradient descent per batch of `batch_size` rows; the last may be short.
+
+        g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
+        theta = theta - eta g        or the rule of momentum, Nesterov or Adam
+
+    `n_steps` were made before, which Adam needs to know. The weights are expected to
+    average 1 over the data.
+
+    Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
+    the number of rows whose step was made: fewer than there are if a loss was not
+    finite. That step is not made. After a KeyboardInterrupt theta holds the last whole
+    step, and `work` has what would have been returned.
+    """
+    work.forget()
+    layout, theta = parameters.layout, parameters.theta
+    velocity, second_moment = parameters.velocity, parameters.second_moment
+    layers, g = layout.layers(theta), parameters.gradient
+    if g is None:
+        g = np.empty_like(theta)
+    gradients = layout.layers(g)
+    for start in range(0, rows.n_used, batch_size):
+        stop = min(start + batch_size, rows.n_used)
+        m = stop - start
+        loss = backprop(layout, layers, rows, start, stop, work.tile, gradients, 1 / m)
+        made = None
+        if isfinite(loss):
+            made = change(parameters, gradients, g, step, n_steps)
+        if made is None:
+            work.loss_sum += nan if isfinite(loss) else loss
+            break
+        theta_step, v, u = made
+        # All or nothing: Python looks for Ctrl-C at calls and jumps, and there is none
+        # until the end of the loop.
+        theta += theta_step
+        if v is not None:
+            velocity[:] = v
+        if u is not None:
+            second_moment[:] = u
+        work.loss_sum += loss
+        work.n_done = stop
+        n_steps += 1
+    return work.loss_sum, work.n_done
+
+
+@quiet
+def apply_gradient(parameters, n_steps, step):
+    """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
+    g = parameters.gradient
+    made = change(parameters, parameters.layout.layers(g), g, step, n_steps)
+    if made is not None:
+        theta_step, v, u = made
+        parameters.theta += theta_step
+        if v is not None:
+            parameters.velocity[:] = v
+        if u is not None:
+            parameters.second_moment[:] = u
+
+
+@quiet
+def outputs(parameters, rows, Z, activated, check_finite, work):
+    """The output layer for every row into Z: Z_L, or if activated A_L.
+
+    Returns False if `check_finite` found a NaN or an infinity in X; Z is then unfit.
+    """
+    layout = parameters.layout
+    layers = layout.layers(parameters.theta)
+    for start in range(0, len(Z), work.tile):
+        X, out = (array[start : start + work.tile] for array in (rows.X, Z))
+        if check_finite and not np.isfinite(X).all():
+            return False
+        out[...] = forward(layers, X, layout.hidden)[-1]
+        if activated and layout.output == "softmax":
+            out -= out.max(axis=1, keepdims=True)
+            np.exp(out, out=out)
+            out /= out.sum(axis=1, keepdims=True)
+        elif activated:
+            expit(out, out=out)
+    return True
+
+
+@quiet
+def row_norms(rows, norms):
+    """||x_i||^2 for each row, into norms."""
+    X = rows.X
+    if issparse(X):
+        numbers = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        squares = X.data[: len(numbers)].astype(float) ** 2
+        norms[:] = np.bincount(numbers, squares, minlength=X.shape[0])
+    else:
+        np.einsum("ij,ij->i", X, X, dtype=float, out=norms)
+
+
+@quiet
+def squared_norms(parameters):
+    """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
+    layers = parameters.layout.layers(parameters.theta)
+    weights = sum(sum_of_squares(W.ravel()) for W, _ in layers)
+    return weights, weights + sum(sum_of_squares(b) for _, b in layers)
+
+
+def shuffle(order, state):
+    """Fill `order` with a random permutation; returns the state for the next call.
+
+    Fisher and Yates' shuffle, inside-out, on the generator SplitMix64 (Steele, Lea &
+    Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose whole
+    state is one 64-bit integer.
+    """
+    n = len(order)
+    numbers = np.arange(1, n + 1)
+    bits = np.uint64(state) + np.uint64(SPLITMIX_STEP) * numbers.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    # j uniform in 0 ... i, from the 53 bits that a double holds
+    places = ((bits >> np.uint64(11)) * (numbers * 2.0**-53)).astype(np.intp)
+    permutation = [0] * n
+    for i, j in enumerate(places.tolist()):
+        permutation[i] = permutation[j]
+        permutation[j] = i
+    order[:] = permutation
+    return (state + n * SPLITMIX_STEP) % (1 << 64)
