@@ -19,8 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
+from skbgd._core import COMPILED
 
 X, y = make_moons(150, noise=0.25, random_state=0)
+PACE = 1 if COMPILED else 4  # of seconds that a core needs to get under way
 
 
 small = partial(helpers.small, learning_rate=0.5)
@@ -65,7 +67,7 @@ def test_what_was_learned_is_kept(batch_size):
     y = (X[:, 0] > 0).astype(int)
     clf = BGDClassifier((100, 100), batch_size=batch_size, random_state=0)
     clf.set_params(max_iter=10_000, tol=None)
-    with ctrl_c(after=1.0) as sent:
+    with ctrl_c(after=1.0 * PACE) as sent:
         clf.fit(X, y)
     delay = time.perf_counter() - sent[0]
     assert "kept" in sent[1][0]
@@ -90,7 +92,7 @@ def test_an_epoch_that_was_cut_short_counts_the_rows_it_used():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400_000, 50)).astype(np.float32)
     clf = BGDClassifier((64, 64), batch_size=1, learning_rate=0.01, random_state=0)
-    with ctrl_c(after=0.3):
+    with ctrl_c(after=0.3 * PACE):
         clf.fit(X, X[:, 0] > 0)
     assert clf.n_iter_ == 1
     assert 0 < clf.t_ < len(X)

@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.pipeline import make_pipeline
 
 from skbgd import BGDClassifier
+from skbgd._core import COMPILED
 
 # The containers of the same rows: classes, sizes of the integers, order of the elements
 CONTAINERS = {
@@ -256,6 +257,7 @@ def test_badly_scaled_sparse_features_are_named():
         BGDClassifier((3,), max_iter=2).fit(sparse.csr_array(1e4 * X), y)
 
 
+@pytest.mark.skipif(not COMPILED, reason="the core in NumPy stores the gradient")
 @pytest.mark.parametrize(
     "parameters",
     [{"batch_size": 1}, {"batch_size": 32}, {"hidden_layer_sizes": ()},

@@ -16,13 +16,14 @@ from sklearn.datasets import load_digits, make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier, _rows
-from skbgd._core import threads
+from skbgd._core import COMPILED, threads
 from skbgd._core.threads import ThreadTeam, allowed_threads
 
 X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
 )
 CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
+compiled = pytest.mark.skipif(not COMPILED, reason="of the compiled core alone")
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
     np.testing.assert_array_equal(clf.coefs_[0], before)
 
 
+@compiled
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
     """One thread fails before it meets the others, who wait for it in the core."""
@@ -148,6 +150,7 @@ def test_ctrl_c_while_threads_wait(eager):
     assert np.isfinite(clf.coefs_[0]).all()
 
 
+@compiled
 def test_interrupt_in_threads(eager, monkeypatch):
     """Ctrl-C in the first thread: the others leave, what was learned is kept."""
     core = _rows.backprop.run_batches
@@ -187,6 +190,7 @@ def test_the_blas_is_never_limited(eager):
         assert threadpool_info() == before
 
 
+@compiled
 def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
     monkeypatch.setattr(threads, "_cores", lambda: 64)
     with threadpool_limits(1, user_api="blas"):
@@ -262,6 +266,7 @@ def test_fork_while_another_thread_fits(eager):
         assert np.isfinite(fit.result(120).loss_)
 
 
+@compiled
 def test_the_mode_of_the_processor_is_restored(eager):
     """Small numbers are 0 within the core alone, and none is in Adam's moments."""
     clf = fitted(2, X.astype(np.float32), solver="adam", alpha=1e-3, batch_size=20)

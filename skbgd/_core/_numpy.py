@@ -225,18 +225,17 @@ def backprop(layout, layers, rows, start, stop, tile, gradients=None, scale=1.0)
     return loss
 
 
-def change(parameters, gradients, g, step, n_steps):
+def change(parameters, layers, g, gradients, step, n_steps):
     """By how much a step changes theta, and the new velocity and second moment.
 
-    g is the gradient of the cross-entropy, of which `gradients` are views; it is used
-    up. Returns None if its norm is to be limited and is not finite.
+    g is the gradient of the cross-entropy, of which `gradients` are views, as `layers`
+    are of theta; it is used up. Returns None if its norm, to be limited, is not finite.
     """
     eta, alpha, mu = float(step.eta), float(step.alpha), float(step.momentum)
     beta_1, beta_2 = float(step.beta_1), float(step.beta_2)
     velocity, second_moment = parameters.velocity, parameters.second_moment
     # g = dJ/dtheta + alpha W;  b carries no penalty
     if alpha:
-        layers = parameters.layout.layers(parameters.theta)
         for (G_W, _), (W, _) in zip(gradients, layers, strict=True):
             G_W += alpha * W
     if step.max_gradient_norm > 0:
@@ -323,7 +322,7 @@ def run_batches(parameters, n_steps, rows, batch_size, step, work):
         loss = backprop(layout, layers, rows, start, stop, work.tile, gradients, 1 / m)
         made = None
         if isfinite(loss):
-            made = change(parameters, gradients, g, step, n_steps)
+            made = change(parameters, layers, g, gradients, step, n_steps)
         if made is None:
             work.loss_sum += nan if isfinite(loss) else loss
             break
@@ -344,8 +343,9 @@ def run_batches(parameters, n_steps, rows, batch_size, step, work):
 @quiet
 def apply_gradient(parameters, n_steps, step):
     """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
-    g = parameters.gradient
-    made = change(parameters, parameters.layout.layers(g), g, step, n_steps)
+    g, layout = parameters.gradient, parameters.layout
+    layers, gradients = layout.layers(parameters.theta), layout.layers(g)
+    made = change(parameters, layers, g, gradients, step, n_steps)
     if made is not None:
         theta_step, v, u = made
         parameters.theta += theta_step
