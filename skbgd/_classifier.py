@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ._callbacks import (
@@ -56,6 +57,19 @@ NO_EFFECT_ON_STEPS = {
     "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
     "random_state", "verbose", "n_jobs",
 }  # fmt: skip
+
+
+def _makes_steps(clf: BaseEstimator) -> bool:
+    if getattr(clf, "solver", None) == "lbfgs":
+        raise AttributeError(
+            "solver='lbfgs' has no partial_fit: it needs all rows in each iteration. "
+            "Use solver='sgd' or 'adam', or fit with warm_start=True."
+        )
+    return True
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+for_solvers_of_steps: Callable[[_Method], _Method] = available_if(_makes_steps)
 
 
 class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -615,6 +629,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         return self
 
+    @for_solvers_of_steps
     def partial_fit(
         self,
         X: ArrayLike | _SparseRows,
@@ -883,12 +898,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on a copy of the estimator."""
         check_parameters(self)
-        if self.solver == "lbfgs":
-            raise ValueError(
-                "solver='lbfgs' needs all rows in each iteration, and partial_fit sees "
-                "some of them once; use solver='sgd' or 'adam', or fit with "
-                "warm_start=True."
-            )
         if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all rows at once, which partial_fit "

@@ -246,8 +246,12 @@ def test_other_solvers_go_on(other):
 
 def test_partial_fit_refuses():
     X, y = targets("binary")
-    with pytest.raises(ValueError, match="solver='sgd' or 'adam'.*warm_start=True"):
-        lbfgs().partial_fit(X, y, classes=[0, 1])
+    clf = lbfgs()
+    assert not hasattr(clf, "partial_fit")
+    with pytest.raises(AttributeError) as error:
+        clf.partial_fit(X, y, classes=[0, 1])
+    assert "solver='sgd' or 'adam'" in str(error.value.__cause__ or error.value)
+    assert hasattr(clf.set_params(solver="sgd"), "partial_fit")
 
 
 def test_no_gradient_at_the_start():

@@ -12,7 +12,7 @@ from dask.base import is_dask_collection
 from distributed import Client
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._classifier import BGDClassifier
+from .._classifier import BGDClassifier, for_solvers_of_steps
 from .._descent import State
 from .._plan import rows_per_batch
 from ._rows import DaskRows, RowsLost, as_dask_array
@@ -227,6 +227,7 @@ class DaskBGDClassifier(BGDClassifier):
             sample_weight_val=sample_weight_val,
         )
 
+    @for_solvers_of_steps
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Self:
