@@ -717,7 +717,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-4.5,  5.1])
+        array([-4.7,  5.3])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -787,7 +787,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_proba([[0.0], [3.0]]).round(2)
         array([[0.99, 0.01],
-               [0.01, 0.99]])
+               [0.  , 1.  ]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -821,7 +821,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-3206,     0]])
+        array([[-3345,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)
