@@ -42,7 +42,7 @@ def package_gradient(clf, X, y):
 
 
 def check(what, ours, theirs, atol=1e-12):
-    """Print the largest difference of two lists of arrays; fail if not by rounding."""
+    """Print the largest difference of two lists of arrays; fail beyond rounding."""
     error = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
     print(f"{what:<66} {error:8.1e}")
     assert error < atol

@@ -33,6 +33,7 @@ from ._rows import (
 )
 from ._saving import from_plain, plain_parameter, to_plain
 from ._targets import (
+    announced_classes,
     check_sample_weight,
     check_some_weight,
     class_weights,
@@ -912,7 +913,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             else:
                 self._check_same_network()
                 if classes is not None:
-                    self._check_same_classes(np.unique(classes))
+                    self._check_same_classes(announced_classes(classes))
             self._set_targets(rows)
             # The curves are shared, not copied: a call costs the same however long
             # they are. An epoch appends to them last, after all that may fail.

@@ -37,8 +37,13 @@ def is_layers(value):
     """A positive int, or a sequence of them."""
     if is_positive_int(value):
         return True
-    is_sequence = isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) == 1
-    return is_sequence and all(is_positive_int(size) for size in value)
+    if isinstance(value, np.ndarray):
+        is_sequence = value.ndim == 1
+    else:
+        is_sequence = isinstance(value, Sequence) and not isinstance(
+            value, (str, bytes)
+        )
+    return is_sequence and all(map(is_positive_int, value))
 
 
 def hidden_units(hidden_layer_sizes):

@@ -5,7 +5,6 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
 
 # Labels ------------------------------------------------------------------------------
 
@@ -47,12 +46,20 @@ def classes_for_partial_fit(y, classes, multilabel):
             "The first call of partial_fit must announce all classes: "
             "partial_fit(X, y, classes=...). Got classes=None."
         )
-    classes = _sorted_labels(column_or_1d(classes), "classes")
+    classes = announced_classes(classes)
     if len(classes) < 2:
         raise ValueError(
             f"classes must hold at least two labels; got {classes.tolist()}."
         )
     return classes
+
+
+def announced_classes(classes):
+    """The sorted labels that were passed as `classes`."""
+    labels = np.asarray(classes)
+    if labels.ndim != 1:
+        raise ValueError(f"classes must be a sequence of labels; got {classes!r}.")
+    return _sorted_labels(labels, "classes")
 
 
 def _sorted_labels(labels, name):

@@ -83,6 +83,8 @@ def partial_fit(clf):
         ("hidden_layer_sizes", np.array([[3]]), "sequence of positive ints"),
         ("hidden_layer_sizes", (True,), "sequence of positive ints"),
         ("hidden_layer_sizes", "3", "sequence of positive ints"),
+        ("hidden_layer_sizes", "", "sequence of positive ints"),
+        ("hidden_layer_sizes", [[3], [3, 4]], "sequence of positive ints"),
         ("hidden_layer_sizes", None, "sequence of positive ints"),
         ("activation", "sigmoid", "'logistic', 'tanh', 'relu', 'identity'"),
         ("activation", "softmax", "'logistic', 'tanh', 'relu', 'identity'"),
@@ -221,6 +223,9 @@ def test_class_weight():
 def test_partial_fit():
     with pytest.raises(ValueError, match="first call.*classes=..."):
         small().partial_fit(X, y)
+    for classes in ({0, 1}, [[0, 1]], 1):
+        with pytest.raises(ValueError, match="classes must be a sequence of labels"):
+            small().partial_fit(X, y, classes=classes)
     clf = small().partial_fit(X, y, classes=[0, 1])
     before = snapshot(clf)
     for action, match in (
@@ -228,6 +233,8 @@ def test_partial_fit():
         (lambda: clf.partial_fit(X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
         (lambda: clf.partial_fit(X, (y + 0j).astype(object)), r"none of the classes"),
         (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "must stay the same"),
+        (lambda: clf.partial_fit(X, y, classes=[None, 1]), "classes must not have mis"),
+        (lambda: clf.partial_fit(X, y, classes=1), "sequence of labels; got 1"),
         (lambda: clf.partial_fit(X[:, :3], y), "expecting 4 features"),
         (lambda: clf.partial_fit(X, Y), "one class label per row"),
     ):
