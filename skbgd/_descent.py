@@ -32,7 +32,7 @@ class StoppingRule:
     best_criterion: float = inf
 
     def record(self, criterion, tol):
-        """Count the epochs that did not come to lie `tol` below the reference.
+        """Count consecutive epochs that do not beat the reference by more than `tol`.
 
         The reference moves only when beaten, so that many small gains count as much as
         one large one.
@@ -45,7 +45,7 @@ class StoppingRule:
 
 @dataclass
 class State:
-    """All that changes as the descent goes on, and what a later call continues from.
+    """All that changes during training, and that a later call continues from.
 
     `Descent` and `minimize` change it in place; `copy` first.
     """
@@ -234,7 +234,7 @@ class Descent(Minimizer):
         the step.
 
         A KeyboardInterrupt ends the epoch early: the steps made so far are recorded as
-        an epoch over the rows they used, and then it goes on its way.
+        an epoch over the rows they used, and the interrupt is raised again.
         """
         start = perf_counter()
         state = self.state
@@ -305,7 +305,7 @@ class Descent(Minimizer):
 
 
 def _append_sum(sums, value):
-    """Go on with running sums."""
+    """Append the next running sum."""
     sums.append(sums[-1] + value if sums else value)
 
 

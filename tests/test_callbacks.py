@@ -92,7 +92,7 @@ class TestCallbacks:
         assert clf.n_iter_ == 4
 
     def test_frames_keep_their_names(self, moons):
-        """A callback that predicts is not told that names are missing."""
+        """A callback that predicts gets no warning about missing names."""
         X, _, y, _ = moons
         frame = pd.DataFrame(X, columns=["a", "b"])
         small(max_iter=2).set_callbacks(self.make()).fit(frame, y)

@@ -1,4 +1,4 @@
-"""Training that goes on: partial_fit, warm_start, copies."""
+"""Training that continues: partial_fit, warm_start, copies."""
 
 import pickle
 import warnings
@@ -166,7 +166,7 @@ def test_failed_warm_fit_leaves_curves_and_model(moons):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
-    """The rule that ended the last fit does not end this one; its best is no bar."""
+    """A fresh stopping rule: what ended the last fit, and its best, do not count."""
     X, X_val, y, y_val = moons
     own = {"X_val": X_val, "y_val": y_val}
     params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
@@ -243,7 +243,7 @@ def test_a_changed_parameter_starts_the_stopping_rule_anew(name):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_another_scorer_starts_the_stopping_rule_anew():
-    """Also one that is no function; its scores are not held against those before."""
+    """Also if it is an object: scores of different scorers are not compared."""
     clf = small(
         warm_start=True, early_stopping=True, learning_rate=0.5, tol=0,
         n_iter_no_change=3, scoring=make_scorer(lambda y, labels: 1.0),

@@ -319,16 +319,16 @@ class Recorded(Descent):
 @pytest.mark.parametrize(
     "losses, n_iter_no_change, n_iter",
     [
-        ([1.0] * 9, 3, 4),  # the first sets the mark, then three flat ones
+        ([1.0] * 9, 3, 4),  # the first is the reference, then three flat ones
         ([1.0] * 9, 1, 2),
         ([1.0, 0.95, 0.91, 0.91, 0.91, 0.91], 3, 4),  # each less than 0.1 below 1
         ([1.0, 0.95, 0.89, 0.89, 0.89, 0.89], 3, 6),  # small gains that add up
-        ([1.0, 0.5, 2.0, 0.45, 0.6, 0.3], 3, 5),  # noise around the mark
+        ([1.0, 0.5, 2.0, 0.45, 0.6, 0.3], 3, 5),  # noise around the reference
         ([1.0, 0.8, 0.6, 0.4, 0.2, 0.0], 1, 6),  # never flat: all six
     ],
 )
 def test_patience(losses, n_iter_no_change, n_iter):
-    """Stops after exactly n_iter_no_change epochs that are not 0.1 below the mark."""
+    """Stops after exactly n_iter_no_change epochs not 0.1 below the reference."""
     descent = Recorded(losses)
     reason = minimize(descent, max_iter=6, tol=0.1, n_iter_no_change=n_iter_no_change)
     assert descent.state.n_iter == n_iter

@@ -41,7 +41,7 @@ def interrupting_schedule(at):
 
 @contextmanager
 def ctrl_c(after):
-    """Press it after so many seconds; gives a list that then holds the time."""
+    """Press it after this many seconds; yields a list that then holds the time."""
     sent = []
 
     def press():
@@ -111,7 +111,7 @@ def test_before_the_first_step_nothing_has_changed():
 
 @pytest.mark.parametrize("batch_size", [16, "full"])
 def test_between_epochs_it_is_as_if_max_iter_had_come(batch_size):
-    """Bit for bit; and a warm start goes on as if nothing had happened."""
+    """Bit for bit; and a warm start continues as if nothing had happened."""
     clf = small(batch_size=batch_size, warm_start=True)
     clf.set_params(learning_rate_schedule=interrupting_schedule(5))
     with pytest.raises(KeyboardInterrupt):

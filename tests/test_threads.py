@@ -86,7 +86,7 @@ def test_same_number_of_threads_same_bits(eager):
 
 
 def test_validation_loss_in_threads(eager):
-    """The loss of the validation rows comes from the threads that are there."""
+    """The loss of the validation rows is computed by the same threads."""
     curves = [
         BGDClassifier(max_iter=5, tol=None, random_state=0, n_jobs=n_jobs)
         .fit(X, y, X_val=X[:50], y_val=y[:50])
