@@ -25,7 +25,7 @@ import scipy.sparse
 import sklearn
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import SGDClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -263,6 +263,67 @@ def one_neuron(budget):
     table(
         "SGDClassifier(loss='log_loss')'s time / ours, one neuron, one row per step",
         ["data", "float32", "our step", "float64", "our step"],
+        rows,
+    )
+
+
+# %%
+# L-BFGS
+# ------
+# The same objective to the same tolerance for one neuron; as many iterations for
+# networks, each with the start that its class makes.
+
+
+def lbfgs(budget, dtype=np.float64):
+    common = {"solver": "lbfgs", "random_state": 0}
+    cases = []
+    for d, K, name in ((30, 2, ""), (784, 10, ""), (20_000, 2, ", CSR")):
+        X, y = sparse_rows(20_000, d, dtype) if name else synthetic(20_000, d, K, dtype)
+        ours = BGDClassifier(
+            (), output_activation="softmax", alpha=1 / len(y), tol=1e-5, **common
+        )
+        theirs = LogisticRegression(tol=1e-5, max_iter=1000)
+        cases.append((f"LogisticRegression, {d} features{name}", ours, theirs, X, y))
+    for name, n, iterations in (
+        ("30-16-1", 20_000, 100),
+        ("64-32-10 (digits)", 1_797, 100),
+        ("784-100-10", 20_000, 20),
+    ):
+        d, hidden, K = map(int, name.split()[0].split("-"))
+        X, y = NETWORKS[name][0](n, d, max(K, 2), dtype)
+        ours = BGDClassifier(
+            hidden, output_activation="softmax", alpha=1e-3, tol=None,
+            max_iter=iterations, **common,
+        )  # fmt: skip
+        theirs = MLPClassifier(
+            hidden, activation="logistic", alpha=1e-3 * n, tol=0, max_iter=iterations,
+            **common,
+        )  # fmt: skip
+        cases.append((f"MLPClassifier, {name}", ours, theirs, X, y))
+    rows = []
+    for name, ours, theirs, X, y in cases:
+        times = best_times(
+            [lambda: ours.fit(X, y), lambda: theirs.fit(X, y)],  # noqa: B023
+            budget,
+        )
+        rows.append(
+            [
+                name,
+                f"{times[1] / times[0]:.1f}",
+                seconds(times[0]),
+                f"{ours.n_iter_}, {ours.updates_curve_[-1]}",
+                f"{np.max(theirs.n_iter_)}",
+            ]
+        )
+    table(
+        "L-BFGS: the peer's time / ours, float64",
+        [
+            "peer and rows",
+            "ratio",
+            "our fit",
+            "iterations, gradients",
+            "its iterations",
+        ],
         rows,
     )
 
@@ -556,6 +617,7 @@ def main():
     prediction(budget)
     grid_search(quick)
     sparse_neuron(budget)
+    lbfgs(budget)
     if not quick:
         sparse_networks(budget)
         memory()
