@@ -148,15 +148,13 @@ class Minimizer:
         """What a warning says if it ended before `tol` was reached; "" if not."""
         raise NotImplementedError
 
-    def squared_norms(self):
+    def squared_norms(self, theta):
         """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
-        return backprop.squared_norms(
-            backprop.Parameters(self.network.layout, self.state.theta)
-        )
+        return backprop.squared_norms(backprop.Parameters(self.network.layout, theta))
 
     def objective(self, rows):
         """J(theta) with the loss of these rows alone, their weights as they are."""
-        penalty, _ = self.squared_norms()
+        penalty, _ = self.squared_norms(self.state.theta)
         loss = rows.mean_loss(self.network, self.state.theta)
         return loss + self.alpha / 2 * penalty
 
@@ -211,7 +209,7 @@ class Descent(Minimizer):
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
         rows.prepare(network, state, rule, self.batch_size, shuffle)
-        self.squared_norm, _ = self.squared_norms()
+        self.squared_norm, _ = self.squared_norms(self.state.theta)
 
     @property
     def eta(self):
@@ -259,7 +257,7 @@ class Descent(Minimizer):
         n_done = int(n_done)
         loss = float(total) / max(n_done, 1) + self.alpha / 2 * self.squared_norm
         # theta changed last: its norm tells whether the next loss would be finite.
-        self.squared_norm, norm = self.squared_norms()
+        self.squared_norm, norm = self.squared_norms(self.state.theta)
         infinite = self._what_is_infinite(loss, norm)
         if infinite is not None:
             raise ValueError(self.diverged(infinite))

@@ -77,10 +77,10 @@ class QuasiNewton(Minimizer):
         theta = x.astype(self.state.theta.dtype)
         loss, gradient = self.rows.loss_gradient(self.network, theta)
         # J = loss + alpha / 2 sum_l ||W_l||^2
-        penalty, gradient = 0.0, gradient.astype(float)
+        penalty, _ = self.squared_norms(theta)
+        gradient = gradient.astype(float)
         for W, _, _ in self.network.layers:
-            penalty += x[W] @ x[W]
-            gradient[W] += self.alpha * x[W]
+            gradient[W] += self.alpha * theta[W]
         J = loss + self.alpha / 2 * penalty
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
