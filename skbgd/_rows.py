@@ -95,7 +95,7 @@ class LocalRows:
         """
         candidates = np.arange(self.n_samples)
         if self.sample_weight is not None:
-            check_some_weight(self.sample_weight.sum(), "sample_weight")
+            check_some_weight(self.sample_weight.max(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
         stratify, n_least = None, 1
         if not multilabel:

@@ -158,7 +158,7 @@ def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
 
 
 def check_some_weight(total, name):
-    """Raise an error if the sum of some weights is zero."""
+    """Raise an error if the sum of some weights, or the largest, is zero."""
     if not total > 0:
         raise ValueError(
             f"All weights are zero ({name}); at least one row needs a positive weight."

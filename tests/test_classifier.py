@@ -402,6 +402,7 @@ def test_extreme_weights(binary):
             quick(class_weight="balanced").fit(X, y).predict_proba(X),
             rtol=1e-9,
         )
+        quick(early_stopping=True).fit(X, y, np.full(60, scale))
     tiny = quick(class_weight={0: 1e-200, 1: 5e-201}).fit(X, y, np.full(60, 1e-200))
     np.testing.assert_allclose(tiny.predict_proba(X), expected, rtol=1e-9)
 
