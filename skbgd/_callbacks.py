@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 
 from ._descent import State
+from ._targets import divided_by_max
 
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -111,6 +112,9 @@ def validation_criterion(clf, rows):
         weighted = {}
         if rows.sample_weight is not None:
             weighted["sample_weight"] = rows.sample_weight
+            with np.errstate(over="ignore"):
+                if np.isinf(rows.sample_weight.sum()):  # as a scorer's would be
+                    weighted["sample_weight"] = divided_by_max(rows.sample_weight)
 
     def record(curve, value):
         # nan for epochs without validation rows, so that entry k is epoch k + 1

@@ -84,6 +84,8 @@ def test_scorer_is_given_the_weights(moons):
         X, y, X_val=X_val, y_val=y_val, sample_weight_val=w
     )
     assert clf.validation_scores_[-1] == clf.score(X_val, y_val, w)
+    clf.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=w * 1e308)
+    assert clf.validation_scores_[-1] == pytest.approx(clf.score(X_val, y_val, w))
 
 
 def test_rows_set_aside_are_stratified_and_never_the_only_member():
