@@ -241,7 +241,8 @@ def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
     Dense rows that are not taken in their order are gathered in it.
     """
     gathered = gathered and not issparse(X)
-    row_bytes = network.layout.size_of_row(gathered) * X.dtype.itemsize
+    # Dense rows are read twice, whether they are gathered or not.
+    row_bytes = network.layout.size_of_row(not issparse(X)) * X.dtype.itemsize
     least, most = TILE_ROWS
     tile = min(max(TILE_BYTES // row_bytes, least), most) * n_threads
     return backprop.Workspace(
