@@ -596,31 +596,6 @@ cdef const floating *rows_of_tile(
     return place(run, run.X, 0, 0)
 
 
-cdef void targets_of_rows(
-    Pass[floating] *run, Py_ssize_t start, Py_ssize_t m, floating *Y, floating *weights
-) noexcept nogil:
-    """The targets of rows, as `output_gradient` takes them, and their weights."""
-    cdef Py_ssize_t i, k, row, K = run.K
-    cdef const int *target
-    if K > 1 and run.output != SOFTMAX:
-        memset(Y, 0, m * K * sizeof(floating))
-    for i in range(m):
-        row = run.data.order[start + i] if run.data.order != NULL else start + i
-        target = run.data.Y + row * run.data.n_targets
-        if run.data.n_targets == K and run.output != SOFTMAX:
-            for k in range(K):
-                Y[i * K + k] = <floating> target[k]
-        else:
-            # Whoever changed Y since it was checked does not reach past the row.
-            k = min(max(target[0], 0), K - 1)
-            if run.output == SOFTMAX:
-                (<int *> Y)[i] = <int> k
-            else:
-                Y[i * K + k] = 1
-        if run.data.weights != NULL:
-            weights[i] = run.data.weights[row]
-
-
 cdef double forward_backward_rows(
     Pass[floating] *run,
     Py_ssize_t start,  # the first row of the tile
@@ -642,7 +617,8 @@ cdef double forward_backward_rows(
         return 0
     if X == place(run, run.X, 0, 0):
         run.kernels.gather(run.data, start + first, n, place(run, run.X, first, run.d))
-    targets_of_rows(run, start + first, n, Y, weights)
+    run.kernels.targets(
+        run.data, start + first, n, run.K, run.output == SOFTMAX, Y, weights)
     if X != NULL:
         X += first * run.d
     D = forward(run, start + first, X, n, first)

@@ -92,6 +92,8 @@ template <class real> struct Kernels {
     double (*sum_of_squares)(const real *x, ptrdiff_t n);
     void (*multiply)(const Product<real> &product);
     void (*gather)(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *rows);
+    void (*targets)(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdiff_t K,
+                    bool codes, real *Y, real *weights);
     void (*sparse_affine)(const Data<real> &data, ptrdiff_t start, real scale,
                           const Product<real> &product);
     void (*add_sparse_product)(const Data<real> &data, ptrdiff_t start, ptrdiff_t first,

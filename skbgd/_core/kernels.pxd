@@ -67,6 +67,9 @@ cdef extern from "kernels.hpp" namespace "skbgd" nogil:
         void multiply(const Product[real] &product)
         void gather(
             const Data[real] &data, Py_ssize_t start, Py_ssize_t n, real *rows)
+        void targets(
+            const Data[real] &data, Py_ssize_t start, Py_ssize_t n, Py_ssize_t K,
+            bint codes, real *Y, real *weights)
         void sparse_affine(
             const Data[real] &data, Py_ssize_t start, real scale,
             const Product[real] &product)

@@ -160,7 +160,8 @@ template <class real> static void multiply_directly(const Product<real> &g)
     const ptrdiff_t ld = (vectors + panels - 1) / panels * LANES;
     /* Packing reads and writes B once; each block reads it again. */
     const bool packed = g.B.column != 1 || g.m >= 64;
-    const ptrdiff_t depth = packed ? PANEL / ld : g.k;
+    /* Beside the panel, the rows of A^T that are read in part stay in that cache too. */
+    const ptrdiff_t depth = packed ? PANEL / ld : g.A.row == 1 ? 128 : g.k;
     Block<real> x = {0, NULL, g.A.row, g.A.column, NULL, packed ? ld : g.B.row, g.scale,
                      g.decay, NULL, g.ld_P, NULL, g.ld_C, Tail<real>(0)};
     const real *P = g.P;
@@ -304,27 +305,56 @@ template <class real> static void multiply_dots(const Product<real> &g)
 #undef DOTS
 }
 
-template <class real> static void multiply(const Product<real> &g)
+/* A way to compute a product, and its cost in vector operations. */
+template <class real> struct Way {
+    void (*run)(const Product<real> &g);
+    ptrdiff_t cost;
+};
+
+template <class real> static Way<real> cheapest_way(const Product<real> &g)
 {
-    /* Costs in vector operations. */
-    enum { LANES = Simd<real>::LANES, SUM = 5 };
-    if (g.m <= 0 || g.n <= 0)
-        return;
-    const ptrdiff_t vectors_n = (g.n + LANES - 1) / LANES;
-    ptrdiff_t direct = g.m * g.k * vectors_n;
+    enum { LANES = Simd<real>::LANES, SUM = 8 };
+    const ptrdiff_t to_transpose_B = 2 * g.k * g.n;
+    Way<real> way = {multiply_directly<real>, g.m * g.k * ((g.n + LANES - 1) / LANES)};
     if (g.B.column != 1)
-        direct += 2 * g.k * g.n; /* to transpose it */
+        way.cost += to_transpose_B;
     if (g.A.row == 1 && g.n < LANES) {
-        const ptrdiff_t turned = g.n * g.k * ((g.m + LANES - 1) / LANES);
-        if ((g.n == 1 && g.ld_C == 1) || turned + 2 * g.m * g.n < direct)
-            return multiply_turned(g);
+        ptrdiff_t cost = g.n * g.k * ((g.m + LANES - 1) / LANES);
+        if (g.n > 1 || g.ld_C > 1)
+            cost += 2 * g.m * g.n;
+        if (cost < way.cost || (g.n == 1 && g.ld_C == 1))
+            return {multiply_turned<real>, cost};
     }
     if (g.A.column == 1 && (g.B.row == 1 || g.n * g.k <= PANEL)) {
         ptrdiff_t cost = g.m * g.n * ((g.k + LANES - 1) / LANES + SUM);
         if (g.B.row != 1)
-            cost += 2 * g.k * g.n;
-        if (cost < direct)
-            return multiply_dots(g);
+            cost += to_transpose_B;
+        if (cost < way.cost)
+            return {multiply_dots<real>, cost};
     }
-    multiply_directly(g);
+    return way;
+}
+
+template <class real> static void multiply(const Product<real> &g)
+{
+    if (g.m <= 0 || g.n <= 0)
+        return;
+    const Way<real> whole = cheapest_way(g);
+    /* The last columns, too few for a vector, may have a cheaper way of their own. */
+    const ptrdiff_t few = g.n % Simd<real>::LANES, most = g.n - few;
+    if (few && most) {
+        Product<real> left = g, right = g;
+        left.n = most;
+        right.n = few;
+        right.B.at += most * g.B.column;
+        right.P = g.P ? g.P + most : NULL;
+        right.C += most;
+        const Way<real> way_left = cheapest_way(left), way_right = cheapest_way(right);
+        if (way_left.cost + way_right.cost < whole.cost) {
+            way_left.run(left);
+            way_right.run(right);
+            return;
+        }
+    }
+    whole.run(g);
 }

@@ -61,6 +61,38 @@ static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *r
     }
 }
 
+/* Of rows start ... start + n - 1: targets, 0/1 in (n, K) or, for a softmax, codes as
+   integers, and weights, if there are any. */
+template <class real>
+static void targets(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdiff_t K,
+                    bool codes, real *Y, real *weights)
+{
+    const ptrdiff_t n_targets = data.n_targets;
+    if (n_targets > 1) {
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t k = 0; k < K; k++)
+                Y[i * K + k] = (real)data.Y[row_number(data, start + i) * K + k];
+    } else {
+        if (!codes && K > 1)
+            memset(Y, 0, n * K * sizeof(real));
+        for (ptrdiff_t i = 0; i < n; i++) {
+            /* Whoever changed Y since it was checked does not reach past the row. */
+            const int last = codes || K > 1 ? (int)(K - 1) : 1;
+            int code = data.Y[row_number(data, start + i)];
+            code = code < 0 ? 0 : code < last ? code : last;
+            if (codes)
+                ((int *)Y)[i] = code;
+            else if (K > 1)
+                Y[i * K + code] = 1;
+            else
+                Y[i] = (real)code;
+        }
+    }
+    if (data.weights)
+        for (ptrdiff_t i = 0; i < n; i++)
+            weights[i] = data.weights[row_number(data, start + i)];
+}
+
 /* Z = b + scale X W for m sparse rows; of the product g: W is B, b is P, Z is C */
 template <class real>
 static void sparse_affine(const Data<real> &data, ptrdiff_t start, real scale,

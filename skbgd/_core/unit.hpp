@@ -14,8 +14,9 @@ template <class real> constexpr Kernels<real> table()
     return {activate<real>,     times_derivative<real>, sigmoid_cross_entropy<real>,
             softmax<real>,      sum<real>,              all_finite<real>,
             scale<real>,        add_scaled<real>,       sum_of_squares<real>,
-            multiply<real>,     gather<real>,           sparse_affine<real>,
-            add_sparse_product<real>, update<real>,     descend_rows<real>};
+            multiply<real>,     gather<real>,           targets<real>,
+            sparse_affine<real>, add_sparse_product<real>, update<real>,
+            descend_rows<real>};
 }
 } // namespace SET
 } // namespace skbgd
