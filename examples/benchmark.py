@@ -14,8 +14,11 @@ threads that it takes by default. Only ratios carry over to another machine::
 """
 
 import argparse
+import itertools
 import os
 import platform
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -29,9 +32,10 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier
+from skbgd._core import INSTRUCTION_SET
 
 try:
     import torch
@@ -79,6 +83,16 @@ def synthetic(n, d, K, dtype):
     return X.astype(dtype, copy=False), y
 
 
+def processor():
+    """Its name, where Linux tells it, and the instruction set that our core uses."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1] for line in file if "model name" in line]
+        name = names[0].strip() if names else name
+    return f"{name} ({INSTRUCTION_SET}), {os.cpu_count()} cores"
+
+
 def digits(n, d, K, dtype):
     X, y = load_digits(return_X_y=True)
     return StandardScaler().fit_transform(X).astype(dtype), y
@@ -113,6 +127,16 @@ NETWORKS = {
         synthetic,
         60_000,
         [(2_000, 1), (24_000, 1), (60_000, 1), (60_000, 1), (60_000, 1), (60_000, 3)],
+    ),
+    "13-100-3": (
+        synthetic,
+        20_000,
+        [(5_000, 1), (20_000, 1), (20_000, 2), (20_000, 4), (20_000, 4), (20_000, 8)],
+    ),
+    "54-40-7": (
+        synthetic,
+        20_000,
+        [(5_000, 1), (20_000, 1), (20_000, 2), (20_000, 4), (20_000, 4), (20_000, 8)],
     ),
     "100-256-128-64-5": (
         synthetic,
@@ -232,6 +256,79 @@ def hidden_layers(dtype, names, batch_sizes, budget):
     print(
         "\nFrom the same start the losses of an epoch differ by a part of "
         f"{max(differences):.0e} at most."
+    )
+
+
+# %%
+# The share of the machine's peak
+# -------------------------------
+
+STEPS = {
+    "30-16-1": (1, 512),
+    "64-32-10": (1, 512),
+    "54-40-7": (256,),
+    "13-100-3": (32,),
+    "300-50-20-1": (64, 8_000),
+    "784-100-10": (1, 32, 512, 60_000),
+}
+
+
+def shares(dtype, budget):
+    """Useful multiplications of a step per second, as a share of a large product's."""
+    rows, M = [], np.ones((1024, 1024), dtype)
+    for name, batch_sizes in STEPS.items():
+        d, *hidden, K = units = [*map(int, name.split("-"))]
+        weights = [p * q for p, q in itertools.pairwise(units)]
+        # Forward, gradients, and back to every layer but the first
+        work = 3 * sum(weights) - weights[0]
+        for m in batch_sizes:
+            n = 2_000 if m == 1 else max(m, 8_000)
+            X, y = synthetic(n, d, max(2, K), dtype)
+            clf = estimators(hidden, m, 1)[0].set_params(n_jobs=1)
+            epochs = 1 + 10**9 // (n * work)
+            t = epoch_time(clf, X, y, epochs, budget) / -(-n // m)
+            with threadpool_limits(1):
+                peak = 1024**3 / best_times([lambda: M @ M], budget)[0]
+            share = m * work / t / peak
+            rows.append([name, str(m), seconds(t), f"{100 * share:.0f} %"])
+    table(
+        f"One thread, share of the speed of a product of 1024³, {dtype.__name__}",
+        ["network", "rows per step", "our step", "share"],
+        rows,
+    )
+
+
+# %%
+# A busy machine
+# --------------
+
+
+def busy_machine(budget):
+    """Threads, and those of MLPClassifier's BLAS, beside processes that want cores."""
+    X, y = synthetic(9_000, 100, 5, np.float32)
+    ours, mlp = estimators((200, 100), 300, 1)
+    rows = []
+    for n_busy in (0, 2, 4):
+        busy = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            for _ in range(n_busy)
+        ]
+        try:
+            one, two, eight, peer = best_times(
+                [lambda n=n: ours.set_params(n_jobs=n).fit(X, y) for n in (1, 2, 8)]
+                + [lambda: mlp.fit(X, y)],
+                3 * budget,
+            )
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+        ratios = [f"{t / one:.2f}" for t in (two, eight, peer)]
+        rows.append([str(n_busy), seconds(one), *ratios])
+    table(
+        "100-200-100-5, 300 rows per step, beside busy processes: time / one thread's",
+        ["busy processes", "one thread", "n_jobs=2", "n_jobs=8", "MLPClassifier"],
+        rows,
     )
 
 
@@ -604,7 +701,7 @@ def main():
         f"scikit-learn {sklearn.__version__}",
         f"PyTorch {torch.__version__}" if torch is not None else "no PyTorch",
     ]
-    print(f"{', '.join(versions)}; {', '.join(sorted(blas))}; {os.cpu_count()} cores")
+    print("; ".join([processor(), ", ".join(versions), *sorted(blas)]))
     start = time.perf_counter()
     if quick:
         hidden_layers(np.float32, [*NETWORKS][:3], [32, "all"], 0.1)
@@ -612,6 +709,10 @@ def main():
         hidden_layers(np.float32, NETWORKS, BATCH_SIZES, 1.0)
         hidden_layers(np.float64, [*NETWORKS][:3], BATCH_SIZES, 0.5)
     budget = 0.1 if quick else 1.0
+    shares(np.float32, budget)
+    if not quick:
+        shares(np.float64, budget)
+        busy_machine(budget)
     one_neuron(budget)
     bare_products(budget)
     prediction(budget)
