@@ -6,26 +6,27 @@ ALWAYS_INLINE ptrdiff_t integer_at(const void *integers, bool wide, ptrdiff_t i)
                 : (ptrdiff_t)((const int32_t *)integers)[i];
 }
 
-/* A row's number in the data, and its elements. */
+/* The elements of a row. */
 template <class real> struct SparseRow {
     ptrdiff_t first, nnz;
     const real *x;
-    const Data<real> &data;
-    SparseRow(const Data<real> &data, ptrdiff_t row) : data(data)
+    const void *columns;
+    const bool wide;
+    SparseRow(const Data<real> &data, ptrdiff_t row) : SparseRow(data, row, data.wide_indices)
+    {
+    }
+    SparseRow(const Data<real> &data, ptrdiff_t row, bool wide) : wide(wide)
     {
         first = integer_at(data.indptr, data.wide_indptr, row);
         nnz = integer_at(data.indptr, data.wide_indptr, row + 1) - first;
         x = data.X + first;
+        columns = (const char *)data.indices + first * (wide ? 8 : 4);
     }
-    ptrdiff_t column(ptrdiff_t t) const
-    {
-        return integer_at(data.indices, data.wide_indices, first + t);
-    }
+    ptrdiff_t column(ptrdiff_t t) const { return integer_at(columns, wide, t); }
     void prefetch_elements() const
     {
-        const ptrdiff_t size = data.wide_indices ? 8 : 4;
         prefetch(x, nnz * (ptrdiff_t)sizeof(real));
-        prefetch((const char *)data.indices + first * size, nnz * size);
+        prefetch(columns, nnz * (wide ? 8 : 4));
     }
 };
 
@@ -41,6 +42,18 @@ ALWAYS_INLINE void add_row(ptrdiff_t q, real x, const real *m, real *y)
 #pragma omp simd
     for (ptrdiff_t j = 0; j < q; j++)
         y[j] += x * m[j];
+}
+
+/* body(q, wide) where the compiler knows that there is one column, without loops over
+   columns, and how long the indices are. */
+template <class Body> ALWAYS_INLINE void specialized(ptrdiff_t q, bool wide, Body body)
+{
+    if (q == 1 && !wide)
+        body(1, false);
+    else if (!wide)
+        body(q, false);
+    else
+        body(q, true);
 }
 
 /* Dense rows start ... start + n - 1 of the data, one behind the other. */
@@ -98,29 +111,30 @@ template <class real>
 static void sparse_affine(const Data<real> &data, ptrdiff_t start, real scale,
                           const Product<real> &g)
 {
-    const ptrdiff_t q = g.n;
-    for (ptrdiff_t i = 0; i < g.m; i++) {
-        const SparseRow<real> row(data, row_number(data, start + i));
-        const real *W = g.B.at;
-        real *z = g.C + i * q;
-        ptrdiff_t t = 0;
-        memset(z, 0, q * sizeof(real));
-        for (; t + 4 <= row.nnz; t += 4) {
-            const real *x = row.x + t;
-            const real *W_0 = W + row.column(t) * q, *W_1 = W + row.column(t + 1) * q;
-            const real *W_2 = W + row.column(t + 2) * q, *W_3 = W + row.column(t + 3) * q;
-            for (ptrdiff_t u = t + 8; u < t + 12 && u < row.nnz; u++)
-                prefetch(W + row.column(u) * q, q * (ptrdiff_t)sizeof(real));
+    specialized(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
+        for (ptrdiff_t i = 0; i < g.m; i++) {
+            const SparseRow<real> row(data, row_number(data, start + i), wide);
+            const real *W = g.B.at;
+            real *z = g.C + i * q;
+            ptrdiff_t t = 0;
+            memset(z, 0, q * sizeof(real));
+            for (; t + 4 <= row.nnz; t += 4) {
+                const real *x = row.x + t;
+                const real *W_0 = W + row.column(t) * q, *W_1 = W + row.column(t + 1) * q;
+                const real *W_2 = W + row.column(t + 2) * q, *W_3 = W + row.column(t + 3) * q;
+                for (ptrdiff_t u = t + 8; q > 1 && u < t + 12 && u < row.nnz; u++)
+                    prefetch(W + row.column(u) * q, q * (ptrdiff_t)sizeof(real));
+#pragma omp simd
+                for (ptrdiff_t j = 0; j < q; j++)
+                    z[j] += (x[0] * W_0[j] + x[1] * W_1[j]) + (x[2] * W_2[j] + x[3] * W_3[j]);
+            }
+            for (; t < row.nnz; t++)
+                add_row(q, row.x[t], W + row.column(t) * q, z);
 #pragma omp simd
             for (ptrdiff_t j = 0; j < q; j++)
-                z[j] += (x[0] * W_0[j] + x[1] * W_1[j]) + (x[2] * W_2[j] + x[3] * W_3[j]);
+                z[j] = g.P[j] + scale * z[j];
         }
-        for (; t < row.nnz; t++)
-            add_row(q, row.x[t], W + row.column(t) * q, z);
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < q; j++)
-            z[j] = g.P[j] + scale * z[j];
-    }
+    });
 }
 
 /* G = G + scale X^T D for m sparse rows, of the rows first ... last - 1 of G alone; of the
@@ -129,15 +143,16 @@ template <class real>
 static void add_sparse_product(const Data<real> &data, ptrdiff_t start, ptrdiff_t first,
                                ptrdiff_t last, const Product<real> &g)
 {
-    const ptrdiff_t q = g.n;
-    for (ptrdiff_t i = 0; i < g.k; i++) {
-        const SparseRow<real> row(data, row_number(data, start + i));
-        for (ptrdiff_t t = 0; t < row.nnz; t++) {
-            const ptrdiff_t k = row.column(t);
-            if (t + 8 < row.nnz)
-                prefetch(g.C + row.column(t + 8) * q, q * (ptrdiff_t)sizeof(real));
-            if (first <= k && k < last)
-                add_row(q, g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
+    specialized(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
+        for (ptrdiff_t i = 0; i < g.k; i++) {
+            const SparseRow<real> row(data, row_number(data, start + i), wide);
+            for (ptrdiff_t t = 0; t < row.nnz; t++) {
+                const ptrdiff_t k = row.column(t);
+                if (q > 1 && t + 8 < row.nnz)
+                    prefetch(g.C + row.column(t + 8) * q, q * (ptrdiff_t)sizeof(real));
+                if (first <= k && k < last)
+                    add_row(q, g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
+            }
         }
-    }
+    });
 }
