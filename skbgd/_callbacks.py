@@ -127,6 +127,9 @@ def validation_criterion(clf, rows):
         if scorer is None:
             return loss
         score = scorer(model, rows.X, rows.y, **weighted)
-        return -record(state.validation_scores, score)
+        try:
+            return -record(state.validation_scores, score)
+        except TypeError as error:
+            raise ValueError(f"scoring must return a number; got {score!r}.") from error
 
     return validate

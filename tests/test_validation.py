@@ -165,6 +165,10 @@ def test_a_criterion_that_is_no_number(moons):
     clf = small(early_stopping=True, scoring=lambda clf, X, y: np.nan)
     with pytest.raises(ValueError, match="gave nan in epoch 1.*scoring"):
         clf.fit(X, y, X_val=X_val, y_val=y_val)
+    for scores in (None, np.ones(2)):
+        clf = small(scoring=lambda clf, X, y, scores=scores: scores)
+        with pytest.raises(ValueError, match="scoring must return a number; got"):
+            clf.fit(X, y, X_val=X_val, y_val=y_val)
     clf = small(early_stopping=True, class_weight={0: 0.0})
     with pytest.raises(ValueError, match="weights are zero .of the validation rows"):
         clf.fit(X, y, X_val=X_val[y_val == 0], y_val=y_val[y_val == 0])
