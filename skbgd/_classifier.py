@@ -102,7 +102,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
         gradient descent; a number larger than the data means all rows. "auto" is a
-        75th of the rows, but at least 8 and at most 128; in `fit` all rows if there are
+        75th of the rows, but at least 16 and at most 64; in `fit` all rows if there are
         40 or fewer. In `partial_fit` the rows of the call are counted. A last, shorter
         batch is averaged over its own rows.
 
@@ -172,14 +172,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Strength of the L2 penalty, not divided by anything: what it is in
         :class:`~sklearn.linear_model.SGDClassifier`. For the effect of
         :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
-        its ``batch_size``. "auto" is :math:`2 / n` for :math:`n` rows, those of
-        the call, and at most 2e-4, divided by the square of the number of hidden
-        layers.
+        its ``batch_size``. "auto" is 2e-4 as long as :math:`n \alpha` for the
+        :math:`n` rows of the call, the penalty on the sum of the losses, lies between
+        0.5 (with "adam" 0.25) and 2, otherwise :math:`\alpha` is as large as these
+        allow; for fewer than 40 rows what it is for 40. In `partial_fit`, whose calls
+        may be small, it is never more than 2e-4. All that divided by the square of the
+        number of hidden layers.
 
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
-        earlier calls included. "auto" is, for a cosine, 20 epochs and as many more as
-        make 200 steps; for other schedules, which `tol` ends, 400, and for "lbfgs"
+        earlier calls included. "auto" is, for a cosine, 25 epochs and as many more as
+        make 100 steps; for other schedules, which `tol` ends, 400, and for "lbfgs"
         1000. With `warm_start` the same number is added when rows or parameters have
         changed.
 

@@ -11,14 +11,23 @@ import numpy as np
 
 # Rows of a batch: a 75th of all, but not fewer or more than these.
 AUTO_BATCHES = 75
-AUTO_BATCH_SIZES = 8, 128
+AUTO_BATCH_SIZES = 16, 64
 
-# So few rows make one batch in `fit`: a weight of 2 is then two equal rows.
+# So few rows make one batch in `fit`, with one penalty: a weight of 2 is then two equal
+# rows.
 FEW_ROWS = 40
 
+# The largest batch whose steps are larger than those of smaller ones.
+LARGEST_STEP = 128
+
+# alpha, as long as n alpha lies between these.
+AUTO_ALPHA = 2e-4
+LEAST_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}
+MOST_PENALTY = 2.0
+
 # A planned descent: so many passes over the rows, and so many steps beside.
-AUTO_EPOCHS = 20
-AUTO_STEPS = 200
+AUTO_EPOCHS = 25
+AUTO_STEPS = 100
 
 # A descent that is not planned: its end is found by `tol`, within so many epochs of
 # which so many stand still.
@@ -38,20 +47,27 @@ def rows_per_batch(batch_size, n_samples):
 
 
 def planned_epochs(n_samples, batch_size):
-    """Epochs of a descent whose step falls to 0: 20, and 200 steps beside."""
+    """Epochs of a descent whose step falls to 0: 25, and 100 steps beside."""
     n_steps = -(-n_samples // batch_size)
     return AUTO_EPOCHS + -(-AUTO_STEPS // n_steps)
 
 
-def default_alpha(n_samples, n_hidden):
-    """The penalty that ``alpha="auto"`` stands for: 2 / n, at most 2e-4, over layers^2.
+def default_alpha(n_samples, n_hidden, solver="sgd", *, ends=True):
+    """The penalty of ``alpha="auto"``: 2e-4, 0.5 <= n alpha <= 2, over layers^2.
 
     n alpha is the penalty on the summed loss, a prior that does not grow with the rows
-    when there are many. Over the square of the number of hidden layers: the weights of
-    the start multiply from layer to layer, and a network whose layers shrink together
-    is at chance before it has learned anything.
+    when there are many, and does not vanish when there are few. With Adam it is at
+    least 0.25. The n of a stream is not known, and its calls may be small: there only
+    the upper limit holds, for the rows of a call.
+
+    Over the square of the number of hidden layers: the weights of the start multiply
+    from layer to layer, and a network whose layers shrink together is at chance before
+    it has learned anything.
     """
-    return min(2e-4, 2 / n_samples) / max(1, n_hidden) ** 2
+    alpha = min(AUTO_ALPHA, MOST_PENALTY / n_samples)
+    if ends:
+        alpha = max(alpha, LEAST_PENALTY[solver] / max(n_samples, FEW_ROWS))
+    return alpha / max(1, n_hidden) ** 2
 
 
 class Plan(NamedTuple):
@@ -112,7 +128,8 @@ class Plan(NamedTuple):
             patience = inf  # the gradient ends it
         alpha = clf.alpha
         if isinstance(alpha, str):
-            alpha = default_alpha(n_samples, np.size(clf.hidden_layer_sizes))
+            n_hidden = np.size(clf.hidden_layer_sizes)
+            alpha = default_alpha(n_samples, n_hidden, clf.solver, ends=ends)
         return cls(
             batch_size,
             full,
@@ -154,7 +171,7 @@ def default_step_size(network, squared_norm, plan, rule):
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
-    step_size = 0.4 * np.sqrt(min(m, AUTO_BATCH_SIZES[1]))
+    step_size = 0.4 * np.sqrt(min(m, LARGEST_STEP))
     curvature = rule.alpha
     if n_hidden == 0:
         s = 0.5 if network.output_activation == "softmax" else 0.25

@@ -47,6 +47,7 @@ def test_partial_fit_goes_on(kind, momentum, batch_size):
     """k calls over the same rows are fit(max_iter=k), bit for bit."""
     X, y = targets(kind)
     params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
+    params["alpha"] = 2e-4
     expected = fitted(X, y, **params)
     clf = BGDClassifier((6,), random_state=0, **params)  # a constant step
     for _ in range(5):

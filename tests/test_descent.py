@@ -183,9 +183,9 @@ def test_held_out_log_loss_and_calibration():
         ("full", 10, 10),
         ("full", 1000, 1000),
         ("auto", 5, 5),
-        ("auto", 100, 8),
-        ("auto", 1000, 13),
-        ("auto", 20_000, 128),
+        ("auto", 100, 16),
+        ("auto", 1000, 16),
+        ("auto", 20_000, 64),
         (np.int64(3), 10, 3),
     ],
 )
@@ -383,7 +383,7 @@ def test_automatic_step_size_with_hidden_layers():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return fitted(X, y, max_iter=1, **params).learning_rate_
 
-    assert step_size() == step_size(batch_size=8) == pytest.approx(0.4 * 8**0.5)
+    assert step_size() == step_size(batch_size=16) == pytest.approx(0.4 * 16**0.5)
     whole = step_size(batch_size="full")
     assert whole == step_size(batch_size=256) == pytest.approx(0.4 * 128**0.5)
     assert step_size(batch_size=1) == pytest.approx(0.4)
