@@ -646,9 +646,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
         stream of random numbers continue from the last call of `fit` or `partial_fit`:
         k calls with the same rows give what ``fit`` gives with ``max_iter=k``,
-        ``tol=None`` and the same schedule ("auto" chooses another one here, as a stream
-        has no end). After early stopping it continues from the best parameters. The
-        loss curve grows by one entry with each call.
+        ``tol=None`` and the same schedule and penalty ("auto" chooses others here, as a
+        stream has no end). After early stopping it continues from the best parameters.
+        The loss curve grows by one entry with each call.
 
         Parameters
         ----------
@@ -721,7 +721,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-4.7,  5.3])
+        array([-3.3,  3.8])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -790,8 +790,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.99, 0.01],
-               [0.  , 1.  ]])
+        array([[0.97, 0.03],
+               [0.02, 0.98]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -825,7 +825,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-3345,     0]])
+        array([[-2372,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)
