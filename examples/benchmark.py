@@ -333,6 +333,18 @@ def busy_machine(budget):
 
 
 # %%
+# The core in NumPy
+# -----------------
+
+
+def numpy_core():
+    """The same with the core that needs no compiler, in a process of its own."""
+    print("\n## The core in NumPy (SKBGD_ISA=numpy)", flush=True)
+    command = [sys.executable, __file__, "--hidden-layers"]
+    subprocess.run(command, env=os.environ | {"SKBGD_ISA": "numpy"}, check=True)
+
+
+# %%
 # One neuron, one row per step
 # ----------------------------
 
@@ -686,8 +698,15 @@ def main():
     parser.add_argument(
         "--quick", action="store_true", help="a part, in less than a minute"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--hidden-layers", action="store_true", help="the first table alone, shorter"
+    )
+    args = parser.parse_args()
+    quick = args.quick
     warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are given
+    if args.hidden_layers:
+        hidden_layers(np.float32, NETWORKS, [1, 32, 512, "all"], 0.3)
+        return
     blas = {
         f"{library['internal_api']} {library['version']}, "
         f"{library['num_threads']} threads"
@@ -723,6 +742,7 @@ def main():
         sparse_networks(budget)
         memory()
         growth(budget)
+        numpy_core()
     print(f"\nTook {time.perf_counter() - start:.0f} s.")
 
 
