@@ -406,7 +406,8 @@ def main(n, first=0):
             failed.append(number)
             print(f"-- case {number}")
             traceback.print_exc(limit=-3, file=sys.stdout)
-            sys.stdout.flush()
+        if (number + 1 - first) % 1000 == 0:
+            print(f"{number + 1 - first} cases, {len(failed)} failed", flush=True)
     for outcome, count in outcomes.most_common():
         print(f"{count:6d} {outcome[:150]!r}")
     seconds = time.perf_counter() - start
