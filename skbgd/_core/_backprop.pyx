@@ -491,32 +491,23 @@ cdef inline floating *place(Pass[floating] *run, Py_ssize_t offset, Py_ssize_t r
     return run.scratch + run.stride * offset + row * width
 
 
-cdef void affine(
-    Pass[floating] *run, Py_ssize_t i, Py_ssize_t m, const floating *A_in, floating *Z
+cdef void times_weights(
+    Pass[floating] *run, Py_ssize_t i, Py_ssize_t m, const floating *A, floating *C,
+    bint transposed,
 ) noexcept nogil:
-    # Z_l = A_{l-1} W_l + b_l
+    """C = A W_l + b_l, or if transposed A W_l^T."""
     cdef const Layer *layer = run.layers + i
     cdef Product[floating] g
-    g.m, g.n, g.k = m, layer.q, layer.p
-    g.A.at, g.A.row, g.A.column = A_in, layer.p, 1
+    g.m, g.k, g.n = m, layer.p, layer.q
     g.B.at, g.B.row, g.B.column = run.theta + layer.W, layer.q, 1
-    g.scale, g.decay, g.P, g.ld_P = 1, 0, run.theta + layer.b, 0
-    g.C, g.ld_C, g.panel = Z, layer.q, run.panel
-    run.kernels.multiply(g)
-
-
-cdef void product_transposed(
-    Pass[floating] *run, Py_ssize_t i, Py_ssize_t m, const floating *D, floating *S
-) noexcept nogil:
-    # S = D_l W_l^T
-    cdef const Layer *layer = run.layers + i
-    cdef Product[floating] g
-    g.m, g.n, g.k = m, layer.p, layer.q
-    g.A.at, g.A.row, g.A.column = D, layer.q, 1
-    g.B.at, g.B.row, g.B.column = run.theta + layer.W, 1, layer.q
+    g.P = run.theta + layer.b
+    if transposed:
+        g.k, g.n = g.n, g.k
+        g.B.row, g.B.column = g.B.column, g.B.row
+        g.P = NULL
+    g.A.at, g.A.row, g.A.column = A, g.k, 1
     g.scale, g.decay, g.ld_P = 1, 0, 0
-    g.P = NULL
-    g.C, g.ld_C, g.panel = S, layer.p, run.panel
+    g.C, g.ld_C, g.panel = C, g.n, run.panel
     run.kernels.multiply(g)
 
 
@@ -543,7 +534,8 @@ cdef floating *forward(
             g.P, g.C = run.theta + layer.b, A_out
             run.kernels.sparse_affine(run.data, start, <floating> run.W_scale, g)
         else:
-            affine(run, i, m, A_in, A_out)
+            # Z_l = A_{l-1} W_l + b_l
+            times_weights(run, i, m, A_in, A_out, False)
         if i < run.n_layers - 1:
             # A_l = f(Z_l)
             run.kernels.activate(run.hidden, A_out, m * layer.q)
@@ -629,7 +621,7 @@ cdef double forward_backward_rows(
         layer = run.layers + i
         S = place(run, run.layers[i - 1].D, first, layer.p)
         # dJ/dA_{l-1} = D_l W_l^T
-        product_transposed(run, i, n, D, S)
+        times_weights(run, i, n, D, S, True)
         # D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1})
         run.kernels.times_derivative(
             run.hidden, place(run, run.layers[i - 1].A, first, layer.p), S, n * layer.p)
