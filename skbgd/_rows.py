@@ -20,7 +20,7 @@ from ._targets import (
 # A pass over the weights works on so many bytes of rows and activations per thread, to
 # stay in the cache, but on so many rows at least and at most.
 TILE_BYTES = 1 << 19
-TILE_ROWS = 256, 4096
+TILE_ROWS = 128, 4096
 
 # Rows that stand for all where an estimate will do.
 SAMPLE = 1000
