@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,6 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ._callbacks import (
@@ -22,7 +21,7 @@ from ._callbacks import (
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
 from ._network import Network
-from ._parameters import check_parameters, hidden_units
+from ._parameters import check_parameters, for_solvers_of_steps, hidden_units
 from ._plan import Plan, rows_per_batch
 from ._rows import (
     LocalRows,
@@ -58,19 +57,6 @@ NO_EFFECT_ON_STEPS = {
     "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
     "random_state", "verbose", "n_jobs",
 }  # fmt: skip
-
-
-def _makes_steps(clf: BaseEstimator) -> bool:
-    if getattr(clf, "solver", None) == "lbfgs":
-        raise AttributeError(
-            "solver='lbfgs' has no partial_fit: it needs all rows in each iteration. "
-            "Use solver='sgd' or 'adam', or fit with warm_start=True."
-        )
-    return True
-
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-for_solvers_of_steps: Callable[[_Method], _Method] = available_if(_makes_steps)
 
 
 class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):

@@ -1,9 +1,12 @@
 """What each parameter may be: one table, and its check."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.metaestimators import available_if
 
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from ._update_rules import SCHEDULES, SOLVERS
@@ -146,3 +149,16 @@ def check_parameters(clf):
         if name == "learning_rate" and isinstance(value, str) and value in SCHEDULES:
             rule += f"; for a schedule set learning_rate_schedule={value!r}"
         raise ValueError(f"Got {name}={value!r}; it must be {rule}.")
+
+
+def _makes_steps(clf: BaseEstimator) -> bool:
+    if getattr(clf, "solver", None) == "lbfgs":
+        raise AttributeError(
+            "solver='lbfgs' has no partial_fit: it needs all rows in each iteration. "
+            "Use solver='sgd' or 'adam', or fit with warm_start=True."
+        )
+    return True
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+for_solvers_of_steps: Callable[[_Method], _Method] = available_if(_makes_steps)
