@@ -378,9 +378,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         \frac{m}{\sqrt{s} + \epsilon}
 
     So scaling all weights changes nothing, a batch of weight zero does no harm, and
-    with the whole batch an integer weight is the same as repeating the row. Biases
-    carry no penalty. In `partial_fit`, :math:`n` and :math:`\sum_i w_i` are those of
-    the call.
+    with the whole batch and a number as `alpha` an integer weight is the same as
+    repeating the row. Biases carry no penalty. In `partial_fit`, :math:`n` and
+    :math:`\sum_i w_i` are those of the call.
 
     The initial weights and biases are uniform, those of the first hidden layer in
     :math:`\pm c \sqrt{3 / d}` for :math:`d` features with :math:`c = 3` for logistic

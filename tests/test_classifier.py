@@ -52,6 +52,7 @@ def quick(**params):
             "learning_rate_schedule": "constant",
             "max_iter": 30,
             "tol": None,
+            "alpha": 2e-4,
             **params,
         },
         random_state=0,

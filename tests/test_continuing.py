@@ -33,7 +33,7 @@ HISTORIES = {
 @pytest.mark.parametrize("history", HISTORIES)
 def test_partial_fit_is_fit_epoch_by_epoch(kind, history):
     X, y = targets(kind)
-    params = {**HISTORIES[history], "batch_size": 16}
+    params = {**HISTORIES[history], "batch_size": 16, "alpha": 2e-4}
     clf = small(**params)
     for _ in range(12):
         clf.partial_fit(X, y, classes=None if y.ndim == 2 else [0, 1])
@@ -47,7 +47,7 @@ def test_partial_fit_goes_on(kind, momentum, batch_size):
     """k calls over the same rows are fit(max_iter=k), bit for bit."""
     X, y = targets(kind)
     params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
-    params["alpha"] = 2e-4
+    params["alpha"] = 2e-4  # "auto" is more in `fit`
     expected = fitted(X, y, **params)
     clf = BGDClassifier((6,), random_state=0, **params)  # a constant step
     for _ in range(5):
@@ -59,7 +59,7 @@ def test_partial_fit_goes_on(kind, momentum, batch_size):
 
 def test_cosine_in_partial_fit_ends_at_max_iter(moons):
     X, _, y, _ = moons
-    params = {"learning_rate_schedule": "cosine", "batch_size": 16}
+    params = {"learning_rate_schedule": "cosine", "batch_size": 16, "alpha": 2e-4}
     clf = small(**params)
     for _ in range(12):
         clf.partial_fit(X, y, classes=[0, 1])

@@ -177,7 +177,7 @@ def test_partial_fit_and_warm_start_equal_fit():
     X = sparse.csr_matrix(X)
     whole = BGDClassifier(
         (5,), batch_size=8, learning_rate_schedule="constant", max_iter=6, tol=None,
-        random_state=0,
+        random_state=0, alpha=2e-4,
     )  # fmt: skip
     warm = pickle.loads(pickle.dumps(whole)).set_params(warm_start=True, max_iter=2)
     stream = pickle.loads(pickle.dumps(whole))
