@@ -24,13 +24,14 @@ def targets(kind, n=70, d=6):
 
 
 def small(**params):
-    """A classifier of 12 epochs, all of them with the same step size."""
+    """A classifier of 12 epochs of steps of one size."""
     return BGDClassifier(
         **{
             "hidden_layer_sizes": (8,),
             "random_state": 0,
             "max_iter": 12,
             "tol": None,
+            "batch_size": 8,
             "learning_rate_schedule": "constant",
             "n_iter_no_change": 50,
             **params,

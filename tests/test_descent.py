@@ -383,7 +383,8 @@ def test_automatic_step_size_with_hidden_layers():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return fitted(X, y, max_iter=1, **params).learning_rate_
 
-    assert step_size() == step_size(batch_size=16) == pytest.approx(0.4 * 16**0.5)
+    auto = step_size(batch_size="auto")
+    assert auto == step_size(batch_size=16) == pytest.approx(0.4 * 16**0.5)
     whole = step_size(batch_size="full")
     assert whole == step_size(batch_size=256) == pytest.approx(0.4 * 128**0.5)
     assert step_size(batch_size=1) == pytest.approx(0.4)

@@ -357,8 +357,8 @@ def compare(clf, X, y, w):
     gentle = clone(clf).set_params(
         learning_rate=1e-3 / (1 + squared_norm),
         learning_rate_schedule="constant",
-        alpha=min(clf.alpha_, 1.0),
-        epsilon=1e-3,
+        alpha=min(clf.alpha_, 0.1),
+        epsilon=0.1,
         max_iter=3,
         tol=None,
         early_stopping=False,
