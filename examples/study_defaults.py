@@ -422,16 +422,16 @@ def row(cells):
     print("| " + " | ".join(cells) + " |")
 
 
-def table(title, sets, quick, mlp_params=None, our_params=None, **kwargs):
+def table(title, sets, quick, mlp_params=None, our_params=None, names=OURS, **kwargs):
     """One row per set; returns the results."""
     our_params = our_params or {}
     mlp_params = mlp_params or {}
     estimators = [mlp(**mlp_params)]
-    estimators += [ours(**params, **our_params) for params in OURS.values()]
+    estimators += [ours(**params, **our_params) for params in names.values()]
     results = evaluate(estimators, sets, quick, **kwargs)
     print(f"\n### {title}\n")
-    row(["set", "MLPClassifier", *(f"`{name}`" for name in OURS)])
-    row(["---"] * (2 + len(OURS)))
+    row(["set", "MLPClassifier", *(f"`{name}`" for name in names)])
+    row(["---"] * (2 + len(names)))
     for name, (reference, *others) in results.items():
         cells = [f"{reference[0]:.3f} / {reference[1]:.3f} ({reference[3]:.0f})"]
         for accuracy, loss, seconds, epochs, warned, failed in others:
@@ -534,6 +534,23 @@ def main():
             table(f"{activation}, {hidden}", some, quick, params, params)
     table("early_stopping=True", some, quick, {}, {"early_stopping": True})
     table('batch_size="full"', some, quick, {}, {"batch_size": "full"})
+    lbfgs = {'solver="lbfgs"': {"solver": "lbfgs"}}
+    small = {
+        k: v
+        for k, v in {**CHOSEN_ON, **HELD_OUT}.items()
+        if k not in LARGE and k != "shifted digits"
+    }
+    title = 'L-BFGS, against MLPClassifier(solver="lbfgs")'
+    peers = table(title, small, quick, {"solver": "lbfgs"}, names=lbfgs)
+    reference = {k: both[k] for k in small}
+    against_default = {k: np.vstack([reference[k][:1], peers[k][1:]]) for k in small}
+    summaries(
+        "Summary of L-BFGS",
+        {
+            'against `MLPClassifier(solver="lbfgs")`': (peers, 1),
+            "against `MLPClassifier()`": (against_default, 1),
+        },
+    )
     sparse_rows = {"20 000 texts, 2^18 columns": lambda: text(25_000)}
     print("\n### Sparse rows: accuracy / log-loss, seconds\n")
     estimators = [ours(), lambda X, y: LogisticRegression(max_iter=1000)]

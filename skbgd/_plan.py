@@ -25,7 +25,7 @@ AUTO_ALPHA = 2e-4
 LEAST_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}
 MOST_PENALTY = 2.0
 
-# A planned descent: so many passes over the rows, and so many steps beside.
+# A planned descent: so many passes over the rows, and so many steps at least.
 AUTO_EPOCHS = 25
 AUTO_STEPS = 100
 
@@ -47,9 +47,9 @@ def rows_per_batch(batch_size, n_samples):
 
 
 def planned_epochs(n_samples, batch_size):
-    """Epochs of a descent whose step falls to 0: 25, and 100 steps beside."""
+    """Epochs of a descent whose step falls to 0: 25, or as many as make 100 steps."""
     n_steps = -(-n_samples // batch_size)
-    return AUTO_EPOCHS + -(-AUTO_STEPS // n_steps)
+    return max(AUTO_EPOCHS, -(-AUTO_STEPS // n_steps))
 
 
 def default_alpha(n_samples, n_hidden, solver="sgd", *, ends=True):
