@@ -254,7 +254,9 @@ def test_unusual_members():
 def test_badly_scaled_sparse_features_are_named():
     X, y = problem()
     with pytest.warns(ConvergenceWarning, match="badly scaled.*MaxAbsScaler"):
-        BGDClassifier((3,), max_iter=2).fit(sparse.csr_array(1e4 * X), y)
+        BGDClassifier((3,), max_iter=2, random_state=0).fit(
+            sparse.csr_array(1e4 * X), y
+        )
 
 
 @pytest.mark.skipif(not COMPILED, reason="the core in NumPy stores the gradient")
