@@ -24,7 +24,7 @@ def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
             )
         return (
             f"No epoch was made: training stopped in an earlier call (tol="
-            f"{clf.tol:g}, n_iter_no_change={plan.n_iter_no_change}), and neither "
+            f"{clf.tol}, n_iter_no_change={plan.n_iter_no_change}), and neither "
             "the rows nor the parameters have changed. Change tol or "
             "n_iter_no_change to go on."
         )

@@ -260,6 +260,9 @@ def test_no_gradient_at_the_start():
     assert (clf.n_iter_, clf.stop_reason_) == (1, "converged")
     assert clf.loss_ == pytest.approx(np.log(2))
     assert clf.updates_curve_ == [1]
+    with pytest.warns(ConvergenceWarning, match="No epoch .* \\(tol=None"):
+        clf.set_params(warm_start=True, tol=None).fit(np.zeros((4, 1)), [0, 1, 0, 1])
+    assert clf.n_iter_ == 1
 
 
 def test_failure_leaves_the_estimator_as_it_was(monkeypatch):
