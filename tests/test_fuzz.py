@@ -242,11 +242,13 @@ def weights(kind, n, rng):
 def content(data):
     """Bytes that change if the data do."""
     if sparse.issparse(data):
-        # Not the notes that SciPy takes of whether the indices are sorted
+        # Not the notes that SciPy takes of whether the indices are sorted, nor which
+        # of the members share a dtype.
         data = [
-            (name, value) for name, value in sorted(vars(data).items())
+            (name, value.tolist() if isinstance(value, np.ndarray) else value)
+            for name, value in sorted(vars(data).items())
             if isinstance(value, np.ndarray | dict)
-        ]  # fmt: skip
+        ]
     return pickle.dumps(data)
 
 
