@@ -302,9 +302,10 @@ def mean_squared_norm(X, weights):
 def without_duplicates(X):
     """Sparse X whose entries for one place are summed in their own type, as in dense X.
 
-    Two times True is True, and not 2 as it would be after a conversion to floats.
+    Two times True is True, and not 2 as it would be after a conversion to floats, for
+    which older versions of SciPy also sort the indices of X itself.
     """
-    if not issparse(X) or X.dtype.kind == "f":
+    if not issparse(X) or X.dtype in (np.float32, np.float64):
         return X
     rows = X.tocsr()
     if rows.has_canonical_format:

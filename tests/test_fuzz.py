@@ -239,13 +239,20 @@ def weights(kind, n, rng):
 # What must hold ----------------------------------------------------------------------
 
 
+def plain(value):
+    if not isinstance(value, np.ndarray):
+        return value
+    numbers = value.tolist() if value.dtype.hasobject else value.tobytes()
+    return value.dtype.str, value.shape, numbers
+
+
 def content(data):
     """Bytes that change if the data do."""
     if sparse.issparse(data):
         # Not the notes that SciPy takes of whether the indices are sorted, nor which
         # of the members share a dtype.
         data = [
-            (name, value.tolist() if isinstance(value, np.ndarray) else value)
+            (name, plain(value))
             for name, value in sorted(vars(data).items())
             if isinstance(value, np.ndarray | dict)
         ]
