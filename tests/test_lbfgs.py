@@ -321,6 +321,7 @@ def test_verbose(capsys):
 
 def test_callbacks():
     callbacks = pytest.importorskip("sklearn.callback")
+    pytest.importorskip("rich")  # of the progress bar
     X, y = targets("binary")
     clf = lbfgs(max_iter=4, tol=None)
     clf.set_callbacks(callbacks.ProgressBar())
