@@ -383,7 +383,7 @@ def one_neuron(budget):
 # networks, each with the start that its class makes.
 
 
-def lbfgs(budget, dtype=np.float64):
+def lbfgs(dtype, budget):
     common = {"solver": "lbfgs", "random_state": 0}
     cases = []
     for d, K, name in ((30, 2, ""), (784, 10, ""), (20_000, 2, ", CSR")):
@@ -425,7 +425,7 @@ def lbfgs(budget, dtype=np.float64):
             ]
         )
     table(
-        "L-BFGS: the peer's time / ours, float64",
+        f"L-BFGS: the peer's time / ours, {np.dtype(dtype)}",
         [
             "peer and rows",
             "ratio",
@@ -737,8 +737,9 @@ def main():
     prediction(budget)
     grid_search(quick)
     sparse_neuron(budget)
-    lbfgs(budget)
+    lbfgs(np.float64, budget)
     if not quick:
+        lbfgs(np.float32, budget)
         sparse_networks(budget)
         memory()
         growth(budget)

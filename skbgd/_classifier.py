@@ -134,8 +134,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Notes. "lbfgs" is L-BFGS [6]_ on the whole batch, by :mod:`scipy`: it finds its
         own step sizes and needs far fewer passes over the rows than "full", each as
         long. `batch_size`, `shuffle` and all that is about step sizes have no effect
-        then, and `partial_fit` refuses. An epoch is one of its iterations, of one or
-        more passes.
+        then, and there is no `partial_fit`. An epoch is one of its iterations, of one
+        or more passes.
 
     momentum : float in [0, 1), default=0.0
         Share :math:`\mu` of the last step that is carried into the next. Only for
@@ -237,7 +237,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         one thread whatever is allowed. Another number changes results by rounding only;
         the same number repeats them to the last bit. The matrix products are this
         package's own: no BLAS is called or limited, and a process may fork while
-        another thread fits.
+        another thread fits; but SciPy's part of "lbfgs" calls its BLAS for vectors.
 
     Attributes
     ----------

@@ -78,10 +78,11 @@ class QuasiNewton(Minimizer):
         loss, gradient = self.rows.loss_gradient(self.network, theta)
         # J = loss + alpha / 2 sum_l ||W_l||^2
         penalty, _ = self.squared_norms(theta)
-        gradient = gradient.astype(float)
+        J = loss + self.alpha / 2 * penalty
+        # dJ/dW_l = dloss/dW_l + alpha W_l;  b_l carries no penalty
+        gradient = gradient.astype(float, copy=False)
         for W, _, _ in self.network.layers:
             gradient[W] += self.alpha * theta[W]
-        J = loss + self.alpha / 2 * penalty
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
             raise ValueError(self.diverged("The loss or its gradient is"))

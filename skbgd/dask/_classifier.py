@@ -12,8 +12,9 @@ from dask.base import is_dask_collection
 from distributed import Client
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._classifier import BGDClassifier, for_solvers_of_steps
+from .._classifier import BGDClassifier
 from .._descent import State
+from .._parameters import for_solvers_of_steps
 from .._plan import rows_per_batch
 from ._rows import DaskRows, RowsLost, as_dask_array
 from ._tasks import predict_block
