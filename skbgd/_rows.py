@@ -7,6 +7,7 @@ from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
 from ._core import backprop
+from ._core.arguments import check_csr
 from ._core.threads import ThreadTeam
 from ._targets import (
     check_some_weight,
@@ -176,7 +177,8 @@ class LocalRows:
         shuffle = shuffle and batch_size < self.n_samples
         self._allocate(network, batch_size, shuffle)
         in_place = (
-            batch_size <= self.work.tile
+            batch_size <= self.work.tile * self.team.n_threads
+            and not self.work.gradients
             and state.velocity is None
             and rule.max_gradient_norm == 0
         )
@@ -244,9 +246,14 @@ def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
     # Dense rows are read twice, whether they are gathered or not.
     row_bytes = network.layout.size_of_row(not issparse(X)) * X.dtype.itemsize
     least, most = TILE_ROWS
-    tile = min(max(TILE_BYTES // row_bytes, least), most) * n_threads
+    tile = min(max(TILE_BYTES // row_bytes, least), most, -(-batch_size // n_threads))
+    # Threads share the rows of X, each with a gradient of its own, where that moves less
+    # from core to core than what is kept of each row.
+    gradients = not issparse(X) and 2 * batch_size * sum(network.units) > (
+        network.n_parameters
+    )
     return backprop.Workspace(
-        network.layout, X.dtype, min(tile, batch_size), n_threads, gathered
+        network.layout, X.dtype, tile, n_threads, gathered, gradients
     )
 
 
@@ -341,23 +348,9 @@ def check_core_layout(X):
             (X.data, X.data.dtype), (X.indices, integers), (X.indptr, integers)
         )
     ]  # fmt: skip
-    data, indices, indptr = members
-    n_elements = min(len(data), len(indices))
-    if (
-        len(indptr) != X.shape[0] + 1
-        or indptr[0] != 0
-        or indptr[-1] > n_elements
-        or (np.diff(indptr) < 0).any()
-        or n_elements
-        and not 0 <= indices.min() <= indices.max() < X.shape[1]
-    ):
-        raise ValueError(
-            f"The sparse matrix X of shape {X.shape} is damaged: its indptr must rise "
-            f"from 0 to at most {n_elements}, its indices be from 0 to "
-            f"{X.shape[1] - 1}. See its method check_format."
-        )
+    check_csr(X.shape, *members)
     if any(a is not b for a, b in zip(members, (X.data, X.indices, X.indptr))):  # noqa: B905
-        X = type(X)((data, indices, indptr), shape=X.shape)
+        X = type(X)(tuple(members), shape=X.shape)
     return X
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits, make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier, _rows
-from skbgd._core import COMPILED, threads
+from skbgd._core import COMPILED, backprop, threads
 from skbgd._core.threads import ThreadTeam, allowed_threads
 
 X, y = make_classification(
@@ -106,34 +106,64 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 
 
 @compiled
-@pytest.mark.parametrize("rank", [0, 1, 2])
-def test_threads_that_wait_are_stopped(eager, monkeypatch, rank):
-    """One thread fails before it meets the others, who wait for it in the core."""
-    core = _rows.backprop.run_batches
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
+    """The first thread fails between two epochs, while the others wait for work."""
+    core, calls, before = _rows.backprop.run_batches, [], threading.active_count()
 
     def run_batches(*args):
-        if args[-1] == rank:
+        calls.append(args)
+        if len(calls) == 3:
             time.sleep(0.05)
-            raise MemoryError("not enough")
+            raise error("not enough")
         return core(*args)
 
     monkeypatch.setattr(_rows.backprop, "run_batches", run_batches)
-    with pytest.raises(MemoryError, match="not enough"):
-        fitted(3)
+    clf = BGDClassifier(
+        max_iter=8, tol=None, random_state=0, learning_rate=0.1, n_jobs=3
+    )
+    with pytest.raises(error, match="not enough"):
+        clf.fit(X, y)
+    assert threading.active_count() == before
+    # After Ctrl-C what was learned is kept.
+    assert hasattr(clf, "coefs_") == (error is KeyboardInterrupt)
+    assert getattr(clf, "n_iter_", 2) == 2
 
 
-def test_without_new_threads_one_does_the_work(eager, monkeypatch):
-    expected = fitted(1)
+@compiled
+@pytest.mark.parametrize("n_helpers", [0, 1])
+@pytest.mark.parametrize("batch_size", [20, "full"])
+def test_without_new_threads_the_rest_do_the_work(
+    eager, monkeypatch, batch_size, n_helpers
+):
+    """Those that are there take all shares: the same bits."""
+    expected = fitted(3, batch_size=batch_size)
+    submitted = []
 
-    def submit(self, function, rank):
-        if rank == 2:
+    def submit(self, function):
+        if len(submitted) == n_helpers:
             raise RuntimeError("can't start new thread")
-        return real(self, function, rank)
+        submitted.append(function)
+        return real(self, function)
 
     real = threads.ThreadPoolExecutor.submit
     monkeypatch.setattr(threads.ThreadPoolExecutor, "submit", submit)
-    clf = fitted(3)
-    np.testing.assert_allclose(clf.coefs_[0], expected.coefs_[0], atol=1e-12)
+    clf = fitted(3, batch_size=batch_size)
+    for a, b in zip(clf.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert clf.loss_curve_ == expected.loss_curve_
+
+
+@compiled
+def test_more_help_than_a_team_needs():
+    """It returns at once; the others when the team is stopped."""
+    team = backprop.SharedTeam(2)
+    with ThreadPoolExecutor(2) as pool:
+        help_ = [pool.submit(team.help) for _ in range(2)]
+        done, _ = wait(help_, timeout=10, return_when="FIRST_COMPLETED")
+        assert len(done) == 1
+        team.stop()
+    assert all(future.done() for future in help_)
 
 
 def test_ctrl_c_while_threads_wait(eager):
@@ -148,28 +178,6 @@ def test_ctrl_c_while_threads_wait(eager):
         clf.fit(X, X[:, 0] > 0)
     timer.join()
     assert np.isfinite(clf.coefs_[0]).all()
-
-
-@compiled
-def test_interrupt_in_threads(eager, monkeypatch):
-    """Ctrl-C in the first thread: the others leave, what was learned is kept."""
-    core = _rows.backprop.run_batches
-    calls = []
-
-    def run_batches(*args):
-        if args[-1] == 0:
-            calls.append(args)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-        return core(*args)
-
-    monkeypatch.setattr(_rows.backprop, "run_batches", run_batches)
-    clf = BGDClassifier(
-        max_iter=8, tol=None, random_state=0, learning_rate=0.1, n_jobs=3
-    )
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X, y)
-    assert clf.n_iter_ == 2
 
 
 def test_the_blas_is_never_limited(eager):

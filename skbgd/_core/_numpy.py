@@ -29,6 +29,8 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
 
+from .arguments import Layout, Parameters, Rows, Workspace  # noqa: F401
+
 # What one random number adds to the state of the generator.
 SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
@@ -46,80 +48,6 @@ def use_instruction_set(name):
             "such, is not installed; there is ['numpy']."
         )
     return name
-
-
-# What the functions work on -----------------------------------------------------------
-
-
-class Layout:
-    """Where everything lies in theta."""
-
-    def __init__(self, units, activation, output_activation):
-        self.units = tuple(int(n) for n in units)
-        self.hidden, self.output = activation, output_activation
-        self.d, self.K = self.units[0], self.units[-1]
-        sizes = [(p + 1) * q for p, q in zip(self.units, self.units[1:], strict=False)]
-        self.n_layers, self.n_parameters = len(sizes), sum(sizes)
-        if self.n_parameters >= 1 << 58:
-            raise MemoryError(f"A network of {list(self.units)} units is too large.")
-
-    def places(self):
-        """Of each layer: where W and b begin in theta, units in, units out."""
-        places, start = [], 0
-        for p, q in zip(self.units, self.units[1:], strict=False):
-            places.append((start, start + p * q, p, q))
-            start += (p + 1) * q
-        return places
-
-    def size_of_row(self, gathered):
-        """Numbers that a pass keeps for each row of a tile."""
-        return 2 * sum(self.units[1:]) + self.K + 1 + gathered * self.d
-
-    def layers(self, theta):
-        """The (W_l, b_l), as views into theta or what is like it."""
-        return [
-            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.places()
-        ]
-
-
-class Parameters:
-    """theta, and for its steps velocity, second moment (None: none) and gradient."""
-
-    def __init__(self, layout, theta, velocity=None, second_moment=None, gradient=None):
-        self.layout, self.theta, self.gradient = layout, theta, gradient
-        self.velocity, self.second_moment = velocity, second_moment
-
-
-class Rows:
-    """Rows of X, (n, d) array or CSR, with targets, weights and order, if given."""
-
-    def __init__(self, X, Y=None, weights=None, order=None):
-        self.X, self.Y, self.weights, self.order = X, Y, weights, order
-        self.n_used = X.shape[0] if order is None else len(order)
-
-    def part(self, start, stop):
-        """X, Y and weights of the rows `start` ... `stop` - 1 in the order."""
-        rows = slice(start, stop)
-        if self.order is not None:
-            rows = self.order[rows]
-            if len(rows) == 1:
-                rows = slice(rows[0], rows[0] + 1)  # no copy
-        weights = None if self.weights is None else self.weights[rows]
-        if isinstance(rows, slice) or issparse(self.X):
-            return self.X[rows], self.Y[rows], weights
-        return self.X.take(rows, axis=0), self.Y[rows], weights
-
-
-class Workspace:
-    """The number of rows to take at a time, and how far `run_batches` has got."""
-
-    def __init__(self, layout, dtype, tile, n_threads=1, gathered=False):
-        self.tile = tile
-        self.forget()
-
-    def forget(self):
-        """What an earlier `run_batches` returned: the next may not even begin."""
-        self.loss_sum, self.n_done = 0.0, 0
 
 
 # One pass -----------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /* x86-64 with AVX2 and FMA: vectors of 32 bytes. */
-#include "kernels.hpp"
+#include "core.hpp"
 #ifdef SKBGD_X86
 #define SET avx2
 #define VECTOR_BYTES 32

@@ -1,5 +1,5 @@
 /* x86-64 with AVX-512 (F, BW, DQ, VL), as servers have: vectors of 64 bytes. */
-#include "kernels.hpp"
+#include "core.hpp"
 #ifdef SKBGD_X86
 #define SET avx512
 #define VECTOR_BYTES 64

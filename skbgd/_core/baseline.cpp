@@ -1,6 +1,6 @@
 /* Every processor: SSE2 on x86-64, NEON on aarch64; other compilers than gcc and clang
    make plain loops of it. */
-#include "kernels.hpp"
+#include "core.hpp"
 #define SET baseline
 #define VECTOR_BYTES 16
 #if defined(__aarch64__)

@@ -122,6 +122,10 @@ constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
 template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
 {
     enum { R = max_rows(V) };
+    if (m <= R) {
+        Rows<real, R, V>::run(m, x);
+        return;
+    }
     ptrdiff_t n_blocks = (m + R - 1) / R;
     ptrdiff_t rows = m / n_blocks, larger = m % n_blocks;
     for (ptrdiff_t b = 0; b < n_blocks; b++) {
@@ -157,19 +161,22 @@ template <class real> static void multiply_directly(const Product<real> &g)
     enum { LANES = Simd<real>::LANES };
     const ptrdiff_t vectors = (g.n + LANES - 1) / LANES;
     const ptrdiff_t panels = (vectors + MAX_VECTORS - 1) / MAX_VECTORS;
-    const ptrdiff_t ld = (vectors + panels - 1) / panels * LANES;
+    /* In one panel, as for a single row, no time is spent on divisions. */
+    const ptrdiff_t ld = (panels == 1 ? vectors : (vectors + panels - 1) / panels) * LANES;
     /* Packing reads and writes B once; each block reads it again. */
     const bool packed = g.B.column != 1 || g.m >= 64;
     /* Beside the panel, the rows of A^T that are read in part stay in that cache too. */
     const ptrdiff_t depth = packed ? PANEL / ld : g.A.row == 1 ? 128 : g.k;
-    Block<real> x = {0, NULL, g.A.row, g.A.column, NULL, packed ? ld : g.B.row, g.scale,
-                     g.decay, NULL, g.ld_P, NULL, g.ld_C, Tail<real>(0)};
+    Block<real> x = {0, NULL, g.A.row, g.A.column, NULL, packed ? ld : g.B.row,
+                     (real)g.scale, (real)g.decay, NULL, g.ld_P, NULL, g.ld_C, Tail<real>(0)};
     const real *P = g.P;
     ptrdiff_t t = 0;
     do {
         x.k = g.k - t < depth ? g.k - t : depth;
         for (ptrdiff_t p = 0, j = 0; p < panels; p++) {
-            const ptrdiff_t V = vectors * (p + 1) / panels - vectors * p / panels;
+            const ptrdiff_t V = panels == 1
+                                    ? vectors
+                                    : vectors * (p + 1) / panels - vectors * p / panels;
             const ptrdiff_t n = g.n - j < V * LANES ? g.n - j : V * LANES;
             const Matrix<real> B = {g.B.at + t * g.B.row + j * g.B.column, g.B.row,
                                     g.B.column};
@@ -219,7 +226,7 @@ template <class real> static void multiply_turned(const Product<real> &g)
             real *C = g.C + i * g.ld_C + j;
             if (P)
                 for (ptrdiff_t r = 0; r < m; r++)
-                    C[r * g.ld_C] = (c[r] - g.decay * P[r * g.ld_P]) + P[r * g.ld_P];
+                    C[r * g.ld_C] = (c[r] - (real)g.decay * P[r * g.ld_P]) + P[r * g.ld_P];
             else
                 for (ptrdiff_t r = 0; r < m; r++)
                     C[r * g.ld_C] = c[r];
@@ -265,10 +272,10 @@ ALWAYS_INLINE void dots(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const 
     for (int r = 0; r < R; r++) {
         UNROLL
         for (int q = 0; q < Q; q++) {
-            real c = g.scale * sum_of_lanes<real>(s[r][q]);
+            real c = (real)g.scale * sum_of_lanes<real>(s[r][q]);
             if (g.P) {
                 real p = g.P[(i + r) * g.ld_P + j + q];
-                c = (c - g.decay * p) + p;
+                c = (c - (real)g.decay * p) + p;
             }
             g.C[(i + r) * g.ld_C + j + q] = c;
         }

@@ -1,5 +1,11 @@
 /* Rows as they are stored: sparse ones, never made dense, and dense ones in any order. */
 
+/* Weights kept as a multiple, scale * W, are scaled when it leaves this range. */
+ALWAYS_INLINE bool in_range(double scale)
+{
+    return std::fabs(scale) > 1e-3 && std::fabs(scale) < 1e3;
+}
+
 ALWAYS_INLINE ptrdiff_t integer_at(const void *integers, bool wide, ptrdiff_t i)
 {
     return wide ? (ptrdiff_t)((const int64_t *)integers)[i]
@@ -108,7 +114,7 @@ static void targets(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdif
 
 /* Z = b + scale X W for m sparse rows; of the product g: W is B, b is P, Z is C */
 template <class real>
-static void sparse_affine(const Data<real> &data, ptrdiff_t start, real scale,
+static void sparse_affine(const Data<real> &data, ptrdiff_t start, double scale,
                           const Product<real> &g)
 {
     specialized(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
@@ -132,7 +138,7 @@ static void sparse_affine(const Data<real> &data, ptrdiff_t start, real scale,
                 add_row(q, row.x[t], W + row.column(t) * q, z);
 #pragma omp simd
             for (ptrdiff_t j = 0; j < q; j++)
-                z[j] = g.P[j] + scale * z[j];
+                z[j] = g.P[j] + (real)scale * z[j];
         }
     });
 }
@@ -151,7 +157,7 @@ static void add_sparse_product(const Data<real> &data, ptrdiff_t start, ptrdiff_
                 if (q > 1 && t + 8 < row.nnz)
                     prefetch(g.C + row.column(t + 8) * q, q * (ptrdiff_t)sizeof(real));
                 if (first <= k && k < last)
-                    add_row(q, g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
+                    add_row(q, (real)g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
             }
         }
     });

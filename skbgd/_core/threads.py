@@ -1,6 +1,6 @@
 """How many threads work on what."""
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from joblib import cpu_count
@@ -69,37 +69,20 @@ class ThreadTeam:
 
     def __exit__(self, *error):
         if self.pool is not None:
-            pool, self.pool = self.pool, None
-            pool.shutdown()
+            self.team.stop()
+            self.pool.shutdown()
+            self.pool = None
 
     def run(self, function, *args):
-        """function(*args, team, thread) for each thread; the result of thread 0."""
+        """function(*args, team): it divides its work among those that help the team."""
         if self.n_threads == 1:
             return function(*args)
         if self.pool is None:
+            self.team = backprop.SharedTeam(self.n_threads)
             self.pool = ThreadPoolExecutor(self.n_threads - 1)
-        team = backprop.SharedTeam(self.n_threads)
-
-        def member(thread):
             try:
-                return function(*args, team, thread)
-            except BaseException:
-                team.stop()  # nobody is to wait for this thread
-                raise
-
-        others = []
-        try:
-            try:
-                for thread in range(1, self.n_threads):
-                    others.append(self.pool.submit(member, thread))
-            except RuntimeError:  # no more threads, or Python is about to end
-                team.stop()
-                wait(others)
-                return function(*args)
-            result = member(0)
-        finally:
-            team.stop()
-            wait(others)
-        for other in others:
-            other.result()  # raises what was raised there
-        return result
+                for _ in range(1, self.n_threads):
+                    self.pool.submit(self.team.help)
+            except RuntimeError:
+                pass  # No more threads: the work is done by those that are there.
+        return function(*args, self.team)

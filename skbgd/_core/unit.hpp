@@ -1,5 +1,5 @@
-/* One instruction set: all kernels for vectors of VECTOR_BYTES bytes and REGISTERS vector
- * registers, in the namespace SET, and the table that hands them out. Included by each of
+/* One instruction set: the core for vectors of VECTOR_BYTES bytes and REGISTERS vector
+ * registers, in the namespace SET, and its doors. Included by each of
  * `baseline.cpp`, `avx2.cpp` and `avx512.cpp`; compiled for TARGET, if there is one. */
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define EXPANDED_PRAGMA(...) PRAGMA(__VA_ARGS__)
@@ -16,15 +16,14 @@ namespace SET {
 #include "products.hpp"
 #include "sparse.hpp"
 #include "update.hpp"
+#include "network.hpp"
+#include "descent.hpp"
 
-template <class real> constexpr Kernels<real> table()
+template <class real> constexpr Doors doors()
 {
-    return {activate<real>,     times_derivative<real>, sigmoid_cross_entropy<real>,
-            softmax<real>,      sum<real>,              all_finite<real>,
-            scale<real>,        add_scaled<real>,       sum_of_squares<real>,
-            multiply<real>,     gather<real>,           targets<real>,
-            sparse_affine<real>, add_sparse_product<real>, update<real>,
-            descend_rows<real>};
+    return {loss_gradient<real>, run_batches<real>,   apply_gradient<real>,
+            outputs<real>,       row_norms<real>,     squared_norms<real>,
+            apply_activation<real>, compute_product<real>};
 }
 #if defined(TARGET) && defined(__clang__)
 #pragma clang attribute pop
@@ -33,6 +32,6 @@ template <class real> constexpr Kernels<real> table()
 #endif
 #define SET_NAME_(name) #name
 #define SET_NAME(name) SET_NAME_(name)
-static const InstructionSet set = {SET_NAME(SET), table<float>(), table<double>()};
+static const InstructionSet set = {SET_NAME(SET), doors<float>(), doors<double>()};
 } // namespace SET
 } // namespace skbgd

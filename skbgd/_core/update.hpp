@@ -1,5 +1,11 @@
 /* The rules of a step, and the steps of a single neuron on single rows. */
 
+/* n parameters with what belongs to them; NULL where there is none. */
+template <class real> struct Slice {
+    ptrdiff_t n;
+    real *theta, *gradient, *velocity, *second_moment;
+};
+
 /* One step along the gradient g, penalty included: G + alpha theta. */
 template <class real>
 static void update(const UpdateRule &rule, double eta_given, double alpha_given,
@@ -114,7 +120,7 @@ static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t
             if (!std::isfinite(loss))
                 break;
             s *= 1 - decay;
-            if (!(std::fabs(s) > SMALLEST_SCALE && std::fabs(s) < 1 / SMALLEST_SCALE)) {
+            if (!in_range(s)) {
                 scale(theta, d, (real)s);
                 s = 1;
             }

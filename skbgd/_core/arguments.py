@@ -1,0 +1,266 @@
+"""What the functions of both cores work on: arrays, checked once, and where things lie.
+
+The compiled core takes their addresses and looks no further: what passes here cannot make
+it read or write past an array.
+"""
+
+import numpy as np
+from scipy.sparse import issparse
+
+# In the order of the compiled core's Activation.
+ACTIVATIONS = ("logistic", "tanh", "relu", "identity", "softmax")
+
+
+def checked(name, array, shape, types, writable=False):
+    """The array, or a ValueError unless it has one of the types and this shape.
+
+    Instead of a shape, a number of dimensions may be given. Arrays must be C-contiguous,
+    aligned and in the byte order of the machine.
+    """
+    if isinstance(array, np.ndarray):
+        flags, dtype = array.flags, array.dtype
+        if (
+            (array.shape == shape or array.ndim == shape)
+            and dtype.char in types
+            and dtype.isnative
+            and flags.c_contiguous
+            and flags.aligned
+            and (flags.writeable or not writable)
+        ):
+            return array
+        got = f"one of shape {array.shape} and type {dtype}, {flags}"
+    else:
+        got = repr(array)
+    raise ValueError(
+        f"{name} must be an array of {shape}, aligned, C-contiguous"
+        f"{', writable' * writable} and of a type of {types!r}; got {got}."
+    )
+
+
+def check_csr(shape, data, indices, indptr):
+    """An error if the integers of sparse X would lead past its arrays or its columns."""
+    n_elements = min(len(data), len(indices))
+    if (
+        len(indptr) != shape[0] + 1
+        or indptr[0] != 0
+        or indptr[-1] > n_elements
+        or (indptr[1:] < indptr[:-1]).any()
+        or n_elements
+        and not 0 <= indices.min() <= indices.max() < shape[1]
+    ):
+        raise ValueError(
+            f"The sparse matrix X of shape {shape} is damaged: its indptr must rise "
+            f"from 0 to at most {n_elements}, its indices be from 0 to "
+            f"{shape[1] - 1}. See its method check_format."
+        )
+
+
+class Layout:
+    """Where everything lies, in theta and in scratch memory, computed here alone.
+
+    Scratch memory has for each row of a tile: A_1 ... Z_L, D_1 ... D_{L-1} (that of the
+    output overwrites Z_L), its targets (one-hot), the losses of its output units, its
+    weight, and last, if rows are gathered (dense, in another order), the row of X.
+    """
+
+    def __init__(self, units, activation, output_activation):
+        self.units = units = tuple(int(n) for n in units)
+        if len(units) < 2 or min(units) < 1:
+            raise ValueError(f"units must be 2 positive numbers or more; got {units}.")
+        for name in (activation, output_activation):
+            if name not in ACTIVATIONS:
+                raise ValueError(f"There is no activation {name!r}.")
+        self.hidden, self.output = activation, output_activation
+        self.codes = ACTIVATIONS.index(activation), ACTIVATIONS.index(output_activation)
+        self.d, self.K, self.n_layers = units[0], units[-1], len(units) - 1
+        self._places, start = [], 0
+        for p, q in zip(units, units[1:], strict=False):
+            self._places.append((start, start + p * q, p, q))
+            start += (p + 1) * q
+        self.n_parameters = start
+        if start >= 1 << 58:
+            raise MemoryError(f"A network of {list(units)} units is too large.")
+        # Places in scratch memory, times the rows of a tile.
+        A = np.cumsum([0, *units[1:]])
+        D = np.cumsum([A[-1], *units[1:-1]])
+        self.Y = int(D[-1])
+        self.loss, self.weight = self.Y + self.K, self.Y + 2 * self.K
+        self.X = self.weight + 1
+        # D of the output layer is its Z, changed in place.
+        D[-1] = A[-2]
+        # The members of the compiled core's Layer.
+        self.table = np.array(
+            [(*place, A[i], D[i]) for i, place in enumerate(self._places)], np.intp
+        )
+
+    def places(self):
+        """Of each layer: where W and b begin in theta, units in, units out."""
+        return self._places
+
+    def layers(self, theta):
+        """The (W_l, b_l), as views into theta or what is like it."""
+        return [
+            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self._places
+        ]
+
+    def size_of_row(self, gathered):
+        """Elements of scratch memory for each row of a tile."""
+        return self.X + self.d if gathered else self.X
+
+
+class Parameters:
+    """theta, and for its steps velocity, second moment (None: none) and gradient."""
+
+    __slots__ = "gradient", "layout", "second_moment", "theta", "velocity"
+
+    def __new__(cls, layout, theta, velocity=None, second_moment=None, gradient=None):
+        self = object.__new__(cls)
+        shape = (layout.n_parameters,)
+        self.layout = layout
+        # Predictions read it only.
+        self.theta = checked("theta", theta, shape, "fd")
+        for name, array in (
+            ("velocity", velocity), ("second_moment", second_moment), ("gradient", gradient)
+        ):  # fmt: skip
+            if array is not None:
+                checked(name, array, shape, theta.dtype.char, True)
+            setattr(self, name, array)
+        if second_moment is not None and velocity is None:
+            raise ValueError("second_moment needs a velocity.")
+        return self
+
+    def check_step(self, step):
+        """These can make such steps."""
+        checked("theta", self.theta, self.theta.shape, "fd", True)
+        if (step.solver == "adam") != (self.second_moment is not None):
+            raise ValueError("A second moment is for Adam, and Adam needs one.")
+
+
+class Rows:
+    """Rows of X, (n, d) array or CSR, with targets, weights and order, each if given.
+
+    What it is made from must not change its integers; those of `order` may.
+    """
+
+    __slots__ = (
+        "X", "Y", "d", "data", "indices", "indptr", "n", "n_codes", "n_used", "order",
+        "sparse", "weights",
+    )  # fmt: skip
+
+    def __new__(cls, X, Y=None, weights=None, order=None):
+        self = object.__new__(cls)
+        self.sparse = issparse(X)
+        self.indices = self.indptr = None
+        if self.sparse:
+            self.data = checked("X.data", X.data, 1, "fd")
+            self.indices = checked("X.indices", X.indices, 1, "ilq")
+            self.indptr = checked("X.indptr", X.indptr, 1, "ilq")
+            check_csr(X.shape, self.data, self.indices, self.indptr)
+        else:
+            self.data = checked("X", X, 2, "fd")
+        self.n, self.d = X.shape
+        self.X, self.Y, self.weights, self.order = X, Y, weights, order
+        if Y is not None:
+            checked("Y", Y, 2, "i")
+            if len(Y) != self.n:
+                raise ValueError(f"Y must have {self.n} rows; got {len(Y)}.")
+            if Y.min(initial=0) < 0:
+                raise ValueError("Y must not be negative.")
+            self.n_codes = 1 + int(Y.max(initial=0))
+        if weights is not None:
+            checked("weights", weights, (self.n,), X.dtype.char)
+        self.n_used = self.n
+        if order is not None:
+            self.check_order()
+            self.n_used = len(order)
+        return self
+
+    def check_order(self):
+        checked("order", self.order, 1, np.dtype(np.intp).char)
+        if not 0 <= self.order.min(initial=0) <= self.order.max(initial=0) < self.n:
+            raise ValueError(f"order must hold numbers from 0 to {self.n - 1}.")
+
+    def check(self, parameters, with_targets):
+        """These rows can be rows of this network."""
+        layout = parameters.layout
+        if self.d != layout.d or self.X.dtype != parameters.theta.dtype:
+            raise ValueError(
+                f"X must have {layout.d} features of the type of theta; it has "
+                f"{self.d} of {self.X.dtype}."
+            )
+        if not with_targets:
+            return
+        if self.Y is None:
+            raise ValueError("The rows have no targets.")
+        softmax, n_targets = layout.output == "softmax", self.Y.shape[1]
+        if n_targets not in (1, layout.K) or n_targets > 1 and softmax:
+            raise ValueError(
+                f"Y must have 1 or {layout.K} columns (softmax: 1); got {n_targets}."
+            )
+        n_codes = layout.K if n_targets == 1 else 2
+        if self.n_codes > (n_codes if softmax else max(2, n_codes)):
+            raise ValueError(f"Y must be less than {n_codes}; got {self.n_codes - 1}.")
+        if self.order is not None:
+            self.check_order()
+
+    def part(self, start, stop):
+        """X, Y and weights of the rows `start` ... `stop` - 1 in the order."""
+        rows = slice(start, stop)
+        if self.order is not None:
+            rows = self.order[rows]
+            if len(rows) == 1:
+                rows = slice(rows[0], rows[0] + 1)  # no copy
+        weights = None if self.weights is None else self.weights[rows]
+        if isinstance(rows, slice) or self.sparse:
+            return self.X[rows], self.Y[rows], weights
+        return self.X.take(rows, axis=0), self.Y[rows], weights
+
+
+class Workspace:
+    """Scratch memory, and how far `run_batches` has got.
+
+    Each thread takes `tile` rows of its share of a batch at a time. With `gradients`,
+    for dense rows alone, each sums up a gradient of its own over its share: worth its
+    while for batches of many rows.
+    """
+
+    def __init__(
+        self, layout, dtype, tile, n_threads=1, gathered=False, gradients=False
+    ):
+        if tile < 1 or n_threads < 1:
+            raise ValueError("tile and n_threads must be positive.")
+        if dtype.char not in "fd":
+            raise ValueError(f"dtype must be float32 or float64; got {dtype}.")
+        self.tile, self.n_threads, self.dtype = tile, n_threads, dtype
+        self.gradients = gradients and n_threads > 1
+        self.stride = -(-tile // 16) * 16 if tile > 1 else 1
+        self.row_size = layout.size_of_row(gathered)
+        size = self.stride * self.row_size
+        if self.gradients:
+            size += layout.n_parameters
+        self.size = -(-size // 16) * 16  # of the memory of one thread
+        # 16: to begin at a multiple of 64 bytes.
+        self.memory = np.empty(n_threads * self.size + 16, dtype)
+        self.forget()
+
+    def forget(self):
+        """What an earlier `run_batches` returned: the next may not even begin."""
+        self.loss_sum, self.n_done = 0.0, 0
+
+    def check(self, parameters, rows, n_threads):
+        """It has the memory that these need."""
+        gathered = rows.order is not None and not rows.sparse
+        if self.dtype != parameters.theta.dtype:
+            raise ValueError("The workspace must be of the type of theta.")
+        if self.row_size < parameters.layout.size_of_row(gathered) or (
+            self.gradients and (
+                rows.sparse
+                or self.size < self.stride * self.row_size
+                + parameters.layout.n_parameters
+            )
+        ):  # fmt: skip
+            raise ValueError("The workspace is too small for this network and its rows.")
+        if n_threads != self.n_threads:
+            raise ValueError(
+                f"The workspace is for {self.n_threads} threads, not {n_threads}."
+            )

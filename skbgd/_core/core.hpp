@@ -1,0 +1,131 @@
+/* What the Python side hands to the core, and the doors of each instruction set.
+ *
+ * The core are templates, for float and double: `simd.hpp`, `elementwise.hpp`,
+ * `products.hpp` and `sparse.hpp` have the kernels, `network.hpp` the passes through the
+ * network and `descent.hpp` the steps and the doors. Each of `baseline.cpp`, `avx2.cpp` and
+ * `avx512.cpp` compiles all of them, in a namespace of its own, for its width of vectors.
+ * One is chosen when the package is imported; nothing is compiled for the building machine
+ * alone.
+ *
+ * All headers of the system are included here, before a unit changes the target: an inline
+ * function of theirs must not be compiled for a processor that may not be there.
+ */
+#ifndef SKBGD_CORE_HPP
+#define SKBGD_CORE_HPP
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define SKBGD_X86 1 /* gcc or clang, which compile single functions for more than baseline */
+#include <immintrin.h>
+#elif defined(_M_X64)
+#include <xmmintrin.h>
+#endif
+
+#include "team.hpp"
+
+namespace skbgd {
+
+enum Activation { LOGISTIC, TANH, RELU, IDENTITY, SOFTMAX };
+
+/* Element (i, j) is at[i row + j column]. */
+template <class real> struct Matrix {
+    const real *at;
+    ptrdiff_t row, column;
+};
+
+/* C = P - decay P + scale A B, with A (m, k), B (k, n) and C (m, n), whose rows are
+   contiguous and `ld_C` apart. P is NULL (0), C itself, or with ld_P = 0 one row for all.
+   `decay` is kept apart from 1 - decay, which float32 may round to 1. */
+template <class real> struct Product {
+    ptrdiff_t m, n, k;
+    Matrix<real> A, B;
+    double scale, decay;
+    const real *P;
+    ptrdiff_t ld_P;
+    real *C;
+    ptrdiff_t ld_C;
+    real *panel; /* scratch memory, see `Team::panel` */
+};
+
+/* Rows to learn from: dense X (n, d), or in compressed sparse row format (CSR), where row
+   i has the elements indptr[i] ... indptr[i + 1] - 1 of X and of `indices`. Both kinds of
+   integers have 32 bits or (wide) 64. */
+template <class real> struct Data {
+    ptrdiff_t n, d;
+    bool sparse, wide_indices, wide_indptr;
+    const real *X;
+    const void *indices, *indptr;
+    const int *Y; /* (n, n_targets) class codes or 0/1 indicators, or NULL */
+    ptrdiff_t n_targets;
+    const real *weights;    /* (n,), or NULL: all 1 */
+    const ptrdiff_t *order; /* (n,) row numbers, or NULL: as they come */
+};
+
+/* The parameters of a step. */
+struct UpdateRule {
+    double eta, alpha, momentum, beta_1, beta_2, epsilon;
+    double max_gradient_norm; /* 0: no limit */
+    bool adam, nesterov;
+};
+
+struct Layer {
+    ptrdiff_t W, b; /* places in theta */
+    ptrdiff_t p, q; /* units in and out */
+    ptrdiff_t A, D; /* places in scratch memory, times the rows of a tile */
+};
+
+/* A call of the core: checked addresses that hold until it returns. Python fills in a
+   Call<void>, NULL or 0 where it has nothing; inside, the type of its numbers is known. */
+template <class real> struct Call {
+    const Layer *layers;
+    ptrdiff_t n_layers, d, K, n_parameters;
+    ptrdiff_t Y, loss, weight, X; /* places in scratch memory, like those of a layer */
+    Activation hidden, output;
+    real *theta, *gradient, *velocity, *second_moment;
+    Data<real> data;
+    real *memory;                 /* scratch memory, (n_threads, size) */
+    ptrdiff_t size, stride, tile; /* rows that it is laid out for, and takes at a time */
+    ptrdiff_t gradient_place;     /* of a thread's own gradient in its memory; 0: none */
+    Team *team;
+    int (*signalled)(); /* whether Python wants the call to end */
+};
+
+/* A struct of pointers to numbers whose type is known now. */
+template <class Typed, class Given> Typed typed(const Given &given)
+{
+    Typed result;
+    static_assert(sizeof result == sizeof given, "pointers of different sizes");
+    memcpy((void *)&result, &given, sizeof result);
+    return result;
+}
+
+/* The functions, described where they are defined; the last two are for the tests. */
+struct Doors {
+    double (*loss_gradient)(const Call<void> &call);
+    void (*run_batches)(const Call<void> &call, const UpdateRule &rule, long long n_steps,
+                        ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done);
+    void (*apply_gradient)(const Call<void> &call, const UpdateRule &rule,
+                           long long n_steps);
+    bool (*outputs)(const Call<void> &call, bool activated, bool check_finite, void *out);
+    void (*row_norms)(const Call<void> &call, double *norms);
+    void (*squared_norms)(const Call<void> &call, double *norms);
+    void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
+    void (*compute_product)(const Product<void> &product);
+};
+
+struct InstructionSet {
+    const char *name;
+    Doors f32, f64;
+};
+
+/* NULL where the compiler or the processor does not have it. */
+const InstructionSet *baseline_set();
+const InstructionSet *avx2_set();
+const InstructionSet *avx512_set();
+
+} // namespace skbgd
+#endif

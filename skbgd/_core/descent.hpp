@@ -1,0 +1,347 @@
+/* Batches, steps and predictions, by a team of threads; and the doors to them.
+ *
+ * What a team divides is either the rows or the weights. Where a batch has many rows, each
+ * thread takes its share of them through the network and back, tile by tile, and sums up a
+ * gradient of its own. Else, and for sparse rows, each takes its share of the rows of a
+ * tile; when all have done so each adds its share of the rows of every W_l to the one
+ * gradient, from all rows of the tile.
+ */
+template <class real> class Engine {
+  public:
+    explicit Engine(const Call<void> &call) : c(typed<Call<real>>(call)), team(*call.team) {}
+
+    /* sum_i w_i l_i over m rows, and its gradient into G, unless that is NULL. Not finite as
+       soon as that of a tile is not, and where Python wants the call to end; G is then
+       partly written, but not if it was the first tile. */
+    double backprop(ptrdiff_t start, ptrdiff_t m, real *G, Addition how)
+    {
+        if (!G || c.gradient_place) {
+            team.run([&](int share, int thread) {
+                team.set_sum(share, pass_over_share(start, m, share, thread, G, how));
+            });
+            return team.total();
+        }
+        const ptrdiff_t stop = start + m;
+        double loss = 0;
+        for (; start < stop; start += m) {
+            m = std::min(team.n_threads * c.tile, stop - start);
+            team.run([&](int share, int thread) {
+                const Tile<real> tile = tile_of_share(start, m, share, thread);
+                const bool wanted = go_on(thread, tile.m);
+                team.set_sum(share, wanted ? forward_backward(c, tile, W_scale, true) : NAN);
+            });
+            loss += team.total();
+            if (!std::isfinite(loss))
+                break;
+            if (c.data.sparse && how.decay != 0) {
+                /* W_1 = s V decays by s alone, until V has to be scaled. */
+                W_scale *= 1 - how.decay;
+                if (!in_range(W_scale)) {
+                    how.rescale = W_scale;
+                    W_scale = 1;
+                }
+            }
+            how.W_scale = W_scale;
+            team.run([&](int share, int thread) {
+                Addition next = how;
+                for (int r = 0; r < team.n_threads; r++) {
+                    const Tile<real> tile = tile_of_share(start, m, r, thread);
+                    if (tile.m == 0)
+                        continue;
+                    add_gradient(c, tile, share, team.n_threads, G, next);
+                    next = more(next);
+                }
+            });
+            how = more(how);
+        }
+        return loss;
+    }
+
+    /* G = the sum of the gradients of all threads; of a share of the parameters */
+    void sum_gradients(int share)
+    {
+        const ptrdiff_t first = first_parameter(share), n = first_parameter(share + 1) - first;
+        for (int other = 1; c.gradient_place && other < team.n_threads; other++)
+            add_scaled(c.gradient + first, own_gradient(other) + first, n, (real)1);
+    }
+
+    /* One step along the gradient of the cross-entropy; b carries no penalty. Returns false
+       if its norm is to be limited and not finite. */
+    bool step(const UpdateRule &rule, long long n_steps)
+    {
+        const bool limited = rule.max_gradient_norm > 0;
+        double eta = rule.eta, factor = 1;
+        if (rule.adam)
+            /* eta sqrt(1 - beta_2^t) / (1 - beta_1^t) */
+            eta *= std::sqrt(1 - std::pow(rule.beta_2, (double)(n_steps + 1)))
+                   / (1 - std::pow(rule.beta_1, (double)(n_steps + 1)));
+        if (limited) {
+            team.run([&](int share, int) {
+                double squares = 0;
+                sum_gradients(share);
+                for_each_slice(share, [&](Slice<real> s, bool penalized) {
+                    if (penalized)
+                        add_scaled(s.gradient, s.theta, s.n, (real)rule.alpha);
+                    squares += sum_of_squares(s.gradient, s.n);
+                });
+                team.set_sum(share, squares);
+            });
+            /* g = g min(1, c / ||g||),  g = G + alpha W */
+            const double norm = std::sqrt(team.total());
+            if (!std::isfinite(norm))
+                return false;
+            if (norm > rule.max_gradient_norm)
+                factor = rule.max_gradient_norm / norm;
+        }
+        team.run([&](int share, int) {
+            if (!limited)
+                sum_gradients(share);
+            for_each_slice(share, [&](Slice<real> s, bool penalized) {
+                if (factor < 1)
+                    scale(s.gradient, s.n, (real)factor);
+                /* Where the norm is limited, the penalty is in the gradient. */
+                update(rule, eta, penalized && !limited ? rule.alpha : 0, s);
+            });
+        });
+        return true;
+    }
+
+    double loss_gradient()
+    {
+        const double loss = backprop(0, c.data.n, c.gradient, {1, 0, false, 1, 1});
+        if (c.gradient && c.gradient_place)
+            team.run([&](int share, int) { sum_gradients(share); });
+        return loss;
+    }
+
+    void run_batches(const UpdateRule &rule, long long n_steps, ptrdiff_t batch_size,
+                     double *loss_sum, ptrdiff_t *n_done)
+    {
+        const ptrdiff_t n = c.data.n;
+        const bool in_place = !c.gradient;
+        const bool one_neuron = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1;
+        for (ptrdiff_t m; *n_done < n; *n_done += m, n_steps++) {
+            double loss = 0;
+            m = std::min(batch_size, n - *n_done);
+            if (one_neuron) {
+                /* As many rows as are over before a Ctrl-C has waited for long. */
+                const ptrdiff_t most = std::min((ptrdiff_t)(1 + 1e8 / work_per_row()),
+                                                n - *n_done);
+                if (!go_on(0, most))
+                    break;
+                m = descend_rows(c.data, *n_done, most, rule, c.theta, &W_scale, &loss);
+                *n_done += std::isfinite(loss) ? 0 : m;
+            } else if (in_place) {
+                /* W = W - eta alpha W - eta / m dJ/dW: no gradient is stored. */
+                loss = backprop(*n_done, m, c.theta,
+                                {-rule.eta / m, rule.eta * rule.alpha, true, 1, 1});
+            } else {
+                loss = backprop(*n_done, m, c.gradient, {1.0 / m, 0, false, 1, 1});
+                if (std::isfinite(loss) && !step(rule, n_steps))
+                    loss = NAN;
+            }
+            if (team.interrupted)
+                break;
+            *loss_sum += loss;
+            if (!std::isfinite(loss))
+                break;
+        }
+        if (W_scale != 1)
+            scale(c.theta, c.layers[0].b, (real)W_scale);
+    }
+
+    bool outputs(bool activated, bool check_finite, real *out)
+    {
+        const ptrdiff_t n = c.data.n, K = c.K;
+        std::atomic<ptrdiff_t> next{0};
+        std::atomic<bool> finite{true};
+        team.run([&](int share, int thread) {
+            for (ptrdiff_t start; finite && (start = next.fetch_add(c.tile)) < n;) {
+                const Tile<real> tile = {start, std::min(c.tile, n - start), memory(share),
+                                         c.stride, (real *)team.panel(thread)};
+                const ptrdiff_t size = tile.m * K;
+                if (!go_on(thread, tile.m))
+                    break;
+                if (check_finite && !all_finite(c.data.X + start * c.d, tile.m * c.d)) {
+                    finite = false;
+                    break;
+                }
+                real *Z = forward(c, tile, 1);
+                if (activated && c.output == SOFTMAX)
+                    softmax(tile.m, K, Z, (const int *)NULL, (real *)NULL);
+                else if (activated)
+                    activate(LOGISTIC, Z, size);
+                memcpy(out + start * K, Z, size * sizeof(real));
+            }
+        });
+        return finite;
+    }
+
+  private:
+    Call<real> c;
+    Team &team;
+    FlushDenormals flush;
+    double W_scale = 1; /* s, if theta holds W_1 / s; see `add_gradient` */
+    double work = 0;    /* multiplications, as a clock that is free to read */
+
+    double work_per_row() const { return 1000.0 + c.n_parameters; }
+
+    /* Whether to begin with so many rows. Some times a second the first thread lets Python
+       raise KeyboardInterrupt. */
+    bool go_on(int thread, ptrdiff_t n_rows)
+    {
+        if (thread == 0 && (work += n_rows * work_per_row()) > 1e8) {
+            work = 0;
+            flush.end();
+            if (c.signalled())
+                team.interrupted = true;
+            flush.begin();
+        }
+        return !team.interrupted;
+    }
+
+    real *memory(int share) const { return c.memory + share * c.size; }
+    real *own_gradient(int share) const { return memory(share) + c.gradient_place; }
+
+    /* Where a share of the parameters begins: at whole cache lines. */
+    ptrdiff_t first_parameter(int share) const
+    {
+        const ptrdiff_t n = c.n_parameters;
+        return share == team.n_threads ? n : n * share / team.n_threads / 16 * 16;
+    }
+
+    /* body(slice, penalized) for all slices of W_l and b_l in a share of the parameters */
+    template <class Body> void for_each_slice(int share, const Body &body) const
+    {
+        for (ptrdiff_t l = 0; l < c.n_layers; l++)
+            for (int part = 0; part < 2; part++) {
+                const Layer &layer = c.layers[l];
+                const ptrdiff_t begin = part == 0 ? layer.W : layer.b;
+                const ptrdiff_t end = layer.b + (part == 0 ? 0 : layer.q);
+                const ptrdiff_t first = std::max(begin, first_parameter(share));
+                const ptrdiff_t n = std::min(end, first_parameter(share + 1)) - first;
+                if (n > 0)
+                    body(Slice<real>{n, c.theta + first, c.gradient + first,
+                                     c.velocity ? c.velocity + first : NULL,
+                                     c.second_moment ? c.second_moment + first : NULL},
+                         part == 0);
+            }
+    }
+
+    /* The rows of a share of m rows. */
+    Tile<real> tile_of_share(ptrdiff_t start, ptrdiff_t m, int share, int thread) const
+    {
+        const ptrdiff_t first = m * share / team.n_threads;
+        return {start + first, m * (share + 1) / team.n_threads - first, memory(share),
+                c.stride, (real *)team.panel(thread)};
+    }
+
+    /* The loss over a share of m rows and, if G is given, the gradient: into G itself with
+       the first share, else into one of its own. */
+    double pass_over_share(ptrdiff_t start, ptrdiff_t m, int share, int thread, real *G,
+                           Addition how)
+    {
+        real *own = share > 0 && G ? own_gradient(share) : G;
+        Tile<real> tile = tile_of_share(start, m, share, thread);
+        const ptrdiff_t stop = tile.start + tile.m;
+        double loss = 0;
+        if (own && tile.m == 0)
+            std::fill(own, own + c.n_parameters, (real)0);
+        for (; tile.start < stop && std::isfinite(loss); tile.start += tile.m) {
+            tile.m = std::min(c.tile, stop - tile.start);
+            if (!go_on(thread, tile.m))
+                return NAN;
+            loss += forward_backward(c, tile, 1, own != NULL);
+            if (own && std::isfinite(loss))
+                add_gradient(c, tile, 0, 1, own, how);
+            how = more(how);
+        }
+        return loss;
+    }
+
+    /* How to add what follows to the same gradient. */
+    static Addition more(Addition how) { return {how.scale, 0, true, 1, how.W_scale}; }
+};
+
+/* ||x_i||^2 for each row */
+template <class real> static void row_norms(const Data<real> &data, double *norms)
+{
+    for (ptrdiff_t i = 0; i < data.n; i++)
+        if (data.sparse) {
+            const SparseRow<real> row(data, i);
+            norms[i] = sum_of_squares(row.x, row.nnz);
+        } else
+            norms[i] = sum_of_squares(data.X + i * data.d, data.d);
+}
+
+/* sum_l ||W_l||^2, and the same with sum_l ||b_l||^2 */
+template <class real> static void squared_norms(const Call<real> &c, double *norms)
+{
+    double weights = 0, intercepts = 0;
+    for (const Layer *layer = c.layers; layer < c.layers + c.n_layers; layer++) {
+        weights += sum_of_squares(c.theta + layer->W, layer->p * layer->q);
+        intercepts += sum_of_squares(c.theta + layer->b, layer->q);
+    }
+    norms[0] = weights;
+    norms[1] = weights + intercepts;
+}
+
+/* The doors */
+
+template <class real> static double loss_gradient(const Call<void> &call)
+{
+    return Engine<real>(call).loss_gradient();
+}
+
+template <class real>
+static void run_batches(const Call<void> &call, const UpdateRule &rule, long long n_steps,
+                        ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done)
+{
+    Engine<real>(call).run_batches(rule, n_steps, batch_size, loss_sum, n_done);
+}
+
+template <class real>
+static void apply_gradient(const Call<void> &call, const UpdateRule &rule, long long n_steps)
+{
+    Engine<real>(call).step(rule, n_steps);
+}
+
+template <class real>
+static bool outputs(const Call<void> &call, bool activated, bool check_finite, void *out)
+{
+    return Engine<real>(call).outputs(activated, check_finite, (real *)out);
+}
+
+/* ||x_i||^2 for each row */
+template <class real> static void row_norms(const Call<void> &call, double *norms)
+{
+    const Data<real> data = typed<Call<real>>(call).data;
+    for (ptrdiff_t i = 0; i < data.n; i++)
+        if (data.sparse) {
+            const SparseRow<real> row(data, i);
+            norms[i] = sum_of_squares(row.x, row.nnz);
+        } else
+            norms[i] = sum_of_squares(data.X + i * data.d, data.d);
+}
+
+/* sum_l ||W_l||^2, and the same with sum_l ||b_l||^2 */
+template <class real> static void squared_norms(const Call<void> &call, double *norms)
+{
+    const Call<real> c = typed<Call<real>>(call);
+    double intercepts = norms[0] = 0;
+    for (const Layer *layer = c.layers; layer < c.layers + c.n_layers; layer++) {
+        norms[0] += sum_of_squares(c.theta + layer->W, layer->p * layer->q);
+        intercepts += sum_of_squares(c.theta + layer->b, layer->q);
+    }
+    norms[1] = norms[0] + intercepts;
+}
+
+template <class real> static void apply_activation(Activation f, void *Z, ptrdiff_t n)
+{
+    activate(f, (real *)Z, n);
+}
+
+template <class real> static void compute_product(const Product<void> &product)
+{
+    multiply(typed<Product<real>>(product));
+}

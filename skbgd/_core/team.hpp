@@ -1,0 +1,183 @@
+/* The threads that compute together: one leads, the others take shares of its work.
+ *
+ * The leader, thread 0, alone runs through a descent. What can be divided it divides into
+ * as many shares as there are threads, and each thread takes its own; whoever is done takes
+ * those that nobody has begun. So no share waits for a thread that has no core, and the
+ * results are those of the shares, whoever computed them.
+ *
+ * Steps on small batches take microseconds, so a thread that waits spins for a short while.
+ * Then it sleeps: what it waits for may need its core, if the machine is busy.
+ */
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#if defined(__x86_64__) || defined(_M_X64)
+#define SPIN_PAUSE() _mm_pause()
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define SPIN_PAUSE() __asm__ __volatile__("yield" ::: "memory")
+#else
+#define SPIN_PAUSE()
+#endif
+
+namespace skbgd {
+
+/* Numbers below the smallest normal one cost a hundred times as much as others, and no sum
+   here needs them: they are 0 as long as such an object lives, in this thread. */
+class FlushDenormals {
+  public:
+    FlushDenormals() { begin(); }
+    ~FlushDenormals() { end(); }
+#if defined(__x86_64__) || defined(_M_X64)
+    void begin() { _mm_setcsr((before = _mm_getcsr()) | 0x8040); } /* FTZ and DAZ */
+    void end() { _mm_setcsr(before); }
+
+  private:
+    unsigned before;
+#elif defined(__aarch64__) && defined(__GNUC__)
+    void begin()
+    {
+        __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
+        __asm__ __volatile__("msr fpcr, %0" : : "r"(before | (1 << 24)));
+    }
+    void end() { __asm__ __volatile__("msr fpcr, %0" : : "r"(before)); }
+
+  private:
+    uint64_t before;
+#else
+    void begin() {}
+    void end() {}
+#endif
+};
+
+/* A thread waits here until something holds; whoever made it hold rings. */
+class Bell {
+  public:
+    template <class Condition> void wait(const Condition &holds)
+    {
+        const auto start = std::chrono::steady_clock::now();
+        do {
+            for (int i = 0; i < 16; i++) {
+                if (holds())
+                    return;
+                SPIN_PAUSE();
+            }
+        } while (std::chrono::steady_clock::now() - start < std::chrono::microseconds(50));
+        std::unique_lock<std::mutex> lock(mutex);
+        sleepers++;
+        changed.wait(lock, holds);
+        sleepers--;
+    }
+
+    void ring()
+    {
+        if (sleepers > 0) {
+            std::lock_guard<std::mutex> lock(mutex);
+            changed.notify_all();
+        }
+    }
+
+  private:
+    std::atomic<int> sleepers{0};
+    std::mutex mutex;
+    std::condition_variable changed;
+};
+
+enum { PANEL = 1 << 13 }; /* elements of a thread's memory for packed matrices */
+
+class Team {
+  public:
+    const int n_threads;
+    std::atomic<bool> interrupted{false}; /* by Ctrl-C: what is under way is given up */
+
+    explicit Team(int n)
+        : n_threads(n), shares(new Share[n]), panels(new double[n * PANEL + 8])
+    {
+    }
+
+    /* body(share, thread) for every share, by whoever takes it; returns when all are done. */
+    template <class Body> void run(const Body &body)
+    {
+        if (n_threads == 1)
+            return body(0, 0);
+        context = &body;
+        call = [](const void *body, int share, int thread) {
+            (*(const Body *)body)(share, thread);
+        };
+        left = n_threads;
+        phase++;
+        work_to_do.ring();
+        take_shares(0, phase);
+        all_done.wait([this] { return left == 0; });
+    }
+
+    /* A number of each share, and the sum of them, always in the same order. */
+    void set_sum(int share, double value) { shares[share].sum = value; }
+    double total() const
+    {
+        double total = 0;
+        for (int share = 0; share < n_threads; share++)
+            total += shares[share].sum;
+        return total;
+    }
+
+    /* What the other threads do until `stop`. */
+    void help()
+    {
+        const FlushDenormals flush;
+        const int thread = 1 + n_helpers++;
+        unsigned seen = 0;
+        while (thread < n_threads) {
+            work_to_do.wait([&] { return phase != seen || stopped; });
+            if (stopped)
+                return;
+            seen = phase;
+            take_shares(thread, seen);
+        }
+    }
+
+    void stop()
+    {
+        stopped = true;
+        work_to_do.ring();
+    }
+
+    /* The memory of a thread, aligned to 64 bytes. */
+    void *panel(int thread) const
+    {
+        const uintptr_t start = (uintptr_t)(panels.get() + (ptrdiff_t)thread * PANEL);
+        return (void *)((start + 63) / 64 * 64);
+    }
+
+  private:
+    struct Share {
+        std::atomic<unsigned> taken{0}; /* in which phase last */
+        double sum = 0;
+        char padding[48]; /* so that no two have a cache line in common */
+    };
+    std::unique_ptr<Share[]> shares;
+    std::unique_ptr<double[]> panels;
+    Bell work_to_do, all_done;
+    std::atomic<unsigned> phase{0};
+    std::atomic<int> left{0}, n_helpers{0};
+    std::atomic<bool> stopped{false};
+    const void *context = nullptr;
+    void (*call)(const void *body, int share, int thread) = nullptr;
+
+    void take_shares(int thread, unsigned now)
+    {
+        for (int i = 0; i < n_threads; i++) {
+            const int share = (thread + i) % n_threads;
+            /* Fails too if this phase is over: then all of its shares were taken. */
+            unsigned before = now - 1;
+            if (!shares[share].taken.compare_exchange_strong(before, now))
+                continue;
+            call(context, share, thread);
+            if (--left == 0)
+                all_done.ring();
+        }
+    }
+};
+
+} // namespace skbgd
