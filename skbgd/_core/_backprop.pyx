@@ -204,19 +204,48 @@ cdef int _set_rows(Call *call, rows) except -1:
     return 0
 
 
-cdef int _begin(Call *call, parameters, rows, work, SharedTeam team) except -1:
-    cdef size_t start
-    work.check(parameters, rows, team.team.n_threads)
-    _set_parameters(call, parameters)
-    _set_rows(call, rows)
-    start = (<size_t> _address(work.memory) + 63) // 64 * 64
-    call.memory, call.size, call.stride = <void *> start, work.size, work.stride
-    call.tile = work.tile
-    if work.gradients:
-        call.gradient_place = work.stride * work.row_size
-    call.team, call.signalled = team.team, _signalled
+cdef class Prepared:
+    """A call of arguments that fit together, which live as long; kept by a workspace."""
+    cdef Call call
+    cdef object parameters, rows, memory
+
+    def __cinit__(self, parameters, rows, work):
+        cdef Call *call = &self.call
+        cdef size_t start
+        self.parameters, self.rows, self.memory = parameters, rows, work.memory
+        _set_parameters(call, parameters)
+        _set_rows(call, rows)
+        start = (<size_t> _address(work.memory) + 63) // 64 * 64
+        call.memory, call.size, call.stride = <void *> start, work.size, work.stride
+        call.tile, call.signalled = work.tile, _signalled
+        if work.gradients:
+            call.gradient_place = work.stride * work.row_size
+
+
+cdef Call *_begin(parameters, rows, work, SharedTeam team, bint with_targets) except NULL:
+    """The checked call; what was checked for the call before is not checked again."""
+    cdef Prepared prepared = work.prepared
+    cdef size_t n = rows.n
+    cdef const Py_ssize_t *order
+    cdef Py_ssize_t i
+    cdef bint outside = False
+    if work.n_threads != team.team.n_threads:
+        raise ValueError(f"The workspace is for {work.n_threads} threads, "
+                         f"not {team.team.n_threads}.")
+    if (prepared is None or prepared.parameters is not parameters
+            or prepared.rows is not rows):
+        rows.check(parameters, with_targets)
+        work.check(parameters, rows)
+        prepared = work.prepared = Prepared(parameters, rows, work)
+    # The order may have changed. As numbers without a sign, negative ones are the largest.
+    order = prepared.call.data.order
+    for i in range(prepared.call.data.n if order != NULL else 0):
+        outside |= <size_t> order[i] >= n
+    if outside:
+        raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
+    prepared.call.team = team.team
     team.team.interrupted = False
-    return 0
+    return &prepared.call
 
 
 cdef UpdateRule _rule(step) except *:
@@ -238,16 +267,15 @@ def loss_gradient(parameters, rows, work, SharedTeam team=None):
     A plain sum, without penalty: parts of the data can be added up. Raises
     KeyboardInterrupt soon after Ctrl-C.
     """
-    cdef Call call = Call()
     cdef const Doors *doors = _doors(parameters.theta.dtype)
+    cdef Call *call
     cdef double loss
     team = SharedTeam() if team is None else team
-    rows.check(parameters, True)
     if rows.n_used != rows.n:
         raise ValueError("order must hold every row.")
-    _begin(&call, parameters, rows, work, team)
+    call = _begin(parameters, rows, work, team, True)
     with nogil:
-        loss = doors.loss_gradient(call)
+        loss = doors.loss_gradient(call[0])
     _end(team)
     return loss
 
@@ -276,14 +304,13 @@ def run_batches(
     holds the last whole step, and `work` has what would have been returned.
     """
     cdef:
-        Call call = Call()
         const Doors *doors = _doors(parameters.theta.dtype)
+        Call *call
         UpdateRule rule = _rule(step)
         double loss_sum = 0
         Py_ssize_t n_done = 0
     work.forget()
     team = SharedTeam() if team is None else team
-    rows.check(parameters, True)
     parameters.check_step(step)
     if batch_size < 1 or n_steps < 0:
         raise ValueError("batch_size must be positive, n_steps not negative.")
@@ -292,9 +319,9 @@ def run_batches(
             or work.gradients
             or min(batch_size, rows.n_used) > work.tile * team.team.n_threads):
         raise ValueError("These steps need a gradient.")
-    _begin(&call, parameters, rows, work, team)
+    call = _begin(parameters, rows, work, team, True)
     with nogil:
-        doors.run_batches(call, rule, n_steps, batch_size, &loss_sum, &n_done)
+        doors.run_batches(call[0], rule, n_steps, batch_size, &loss_sum, &n_done)
     work.loss_sum, work.n_done = loss_sum, n_done
     _end(team)
     return loss_sum, n_done
@@ -331,19 +358,18 @@ def outputs(
     Raises KeyboardInterrupt soon after Ctrl-C.
     """
     cdef:
-        Call call = Call()
         const Doors *doors = _doors(parameters.theta.dtype)
+        Call *call
         void *out
         bint finite
     team = SharedTeam() if team is None else team
-    rows.check(parameters, False)
     if rows.order is not None or check_finite and rows.sparse:
         raise ValueError("Rows in an order are not for predictions; checks are of dense.")
     shape = rows.n, parameters.layout.K
     out = _address(checked("Z", Z, shape, parameters.theta.dtype.char, True))
-    _begin(&call, parameters, rows, work, team)
+    call = _begin(parameters, rows, work, team, False)
     with nogil:
-        finite = doors.outputs(call, activated, check_finite, out)
+        finite = doors.outputs(call[0], activated, check_finite, out)
     _end(team)
     return finite
 
@@ -358,12 +384,13 @@ def row_norms(rows, double[::1] norms not None):
         _doors(rows.data.dtype).row_norms(call, &norms[0])
 
 
-def squared_norms(parameters):
+def squared_norms(layout, theta):
     """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
     cdef Call call = Call()
     cdef double norms[2]
-    _set_parameters(&call, parameters)
-    _doors(parameters.theta.dtype).squared_norms(call, norms)
+    call.layers, call.n_layers = <const Layer *> _address(layout.table), layout.n_layers
+    call.theta = _address(checked("theta", theta, (layout.n_parameters,), "fd"))
+    _doors(theta.dtype).squared_norms(call, norms)
     return norms[0], norms[1]
 
 

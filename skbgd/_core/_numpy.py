@@ -318,9 +318,9 @@ def row_norms(rows, norms):
 
 
 @quiet
-def squared_norms(parameters):
+def squared_norms(layout, theta):
     """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
-    layers = parameters.layout.layers(parameters.theta)
+    layers = layout.layers(theta)
     weights = sum(sum_of_squares(W.ravel()) for W, _ in layers)
     return weights, weights + sum(sum_of_squares(b) for _, b in layers)
 

@@ -131,7 +131,8 @@ class Parameters:
 
     def check_step(self, step):
         """These can make such steps."""
-        checked("theta", self.theta, self.theta.shape, "fd", True)
+        if not self.theta.flags.writeable:
+            raise ValueError("theta must be writable.")
         if (step.solver == "adam") != (self.second_moment is not None):
             raise ValueError("A second moment is for Adam, and Adam needs one.")
 
@@ -139,7 +140,8 @@ class Parameters:
 class Rows:
     """Rows of X, (n, d) array or CSR, with targets, weights and order, each if given.
 
-    What it is made from must not change its integers; those of `order` may.
+    What it is made from must not change its integers; those of `order` may: they are
+    checked by each call.
     """
 
     __slots__ = (
@@ -171,14 +173,9 @@ class Rows:
             checked("weights", weights, (self.n,), X.dtype.char)
         self.n_used = self.n
         if order is not None:
-            self.check_order()
+            checked("order", order, 1, np.dtype(np.intp).char)
             self.n_used = len(order)
         return self
-
-    def check_order(self):
-        checked("order", self.order, 1, np.dtype(np.intp).char)
-        if not 0 <= self.order.min(initial=0) <= self.order.max(initial=0) < self.n:
-            raise ValueError(f"order must hold numbers from 0 to {self.n - 1}.")
 
     def check(self, parameters, with_targets):
         """These rows can be rows of this network."""
@@ -200,8 +197,6 @@ class Rows:
         n_codes = layout.K if n_targets == 1 else 2
         if self.n_codes > (n_codes if softmax else max(2, n_codes)):
             raise ValueError(f"Y must be less than {n_codes}; got {self.n_codes - 1}.")
-        if self.order is not None:
-            self.check_order()
 
     def part(self, start, stop):
         """X, Y and weights of the rows `start` ... `stop` - 1 in the order."""
@@ -241,26 +236,22 @@ class Workspace:
         self.size = -(-size // 16) * 16  # of the memory of one thread
         # 16: to begin at a multiple of 64 bytes.
         self.memory = np.empty(n_threads * self.size + 16, dtype)
+        self.prepared = None  # by the compiled core, for the next call
         self.forget()
 
     def forget(self):
         """What an earlier `run_batches` returned: the next may not even begin."""
         self.loss_sum, self.n_done = 0.0, 0
 
-    def check(self, parameters, rows, n_threads):
+    def check(self, parameters, rows):
         """It has the memory that these need."""
+        layout, size = parameters.layout, self.stride * self.row_size
+        if self.gradients:
+            size += layout.n_parameters
         gathered = rows.order is not None and not rows.sparse
         if self.dtype != parameters.theta.dtype:
             raise ValueError("The workspace must be of the type of theta.")
-        if self.row_size < parameters.layout.size_of_row(gathered) or (
-            self.gradients and (
-                rows.sparse
-                or self.size < self.stride * self.row_size
-                + parameters.layout.n_parameters
-            )
-        ):  # fmt: skip
+        if self.row_size < layout.size_of_row(gathered) or self.size < size:
             raise ValueError("The workspace is too small for this network and its rows.")
-        if n_threads != self.n_threads:
-            raise ValueError(
-                f"The workspace is for {self.n_threads} threads, not {n_threads}."
-            )
+        if self.gradients and rows.sparse:
+            raise ValueError("A gradient for each thread is for dense rows alone.")

@@ -24,10 +24,11 @@ template <class real> struct Block {
     Tail<real> tail; /* of the last vector of columns */
 };
 
-/* S = S + A_t B_t for R rows and V vectors */
+/* S = S + A_t B_t for R rows and V vectors. The rows from the eighth on are given apart:
+   with one address for all, there are more offsets than registers. */
 template <int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
-                                const real *A, const real *B)
+                                const real *A, const real *A_8, const real *B)
 {
     Vector<real> b[V];
     UNROLL
@@ -36,7 +37,7 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.tail);
     UNROLL
     for (int r = 0; r < R; r++) {
-        real a = A[r * x.row];
+        real a = (r < 8 ? A : A_8)[r % 8 * x.row];
         UNROLL
         for (int v = 0; v < V; v++)
             s[r][v] += a * b[v];
@@ -50,17 +51,19 @@ template <class real, int R, int V> static void block(const Block<real> &given)
     enum { LANES = Simd<real>::LANES, U = R * V >= 8 ? 1 : R * V >= 4 ? 2 : 4 };
     const Block<real> x = given;
     Vector<real> s[U][R][V] = {};
-    const real *A = x.A, *B = x.B;
+    const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row : A, *B = x.B;
     ptrdiff_t t = 0;
+    HIDE(A_8);
     for (; t + U <= x.k; t += U) {
         UNROLL
         for (int u = 0; u < U; u++)
-            add_products(s[u], x, A + u * x.column, B + u * x.ld_B);
+            add_products(s[u], x, A + u * x.column, A_8 + u * x.column, B + u * x.ld_B);
         A += U * x.column;
+        A_8 += U * x.column;
         B += U * x.ld_B;
     }
     for (; U > 1 && t < x.k; t++, A += x.column, B += x.ld_B)
-        add_products(s[0], x, A, B);
+        add_products(s[0], x, A, A, B); /* fewer than 8 rows */
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL

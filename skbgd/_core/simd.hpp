@@ -7,9 +7,11 @@
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
+#define HIDE(value) __asm__("" : "+r"(value)) /* where it comes from, from the compiler */
 #else
 #define ALWAYS_INLINE static inline
 #define PREFETCH(address)
+#define HIDE(value)
 #endif
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
