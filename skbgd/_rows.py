@@ -23,6 +23,9 @@ from ._targets import (
 TILE_BYTES = 1 << 19
 TILE_ROWS = 128, 4096
 
+# Epochs that a fit has at least, most likely.
+EPOCHS = 8
+
 # Rows that stand for all where an estimate will do.
 SAMPLE = 1000
 
@@ -194,7 +197,7 @@ class LocalRows:
     def _allocate(self, network, batch_size, shuffle=False):
         """Threads, scratch memory and the rows as the core takes them."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.team = team_for(network, self.X, batch_size, self.n_jobs)
+        self.team = team_for(network, self.X, batch_size, self.n_jobs, EPOCHS)
         self.work = workspace_for(
             network, self.X, batch_size, self.team.n_threads, gathered=shuffle
         )
@@ -227,14 +230,13 @@ class LocalRows:
 # The core, called for arrays ---------------------------------------------------------
 
 
-def team_for(network, X, batch_size, n_jobs):
-    """Threads for calls of the core with the rows of X in batches."""
+def team_for(network, X, batch_size, n_jobs, n_calls=1):
+    """Threads for so many calls of the core with the rows of X in batches."""
     n = X.shape[0]
     work = network.n_parameters
     if issparse(X):
         work += (X.nnz // n - network.units[0]) * network.units[1]
-    work_per_barrier = min(batch_size, TILE_ROWS[1]) * work
-    return ThreadTeam(n_jobs, batch_size, work_per_barrier, n * work)
+    return ThreadTeam(n_jobs, batch_size, batch_size * work, n_calls * n * work)
 
 
 def workspace_for(network, X, batch_size, n_threads=1, gathered=False):

@@ -122,7 +122,8 @@ def forks(n=50):
 def main():
     warnings.simplefilter("ignore")
     # Threads for the smallest work.
-    threads.WORK_PER_THREAD, threads.WORK_PER_CALL = 1, 0
+    threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
+    threads.WORK_OF_A_TEAM = 0
     threads._cores = lambda: 4
     failed = 0
     for run in (resources_stay, threads_at_once, forks):

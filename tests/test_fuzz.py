@@ -273,8 +273,9 @@ def snapshot(clf):
 def eager_threads():
     """Threads for the smallest work."""
     with (
+        patch.object(threads, "ROWS_PER_THREAD", 1),
         patch.object(threads, "WORK_PER_THREAD", 1),
-        patch.object(threads, "WORK_PER_CALL", 0),
+        patch.object(threads, "WORK_OF_A_TEAM", 0),
         patch.object(threads, "_cores", lambda: 2),
     ):
         yield

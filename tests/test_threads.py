@@ -29,8 +29,9 @@ compiled = pytest.mark.skipif(not COMPILED, reason="of the compiled core alone")
 @pytest.fixture
 def eager(monkeypatch):
     """Threads for the smallest work."""
+    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 1)
     monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
-    monkeypatch.setattr(threads, "WORK_PER_CALL", 0)
+    monkeypatch.setattr(threads, "WORK_OF_A_TEAM", 0)
     monkeypatch.setattr(threads, "_cores", lambda: 8)
 
 

@@ -8,10 +8,12 @@ from threadpoolctl import ThreadpoolController
 
 from . import COMPILED, backprop
 
-# Minimum multiplications per barrier that justify one more thread, and those of a whole
-# call (examples/benchmark.py).
-WORK_PER_THREAD = 1 << 22
-WORK_PER_CALL = 1 << 25
+# A thread is worth its while from so many rows of a batch on, as all the weights go from
+# core to core in each step; from so many multiplications between two meetings of the
+# threads; and, as threads have to be begun, from so many in all (examples/benchmark.py).
+ROWS_PER_THREAD = 64
+WORK_PER_THREAD = 1 << 17
+WORK_OF_A_TEAM = 1 << 25
 
 
 @lru_cache(maxsize=1)
@@ -49,19 +51,20 @@ class ThreadTeam:
     Parameters
     ----------
     n_jobs : int or None
-    max_threads : int
-    work_per_barrier : int
-        Multiplications between two barriers.
-    work_per_call : int
-        Multiplications in one call of `run`.
+    n_rows : int
+        Of a batch.
+    work_per_step : int
+        Multiplications between two meetings of the threads.
+    work : int
+        Multiplications in all calls of `run`.
     """
 
-    def __init__(self, n_jobs, max_threads, work_per_barrier, work_per_call):
+    def __init__(self, n_jobs, n_rows, work_per_step, work):
         self.n_threads = 1
-        if COMPILED and work_per_call > WORK_PER_CALL:
-            useful = 1 + work_per_barrier // WORK_PER_THREAD
+        if COMPILED and work > WORK_OF_A_TEAM:
+            useful = min(n_rows // ROWS_PER_THREAD, work_per_step // WORK_PER_THREAD)
             # More threads than cores would only wait for each other.
-            self.n_threads = min(allowed_threads(n_jobs), useful, max_threads, _cores())
+            self.n_threads = max(1, min(allowed_threads(n_jobs), useful, _cores()))
         self.pool = None
 
     def __enter__(self):
