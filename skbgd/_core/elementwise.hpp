@@ -208,14 +208,14 @@ template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
 
 /* Z = softmax(Z), row by row; with `codes`, the classes of the rows, also
    loss_i = log(sum_k exp(z_k)) - z_y and Z = dloss/dz = softmax(Z) - y.
-   The largest z of a row is subtracted first, which changes neither. With few classes many
-   rows are taken at a time, a vector of rows for each class. */
+   The largest z of a row is subtracted first, which changes neither. Of few classes many
+   rows are taken at a time, if there are many: a vector of rows for each class. */
 template <class real>
 static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *codes, real *loss)
 {
     enum { ROWS = 64, CLASSES = 32 };
     real T[CLASSES * ROWS], top[ROWS], rest[ROWS], found[ROWS];
-    ptrdiff_t step = K <= CLASSES ? ROWS : 1;
+    const ptrdiff_t step = K <= CLASSES && m >= 8 ? ROWS : 1;
     for (ptrdiff_t i = 0; i < m; i += step, Z += step * K) {
         ptrdiff_t n = m - i < step ? m - i : step;
         if (step > 1) {

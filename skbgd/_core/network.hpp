@@ -163,7 +163,11 @@ static void add_gradient(const Call<real> &c, const Tile<real> &tile, int share,
             multiply(g);
         }
         /* dJ/db_l = sum_i D_l[i] */
-        if (share == n_shares - 1)
+        if (share < n_shares - 1)
+            ;
+        else if (tile.m == 1 && how.accumulate)
+            add_scaled(G_b, tile.at(layer.D), layer.q, (real)how.scale);
+        else
             multiply(Product<real>{1, layer.q, tile.m, {&one, 0, 0},
                                    {tile.at(layer.D), layer.q, 1}, how.scale, 0,
                                    how.accumulate ? G_b : NULL, 0, G_b, layer.q,
