@@ -233,7 +233,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Number of threads that `fit`, `partial_fit` and predictions may use, at most one
         for each core; -1 is one for each core. None: as many as the BLAS may use at the
         time, so that the limits of joblib's workers, of threadpoolctl and of variables
-        such as ``OPENBLAS_NUM_THREADS`` apply. Small batches of small networks run in
+        such as ``OPENBLAS_NUM_THREADS`` apply. Batches of less than 128 rows run in
         one thread whatever is allowed. Another number changes results by rounding only;
         the same number repeats them to the last bit. The matrix products are this
         package's own: no BLAS is called or limited, and a process may fork while
@@ -402,9 +402,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batches of more rows than fit the cache (256 at least): each step is then a pass
     over all weights.
 
-    The work of a large batch is divided among threads, each with a part of the rows and
-    a part of the weights, so that no sum is split. Beside the data, its labels and a
-    few copies of the weights, memory is needed for some hundred or thousand rows,
+    The rows of a large batch are divided among threads, each of which sums up a
+    gradient of its own; then each adds up a part of all these gradients and makes that
+    part of the step. A thread without a core holds up no other: whoever is free does
+    what it has not begun. Beside the data, its labels and a few copies of the weights,
+    one for each thread among them, memory is needed for some hundred or thousand rows,
     however many there are; C-ordered float32 and float64 rows are not copied.
 
     References

@@ -249,11 +249,10 @@ def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
     row_bytes = network.layout.size_of_row(not issparse(X)) * X.dtype.itemsize
     least, most = TILE_ROWS
     tile = min(max(TILE_BYTES // row_bytes, least), most, -(-batch_size // n_threads))
-    # Threads share the rows of X, each with a gradient of its own, where that moves less
-    # from core to core than what is kept of each row.
-    gradients = not issparse(X) and 2 * batch_size * sum(network.units) > (
-        network.n_parameters
-    )
+    # Each thread has a gradient of its own where adding them up moves less from core to
+    # core than what is kept of each row.
+    kept = 2 * batch_size * sum(network.units)
+    gradients = not issparse(X) and network.n_parameters < kept
     return backprop.Workspace(
         network.layout, X.dtype, tile, n_threads, gathered, gradients
     )

@@ -1,6 +1,6 @@
 """The doors of the compiled core, its products, and its instruction sets.
 
-What it computes is tested in testbackprop.py, threads in test_threads.py.
+What it computes is tested in test_backprop.py, threads in test_threads.py.
 """
 
 import signal

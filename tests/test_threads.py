@@ -62,8 +62,10 @@ def blas_threads():
         {"hidden_layer_sizes": (9,), "momentum": 0.9, "learning_rate": 0.02},
         {"hidden_layer_sizes": (9,), "solver": "adam", "learning_rate": 0.01},
         {"hidden_layer_sizes": (9, 4), "max_gradient_norm": 0.1},
+        # More weights than rows: they are what is divided among the threads.
+        {"hidden_layer_sizes": (40, 30)},
     ],
-    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped"],
+    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped", "wide"],
 )
 def test_results_do_not_depend_on_the_number_of_threads(
     eager, rows, batch_size, parameters

@@ -2,9 +2,10 @@
 
 Its words: a *row* is one sample; a *batch* the rows of one step; a *tile* those rows of
 a batch that are in the cache at a time; a *step* one change of the parameters; a *team*
-the threads that make it together; a *panel* a part of a matrix, packed for the cache.
+the threads that make it together, a *share* what one of them takes; a *panel* a part of
+a matrix, packed for the cache; a *door* a function that Python calls.
 
-The kernels are compiled for several instruction sets ("baseline", "avx2", "avx512").
+The core is compiled for several instruction sets ("baseline", "avx2", "avx512").
 The widest that the processor has is used. The environment variable SKBGD_ISA, read when
 the package is imported, names a narrower one, or "numpy", the core that is not compiled
 and which is used too where the compiled one is missing: results differ by rounding.

@@ -11,9 +11,8 @@ steps, threads), over the kernels of the other headers.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 
-from .arguments import (  # noqa: F401
-    ACTIVATIONS, Layout, Parameters, Rows, Workspace, checked
-)
+from .arguments import ACTIVATIONS, checked
+from .arguments import Layout, Parameters, Rows, Workspace  # no-cython-lint
 
 
 cdef extern from "core.hpp" namespace "skbgd" nogil:
@@ -237,7 +236,7 @@ cdef Call *_begin(parameters, rows, work, SharedTeam team, bint with_targets) ex
         rows.check(parameters, with_targets)
         work.check(parameters, rows)
         prepared = work.prepared = Prepared(parameters, rows, work)
-    # The order may have changed. As numbers without a sign, negative ones are the largest.
+    # The order may have changed. Without a sign, negative numbers are the largest.
     order = prepared.call.data.order
     for i in range(prepared.call.data.n if order != NULL else 0):
         outside |= <size_t> order[i] >= n

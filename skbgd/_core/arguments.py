@@ -1,7 +1,7 @@
-"""What the functions of both cores work on: arrays, checked once, and where things lie.
+"""What the functions of both cores work on: checked arrays, and where things lie.
 
-The compiled core takes their addresses and looks no further: what passes here cannot make
-it read or write past an array.
+The compiled core takes their addresses and looks no further: what passes here cannot
+make it read or write past an array.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ ACTIVATIONS = ("logistic", "tanh", "relu", "identity", "softmax")
 def checked(name, array, shape, types, writable=False):
     """The array, or a ValueError unless it has one of the types and this shape.
 
-    Instead of a shape, a number of dimensions may be given. Arrays must be C-contiguous,
-    aligned and in the byte order of the machine.
+    Instead of a shape, a number of dimensions may be given. The array must be
+    C-contiguous, aligned and in the byte order of the machine.
     """
     if isinstance(array, np.ndarray):
         flags, dtype = array.flags, array.dtype
@@ -38,7 +38,7 @@ def checked(name, array, shape, types, writable=False):
 
 
 def check_csr(shape, data, indices, indptr):
-    """An error if the integers of sparse X would lead past its arrays or its columns."""
+    """An error if the integers of sparse X lead past its arrays or its columns."""
     n_elements = min(len(data), len(indices))
     if (
         len(indptr) != shape[0] + 1
@@ -115,16 +115,15 @@ class Parameters:
 
     def __new__(cls, layout, theta, velocity=None, second_moment=None, gradient=None):
         self = object.__new__(cls)
-        shape = (layout.n_parameters,)
         self.layout = layout
         # Predictions read it only.
-        self.theta = checked("theta", theta, shape, "fd")
-        for name, array in (
-            ("velocity", velocity), ("second_moment", second_moment), ("gradient", gradient)
-        ):  # fmt: skip
+        self.theta = checked("theta", theta, (layout.n_parameters,), "fd")
+        self.velocity, self.second_moment = velocity, second_moment
+        self.gradient = gradient
+        for name in ("velocity", "second_moment", "gradient"):
+            array = getattr(self, name)
             if array is not None:
-                checked(name, array, shape, theta.dtype.char, True)
-            setattr(self, name, array)
+                checked(name, array, theta.shape, theta.dtype.char, writable=True)
         if second_moment is not None and velocity is None:
             raise ValueError("second_moment needs a velocity.")
         return self
@@ -252,6 +251,6 @@ class Workspace:
         if self.dtype != parameters.theta.dtype:
             raise ValueError("The workspace must be of the type of theta.")
         if self.row_size < layout.size_of_row(gathered) or self.size < size:
-            raise ValueError("The workspace is too small for this network and its rows.")
+            raise ValueError("The workspace is too small for this network's rows.")
         if self.gradients and rows.sparse:
             raise ValueError("A gradient for each thread is for dense rows alone.")

@@ -8,9 +8,9 @@ from threadpoolctl import ThreadpoolController
 
 from . import COMPILED, backprop
 
-# A thread is worth its while from so many rows of a batch on, as all the weights go from
-# core to core in each step; from so many multiplications between two meetings of the
-# threads; and, as threads have to be begun, from so many in all (examples/benchmark.py).
+# One more thread is worth its while for so many rows of a batch, as all weights go from
+# core to core in each step; for so many multiplications between two meetings of the
+# threads; and, as threads have to be started, for so many in all (benchmark.py).
 ROWS_PER_THREAD = 64
 WORK_PER_THREAD = 1 << 17
 WORK_OF_A_TEAM = 1 << 25
