@@ -208,7 +208,7 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with ThreadTeam(None, 99, 1 << 40, 1 << 40) as team:
+        with ThreadTeam(None, 1 << 20, 1 << 40, 1 << 40) as team:
             assert team.n_threads == allowed_threads(None) == min(blas_threads())
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
                 assert other.submit(allowed_threads, None).result() == team.n_threads
