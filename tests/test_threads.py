@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -302,8 +303,17 @@ def test_bad_number_of_threads(n_jobs):
 # Threads of the user
 
 
+@pytest.fixture
+def restless():
+    """Threads of Python take turns a hundred times as often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 100)
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.mark.parametrize("change", ["features", "classes", "layers"])
-def test_a_model_may_be_replaced_while_others_predict(change):
+def test_a_model_may_be_replaced_while_others_predict(restless, change):
     """A prediction sees one model as a whole, the old or the new, or an error."""
     rng = np.random.default_rng(0)
     data = []
