@@ -30,6 +30,7 @@ template <int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                                 const real *A, const real *A_8, const real *B)
 {
+    const real *halves[] = {A, A_8};
     Vector<real> b[V];
     UNROLL
     for (int v = 0; v < V - 1; v++)
@@ -37,7 +38,7 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.tail);
     UNROLL
     for (int r = 0; r < R; r++) {
-        real a = (r < 8 ? A : A_8)[r % 8 * x.row];
+        real a = halves[r / 8][r % 8 * x.row];
         UNROLL
         for (int v = 0; v < V; v++)
             s[r][v] += a * b[v];
