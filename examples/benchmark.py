@@ -22,6 +22,7 @@ import sys
 import time
 import tracemalloc
 import warnings
+from unittest import mock
 
 import numpy as np
 import scipy.sparse
@@ -36,6 +37,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier
 from skbgd._core import INSTRUCTION_SET
+from skbgd._core import threads as core_threads
 
 try:
     import torch
@@ -299,35 +301,69 @@ def shares(dtype, budget):
 
 
 # %%
+# Two threads
+# -----------
+
+
+def two_threads(budget):
+    """Where they gain; fit uses them only where `skbgd._core.threads` expects that."""
+    always = {"ROWS_PER_THREAD": 1, "WORK_PER_THREAD": 1, "WORK_OF_A_TEAM": 0}
+    batch_sizes, n, rows = (32, 64, 128, 256, 1024, 8192), 8192, []
+    with mock.patch.multiple(core_threads, **always):
+        for units in ((20, 50, 2), (64, 50, 10), (200, 100, 5), (784, 200, 10)):
+            d, *hidden, K = units
+            X, y = synthetic(n, d, K, np.float32)
+            epochs = 1 + 10**9 // (n * sum(p * q for p, q in itertools.pairwise(units)))
+            cells = []
+            for m in batch_sizes:
+                ours, _ = estimators(hidden, m, epochs)
+                one, two = best_times(
+                    [lambda n=n: ours.set_params(n_jobs=n).fit(X, y) for n in (1, 2)],  # noqa: B023
+                    budget,
+                )
+                cells.append(f"{one / two:.2f}")
+            rows.append(["-".join(map(str, units)), *cells])
+    table(
+        "Time of one thread / that of two, float32",
+        ["network, rows per step", *map(str, batch_sizes)],
+        rows,
+    )
+
+
+# %%
 # A busy machine
 # --------------
 
 
 def busy_machine(budget):
     """Threads, and those of MLPClassifier's BLAS, beside processes that want cores."""
-    X, y = synthetic(9_000, 100, 5, np.float32)
-    ours, mlp = estimators((200, 100), 300, 1)
     rows = []
-    for n_busy in (0, 2, 4):
+    for n_busy, (d, hidden, K, m, epochs) in itertools.product(
+        (0, 1, 2, 4), [(100, (200, 100), 5, 300, 3), (64, (50,), 10, 128, 30)]
+    ):
+        X, y = synthetic(9_000, d, K, np.float32)
+        ours, mlp = estimators(hidden, m, epochs)
         busy = [
             subprocess.Popen([sys.executable, "-c", "while True: pass"])
             for _ in range(n_busy)
         ]
         try:
             one, two, eight, peer = best_times(
-                [lambda n=n: ours.set_params(n_jobs=n).fit(X, y) for n in (1, 2, 8)]
-                + [lambda: mlp.fit(X, y)],
+                [lambda n=n: ours.set_params(n_jobs=n).fit(X, y) for n in (1, 2, 8)]  # noqa: B023
+                + [lambda: mlp.fit(X, y)],  # noqa: B023
                 3 * budget,
             )
         finally:
             for process in busy:
                 process.kill()
                 process.wait()
+        name = "-".join(map(str, (d, *hidden, K)))
         ratios = [f"{t / one:.2f}" for t in (two, eight, peer)]
-        rows.append([str(n_busy), seconds(one), *ratios])
+        rows.append([str(n_busy), f"{name}, {m}", seconds(one), *ratios])
+    header = ["busy processes", "network, rows per step", "one thread"]
     table(
-        "100-200-100-5, 300 rows per step, beside busy processes: time / one thread's",
-        ["busy processes", "one thread", "n_jobs=2", "n_jobs=8", "MLPClassifier"],
+        "Beside busy processes: time / one thread's",
+        [*header, "n_jobs=2", "n_jobs=8", "MLPClassifier"],
         rows,
     )
 
@@ -731,6 +767,7 @@ def main():
     shares(np.float32, budget)
     if not quick:
         shares(np.float64, budget)
+        two_threads(budget)
         busy_machine(budget)
     one_neuron(budget)
     bare_products(budget)

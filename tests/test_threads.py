@@ -84,7 +84,8 @@ def test_results_do_not_depend_on_the_number_of_threads(
 
 
 def test_same_number_of_threads_same_bits(eager):
-    first, second = (fitted(3, batch_size=20) for _ in range(2))
+    """Also where the first thread has tried to do it alone: for some milliseconds."""
+    first, second = (fitted(3, batch_size=20, max_iter=400) for _ in range(2))
     np.testing.assert_array_equal(first.coefs_[0], second.coefs_[0])
     assert first.loss_curve_ == second.loss_curve_
 

@@ -6,7 +6,9 @@
  * results are those of the shares, whoever computed them.
  *
  * Steps on small batches take microseconds, so a thread that waits spins for a short while.
- * Then it sleeps: what it waits for may need its core, if the machine is busy.
+ * Then it sleeps: what it waits for may need its core, if the machine is busy. Where other
+ * processes take a core away in the middle of a share, all wait for it. So the leader tries
+ * now and then whether it is faster alone.
  */
 #include <atomic>
 #include <chrono>
@@ -51,19 +53,21 @@ class FlushDenormals {
 #endif
 };
 
+typedef std::chrono::steady_clock Clock;
+
 /* A thread waits here until something holds; whoever made it hold rings. */
 class Bell {
   public:
     template <class Condition> void wait(const Condition &holds)
     {
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         do {
             for (int i = 0; i < 16; i++) {
                 if (holds())
                     return;
                 SPIN_PAUSE();
             }
-        } while (std::chrono::steady_clock::now() - start < std::chrono::microseconds(50));
+        } while (Clock::now() - start < std::chrono::microseconds(50));
         std::unique_lock<std::mutex> lock(mutex);
         sleepers++;
         changed.wait(lock, holds);
@@ -99,8 +103,13 @@ class Team {
     /* body(share, thread) for every share, by whoever takes it; returns when all are done. */
     template <class Body> void run(const Body &body)
     {
-        if (n_threads == 1)
-            return body(0, 0);
+        if (n_threads > 1)
+            choose_way();
+        if (n_threads == 1 || alone) {
+            for (int share = 0; share < n_threads; share++)
+                body(share, 0);
+            return;
+        }
         context = &body;
         call = [](const void *body, int share, int thread) {
             (*(const Body *)body)(share, thread);
@@ -164,6 +173,27 @@ class Team {
     std::atomic<bool> stopped{false};
     const void *context = nullptr;
     void (*call)(const void *body, int share, int thread) = nullptr;
+
+    /* The leader spends a window of time with the others, one alone, and then many in the
+       faster of these two ways: less of them alone, as that needs no proof. */
+    bool alone = false;
+    int window = 0, n_runs = 0; /* in this window */
+    double runs_per_second[2] = {0, 0}; /* with others, alone; of late */
+    Clock::time_point begin = Clock::now();
+
+    void choose_way()
+    {
+        const std::chrono::duration<double> time = Clock::now() - begin;
+        if (n_runs++ < 16 || time.count() < 0.004)
+            return;
+        const double rate = n_runs / time.count();
+        double &average = runs_per_second[alone];
+        average = average > 0 ? (average + rate) / 2 : rate;
+        window = (window + 1) % (alone ? 12 : 100);
+        alone = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
+        n_runs = 0;
+        begin = Clock::now();
+    }
 
     void take_shares(int thread, unsigned now)
     {
