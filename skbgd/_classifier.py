@@ -404,10 +404,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     The rows of a large batch are divided among threads, each of which sums up a
     gradient of its own; then each adds up a part of all these gradients and makes that
-    part of the step. A thread without a core holds up no other: whoever is free does
-    what it has not begun. Beside the data, its labels and a few copies of the weights,
-    one for each thread among them, memory is needed for some hundred or thousand rows,
-    however many there are; C-ordered float32 and float64 rows are not copied.
+    part of the step. Whoever is free does what another has not begun, and now and then
+    one tries whether it is faster alone, as where other processes take the cores.
+
+    Beside the data, its labels and a few copies of the weights, one for each thread
+    among them, memory is needed for some hundred or thousand rows, however many there
+    are; C-ordered float32 and float64 rows are not copied.
 
     References
     ----------

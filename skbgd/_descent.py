@@ -208,7 +208,8 @@ class Descent(Minimizer):
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        rows.prepare(network, state, rule, self.batch_size, shuffle)
+        n_epochs = plan.max_iter - state.n_iter
+        rows.prepare(network, state, rule, self.batch_size, shuffle, n_epochs)
         self.squared_norm, _ = self.squared_norms(self.state.theta)
 
     @property

@@ -6,10 +6,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax
 
-from ._core import backprop
+from ._core import arguments, backprop
 
-ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
-OUTPUT_ACTIVATIONS = ("logistic", "softmax")
+ACTIVATIONS, OUTPUT_ACTIVATIONS = arguments.HIDDEN, arguments.OUTPUT
 
 # Standard deviation of the first hidden layer's pre-activations at the start. The layer
 # is to see the data bent: with few features a start that thinks of the fan-out too is
@@ -66,7 +65,7 @@ class Network:
         """For each layer the slices of W and b in theta, and the shape of W."""
         return [
             (slice(W, b), slice(b, b + fan_out), (fan_in, fan_out))
-            for W, b, fan_in, fan_out in self.layout.places()
+            for W, b, fan_in, fan_out in self.layout.places
         ]
 
     @property

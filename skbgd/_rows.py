@@ -23,8 +23,8 @@ from ._targets import (
 TILE_BYTES = 1 << 19
 TILE_ROWS = 128, 4096
 
-# Epochs that a fit has at least, most likely.
-EPOCHS = 8
+# A fit may end early: its threads must be worth their while for so many passes.
+PASSES = 8
 
 # Rows that stand for all where an estimate will do.
 SAMPLE = 1000
@@ -162,7 +162,7 @@ class LocalRows:
 
     def prepare_sums(self, network):
         """Allocate once what calls of `loss_gradient` need."""
-        self._allocate(network, self.n_samples)
+        self._allocate(network, self.n_samples, PASSES)
 
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
@@ -174,14 +174,13 @@ class LocalRows:
 
     # Epochs
 
-    def prepare(self, network, state, rule, batch_size, shuffle):
+    def prepare(self, network, state, rule, batch_size, shuffle, n_epochs):
         """Allocate once what the epochs of a descent need."""
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and batch_size < self.n_samples
-        self._allocate(network, batch_size, shuffle)
+        self._allocate(network, batch_size, n_epochs, shuffle)
         in_place = (
-            batch_size <= self.work.tile * self.team.n_threads
-            and not self.work.gradients
+            self.work.in_one_pass(batch_size)
             and state.velocity is None
             and rule.max_gradient_norm == 0
         )
@@ -194,10 +193,12 @@ class LocalRows:
         )
         self.batch_size = batch_size
 
-    def _allocate(self, network, batch_size, shuffle=False):
+    def _allocate(self, network, batch_size, n_calls, shuffle=False):
         """Threads, scratch memory and the rows as the core takes them."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.team = team_for(network, self.X, batch_size, self.n_jobs, EPOCHS)
+        self.team = team_for(
+            network, self.X, batch_size, self.n_jobs, min(n_calls, PASSES)
+        )
         self.work = workspace_for(
             network, self.X, batch_size, self.team.n_threads, gathered=shuffle
         )

@@ -202,6 +202,38 @@ def test_softmax_over_one_class(dtype):
         backprop.loss_gradient(parameters, backprop.Rows(X, Y + 1), work)
     Y[:] = 1  # after it was checked
     assert backprop.loss_gradient(parameters, rows, work) == 0
+    in_place = backprop.Parameters(layout, parameters.theta)
+    step = UpdateRule(0.1)
+    assert backprop.run_batches(in_place, 0, rows, 1, step, work) == (0, 4)
+    np.testing.assert_array_equal(parameters.theta, 1)
+
+
+@compiled
+def test_what_was_not_checked_for_the_call_before_is_checked():
+    theta, X = GOOD["theta"], GOOD["X"]
+    parameters = backprop.Parameters(NETWORK.layout, theta)
+    work = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
+    for Y in (None, np.full((N, 1), 7, np.intc)):
+        rows = backprop.Rows(X, Y)
+        backprop.outputs(parameters, rows, np.empty((N, 2)), True, False, work)
+        with pytest.raises(ValueError, match="no targets|less than 2"):
+            backprop.loss_gradient(parameters, rows, work)
+    with pytest.raises(AttributeError):
+        rows.Y = GOOD["Y"]
+
+
+@compiled
+def test_no_rows():
+    """The gradient of nothing is 0; norms are of all rows, whatever their order."""
+    gradient = np.ones(NETWORK.n_parameters)
+    parameters = backprop.Parameters(NETWORK.layout, GOOD["theta"], gradient=gradient)
+    rows = backprop.Rows(GOOD["X"][:0], GOOD["Y"][:0])
+    work = backprop.Workspace(NETWORK.layout, gradient.dtype, 4)
+    assert backprop.loss_gradient(parameters, rows, work) == 0
+    np.testing.assert_array_equal(gradient, 0)
+    norms = np.empty(N)
+    backprop.row_norms(backprop.Rows(GOOD["X"], None, None, np.zeros(99, int)), norms)
+    np.testing.assert_allclose(norms, (GOOD["X"] ** 2).sum(axis=1))
 
 
 @compiled

@@ -118,7 +118,7 @@ def test_other_results_of_the_compiled_core_are_those_in_numpy(container, dtype)
             assert core.outputs(parameters, rows, out, activated, False, work)
         core.row_norms(rows, norms)
         results.append([Z, A, norms, core.squared_norms(layout, theta)])
-        assert (layout.d, layout.K, layout.places()) == (5, 3, network.layout.places())
+        assert (layout.d, layout.K, layout.places) == (5, 3, network.layout.places)
         assert layout.size_of_row(True) == network.layout.size_of_row(True)
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -143,20 +144,45 @@ def test_without_new_threads_the_rest_do_the_work(
 ):
     """Those that are there take all shares: the same bits."""
     expected = fitted(3, batch_size=batch_size)
-    submitted = []
+    started = []
 
-    def submit(self, function):
-        if len(submitted) == n_helpers:
-            raise RuntimeError("can't start new thread")
-        submitted.append(function)
-        return real(self, function)
+    class Thread(threading.Thread):
+        def start(self):
+            if len(started) == n_helpers:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
 
-    real = threads.ThreadPoolExecutor.submit
-    monkeypatch.setattr(threads.ThreadPoolExecutor, "submit", submit)
+    monkeypatch.setattr(threads, "Thread", Thread)
     clf = fitted(3, batch_size=batch_size)
     for a, b in zip(clf.coefs_, expected.coefs_, strict=True):
         np.testing.assert_array_equal(a, b)
     assert clf.loss_curve_ == expected.loss_curve_
+
+
+UNFINISHED = """
+import threading, time
+import numpy as np
+from skbgd import BGDClassifier
+from skbgd._core import threads
+threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
+threads.WORK_OF_A_TEAM = 0
+threads._cores = lambda: 2
+X = np.random.default_rng(0).normal(size=(1000, 20))
+clf = BGDClassifier(max_iter=10**6, tol=None, batch_size=200, n_jobs=2)
+threading.Thread(target=clf.fit, args=(X, X[:, 0] > 0), daemon=True).start()
+while not threads._at_work:
+    time.sleep(0.01)
+team = threads.ThreadTeam(2, 100, 100, 100)
+assert team.n_threads == 2
+team.run(lambda team: None)
+"""
+
+
+@compiled
+def test_python_ends_beside_a_fit_and_a_team_that_was_not_left():
+    """The thread of the fit is a daemon; those that help it are not waited for."""
+    subprocess.run([sys.executable, "-c", UNFINISHED], check=True, timeout=60)
 
 
 @compiled

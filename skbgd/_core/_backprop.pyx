@@ -11,7 +11,7 @@ steps, threads), over the kernels of the other headers.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 
-from .arguments import ACTIVATIONS, checked
+from .arguments import ACTIVATIONS, SPLITMIX_STEP, checked
 from .arguments import Layout, Parameters, Rows, Workspace  # no-cython-lint
 
 
@@ -52,7 +52,7 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
     cdef cppclass Call "skbgd::Call<void>":
         Call()
         const Layer *layers
-        Py_ssize_t n_layers, d, K, n_parameters, Y, loss, weight, X
+        Py_ssize_t n_layers, K, n_parameters, Y, loss, weight, X
         Activation hidden, output
         void *theta
         void *gradient
@@ -84,17 +84,14 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
 
 # Instruction sets ----------------------------------------------------------------------
 
-cdef const InstructionSet *_chosen = baseline_set()
+cdef const InstructionSet *_sets[3]
+_sets[0], _sets[1], _sets[2] = baseline_set(), avx2_set(), avx512_set()
+cdef const InstructionSet *_chosen = _sets[0]
 
 
 def instruction_sets():
     """The names of those that this processor has, the widest last."""
-    return [
-        name for name, there in [
-            ("baseline", True), ("avx2", avx2_set() != NULL),
-            ("avx512", avx512_set() != NULL),
-        ] if there
-    ]
+    return [_sets[i].name.decode() for i in range(3) if _sets[i] != NULL]
 
 
 def use_instruction_set(name):
@@ -104,10 +101,9 @@ def use_instruction_set(name):
     if name not in instruction_sets():
         raise ValueError(
             f"Got instruction set {name!r}; this processor has {instruction_sets()}.")
-    if name == "baseline":
-        _chosen = baseline_set()
-    else:
-        _chosen = avx2_set() if name == "avx2" else avx512_set()
+    for i in range(3):
+        if _sets[i] != NULL and _sets[i].name.decode() == name:
+            _chosen = _sets[i]
     return before
 
 
@@ -169,15 +165,13 @@ cdef int _end(SharedTeam team) except -1:
     if team.team.interrupted:
         error, _raised = _raised, None
         raise error
-    return 0
 
 
 cdef int _set_parameters(Call *call, parameters) except -1:
     layout = parameters.layout
     call.layers = <const Layer *> _address(layout.table)
     call.n_layers, call.n_parameters = layout.n_layers, layout.n_parameters
-    call.d, call.K = layout.d, layout.K
-    call.Y, call.loss = layout.Y, layout.loss
+    call.K, call.Y, call.loss = layout.K, layout.Y, layout.loss
     call.weight, call.X = layout.weight, layout.X
     hidden, output = layout.codes
     call.hidden, call.output = <Activation> <int> hidden, <Activation> <int> output
@@ -185,7 +179,6 @@ cdef int _set_parameters(Call *call, parameters) except -1:
     call.gradient = _address(parameters.gradient)
     call.velocity = _address(parameters.velocity)
     call.second_moment = _address(parameters.second_moment)
-    return 0
 
 
 cdef int _set_rows(Call *call, rows) except -1:
@@ -200,18 +193,21 @@ cdef int _set_rows(Call *call, rows) except -1:
         data.Y, data.n_targets = <const int *> _address(rows.Y), rows.Y.shape[1]
     data.weights = _address(rows.weights)
     data.order = <const Py_ssize_t *> _address(rows.order)
-    return 0
 
 
 cdef class Prepared:
     """A call of arguments that fit together, which live as long; kept by a workspace."""
     cdef Call call
     cdef object parameters, rows, memory
+    cdef bint with_targets  # which were checked
 
-    def __cinit__(self, parameters, rows, work):
+    def __cinit__(self, parameters, rows, work, bint with_targets):
         cdef Call *call = &self.call
         cdef size_t start
+        rows.check(parameters, with_targets)
+        work.check(parameters, rows)
         self.parameters, self.rows, self.memory = parameters, rows, work.memory
+        self.with_targets = with_targets
         _set_parameters(call, parameters)
         _set_rows(call, rows)
         start = (<size_t> _address(work.memory) + 63) // 64 * 64
@@ -221,9 +217,12 @@ cdef class Prepared:
             call.gradient_place = work.stride * work.row_size
 
 
-cdef Call *_begin(parameters, rows, work, SharedTeam team, bint with_targets) except NULL:
+cdef Call _begin(
+    parameters, rows, work, SharedTeam team, bint with_targets
+) except *:
     """The checked call; what was checked for the call before is not checked again."""
     cdef Prepared prepared = work.prepared
+    cdef Call call
     cdef size_t n = rows.n
     cdef const Py_ssize_t *order
     cdef Py_ssize_t i
@@ -232,19 +231,18 @@ cdef Call *_begin(parameters, rows, work, SharedTeam team, bint with_targets) ex
         raise ValueError(f"The workspace is for {work.n_threads} threads, "
                          f"not {team.team.n_threads}.")
     if (prepared is None or prepared.parameters is not parameters
-            or prepared.rows is not rows):
-        rows.check(parameters, with_targets)
-        work.check(parameters, rows)
-        prepared = work.prepared = Prepared(parameters, rows, work)
+            or prepared.rows is not rows or with_targets > prepared.with_targets):
+        prepared = work.prepared = Prepared(parameters, rows, work, with_targets)
     # The order may have changed. Without a sign, negative numbers are the largest.
-    order = prepared.call.data.order
-    for i in range(prepared.call.data.n if order != NULL else 0):
+    call = prepared.call
+    order = call.data.order
+    for i in range(call.data.n if order != NULL else 0):
         outside |= <size_t> order[i] >= n
     if outside:
         raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
-    prepared.call.team = team.team
+    call.team = team.team
     team.team.interrupted = False
-    return &prepared.call
+    return call
 
 
 cdef UpdateRule _rule(step) except *:
@@ -267,14 +265,14 @@ def loss_gradient(parameters, rows, work, SharedTeam team=None):
     KeyboardInterrupt soon after Ctrl-C.
     """
     cdef const Doors *doors = _doors(parameters.theta.dtype)
-    cdef Call *call
+    cdef Call call
     cdef double loss
     team = SharedTeam() if team is None else team
     if rows.n_used != rows.n:
         raise ValueError("order must hold every row.")
     call = _begin(parameters, rows, work, team, True)
     with nogil:
-        loss = doors.loss_gradient(call[0])
+        loss = doors.loss_gradient(call)
     _end(team)
     return loss
 
@@ -304,7 +302,7 @@ def run_batches(
     """
     cdef:
         const Doors *doors = _doors(parameters.theta.dtype)
-        Call *call
+        Call call
         UpdateRule rule = _rule(step)
         double loss_sum = 0
         Py_ssize_t n_done = 0
@@ -315,12 +313,11 @@ def run_batches(
         raise ValueError("batch_size must be positive, n_steps not negative.")
     if parameters.gradient is None and (
             parameters.velocity is not None or rule.max_gradient_norm > 0
-            or work.gradients
-            or min(batch_size, rows.n_used) > work.tile * team.team.n_threads):
+            or not work.in_one_pass(min(batch_size, rows.n_used))):
         raise ValueError("These steps need a gradient.")
     call = _begin(parameters, rows, work, team, True)
     with nogil:
-        doors.run_batches(call[0], rule, n_steps, batch_size, &loss_sum, &n_done)
+        doors.run_batches(call, rule, n_steps, batch_size, &loss_sum, &n_done)
     work.loss_sum, work.n_done = loss_sum, n_done
     _end(team)
     return loss_sum, n_done
@@ -358,7 +355,7 @@ def outputs(
     """
     cdef:
         const Doors *doors = _doors(parameters.theta.dtype)
-        Call *call
+        Call call
         void *out
         bint finite
     team = SharedTeam() if team is None else team
@@ -368,7 +365,7 @@ def outputs(
     out = _address(checked("Z", Z, shape, parameters.theta.dtype.char, True))
     call = _begin(parameters, rows, work, team, False)
     with nogil:
-        finite = doors.outputs(call[0], activated, check_finite, out)
+        finite = doors.outputs(call, activated, check_finite, out)
     _end(team)
     return finite
 
@@ -376,11 +373,14 @@ def outputs(
 def row_norms(rows, double[::1] norms not None):
     """||x_i||^2 for each row, into norms (n,)."""
     cdef Call call = Call()
+    cdef const Doors *doors = _doors(rows.data.dtype)
     if norms.shape[0] != rows.n:
         raise ValueError(f"norms must have {rows.n} elements; got {norms.shape[0]}.")
     _set_rows(&call, rows)
-    if rows.n:
-        _doors(rows.data.dtype).row_norms(call, &norms[0])
+    call.data.n = norms.shape[0]  # whatever their order
+    if call.data.n:
+        with nogil:
+            doors.row_norms(call, &norms[0])
 
 
 def squared_norms(layout, theta):
@@ -391,10 +391,6 @@ def squared_norms(layout, theta):
     call.theta = _address(checked("theta", theta, (layout.n_parameters,), "fd"))
     _doors(theta.dtype).squared_norms(call, norms)
     return norms[0], norms[1]
-
-
-# What one random number adds to the state of the generator.
-SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
 
 def shuffle(

@@ -29,10 +29,13 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
 
-from .arguments import Layout, Parameters, Rows, Workspace  # noqa: F401
-
-# What one random number adds to the state of the generator.
-SPLITMIX_STEP = 0x9E3779B97F4A7C15
+from .arguments import (  # noqa: F401
+    SPLITMIX_STEP,
+    Layout,
+    Parameters,
+    Rows,
+    Workspace,
+)
 
 
 def instruction_sets():

@@ -1,14 +1,20 @@
 """What the functions of both cores work on: checked arrays, and where things lie.
 
-The compiled core takes their addresses and looks no further: what passes here cannot
-make it read or write past an array.
+The compiled core takes their addresses and looks no further: what passes here, and is
+not changed behind its back, cannot make it read or write past an array.
 """
+
+from collections import namedtuple
 
 import numpy as np
 from scipy.sparse import issparse
 
 # In the order of the compiled core's Activation.
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity", "softmax")
+HIDDEN, OUTPUT = ACTIVATIONS[:4], ("logistic", "softmax")
+
+# What one random number adds to the state of the generator, see `shuffle`.
+SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
 
 def checked(name, array, shape, types, writable=False):
@@ -31,6 +37,8 @@ def checked(name, array, shape, types, writable=False):
         got = f"one of shape {array.shape} and type {dtype}, {flags}"
     else:
         got = repr(array)
+    if isinstance(shape, int):
+        shape = f"{shape} dimensions"
     raise ValueError(
         f"{name} must be an array of {shape}, aligned, C-contiguous"
         f"{', writable' * writable} and of a type of {types!r}; got {got}."
@@ -67,15 +75,16 @@ class Layout:
         self.units = units = tuple(int(n) for n in units)
         if len(units) < 2 or min(units) < 1:
             raise ValueError(f"units must be 2 positive numbers or more; got {units}.")
-        for name in (activation, output_activation):
-            if name not in ACTIVATIONS:
-                raise ValueError(f"There is no activation {name!r}.")
+        for name, names in ((activation, HIDDEN), (output_activation, OUTPUT)):
+            if name not in names:
+                raise ValueError(f"Got activation {name!r}; there are {names}.")
         self.hidden, self.output = activation, output_activation
         self.codes = ACTIVATIONS.index(activation), ACTIVATIONS.index(output_activation)
         self.d, self.K, self.n_layers = units[0], units[-1], len(units) - 1
-        self._places, start = [], 0
+        # Of each layer: where W and b begin in theta, units in, units out.
+        self.places, start = [], 0
         for p, q in zip(units, units[1:], strict=False):
-            self._places.append((start, start + p * q, p, q))
+            self.places.append((start, start + p * q, p, q))
             start += (p + 1) * q
         self.n_parameters = start
         if start >= 1 << 58:
@@ -90,17 +99,13 @@ class Layout:
         D[-1] = A[-2]
         # The members of the compiled core's Layer.
         self.table = np.array(
-            [(*place, A[i], D[i]) for i, place in enumerate(self._places)], np.intp
+            [(*place, A[i], D[i]) for i, place in enumerate(self.places)], np.intp
         )
-
-    def places(self):
-        """Of each layer: where W and b begin in theta, units in, units out."""
-        return self._places
 
     def layers(self, theta):
         """The (W_l, b_l), as views into theta or what is like it."""
         return [
-            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self._places
+            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.places
         ]
 
     def size_of_row(self, gathered):
@@ -108,25 +113,26 @@ class Layout:
         return self.X + self.d if gathered else self.X
 
 
-class Parameters:
+class Parameters(
+    namedtuple("_Parameters", "layout theta velocity second_moment gradient")
+):
     """theta, and for its steps velocity, second moment (None: none) and gradient."""
 
-    __slots__ = "gradient", "layout", "second_moment", "theta", "velocity"
+    __slots__ = ()
 
     def __new__(cls, layout, theta, velocity=None, second_moment=None, gradient=None):
-        self = object.__new__(cls)
-        self.layout = layout
-        # Predictions read it only.
-        self.theta = checked("theta", theta, (layout.n_parameters,), "fd")
-        self.velocity, self.second_moment = velocity, second_moment
-        self.gradient = gradient
-        for name in ("velocity", "second_moment", "gradient"):
-            array = getattr(self, name)
+        # Predictions only read theta: it need not be writable.
+        checked("theta", theta, (layout.n_parameters,), "fd")
+        for name, array in (
+            ("velocity", velocity),
+            ("second_moment", second_moment),
+            ("gradient", gradient),
+        ):
             if array is not None:
                 checked(name, array, theta.shape, theta.dtype.char, writable=True)
         if second_moment is not None and velocity is None:
             raise ValueError("second_moment needs a velocity.")
-        return self
+        return super().__new__(cls, layout, theta, velocity, second_moment, gradient)
 
     def check_step(self, step):
         """These can make such steps."""
@@ -136,53 +142,56 @@ class Parameters:
             raise ValueError("A second moment is for Adam, and Adam needs one.")
 
 
-class Rows:
+class Rows(
+    namedtuple("_Rows", "X Y weights order data indices indptr n d n_used n_codes")
+):
     """Rows of X, (n, d) array or CSR, with targets, weights and order, each if given.
 
     What it is made from must not change its integers; those of `order` may: they are
     checked by each call.
     """
 
-    __slots__ = (
-        "X", "Y", "d", "data", "indices", "indptr", "n", "n_codes", "n_used", "order",
-        "sparse", "weights",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __new__(cls, X, Y=None, weights=None, order=None):
-        self = object.__new__(cls)
-        self.sparse = issparse(X)
-        self.indices = self.indptr = None
-        if self.sparse:
-            self.data = checked("X.data", X.data, 1, "fd")
-            self.indices = checked("X.indices", X.indices, 1, "ilq")
-            self.indptr = checked("X.indptr", X.indptr, 1, "ilq")
-            check_csr(X.shape, self.data, self.indices, self.indptr)
+        data, indices, indptr = X, None, None
+        if issparse(X):
+            data, indices, indptr = X.data, X.indices, X.indptr
+            checked("X.data", data, 1, "fd")
+            checked("X.indices", indices, 1, "ilq")
+            checked("X.indptr", indptr, 1, "ilq")
+            check_csr(X.shape, data, indices, indptr)
         else:
-            self.data = checked("X", X, 2, "fd")
-        self.n, self.d = X.shape
-        self.X, self.Y, self.weights, self.order = X, Y, weights, order
+            checked("X", X, 2, "fd")
+        n, d = X.shape
+        n_used, n_codes = n, 0
         if Y is not None:
             checked("Y", Y, 2, "i")
-            if len(Y) != self.n:
-                raise ValueError(f"Y must have {self.n} rows; got {len(Y)}.")
+            if len(Y) != n:
+                raise ValueError(f"Y must have {n} rows; got {len(Y)}.")
             if Y.min(initial=0) < 0:
                 raise ValueError("Y must not be negative.")
-            self.n_codes = 1 + int(Y.max(initial=0))
+            n_codes = 1 + int(Y.max(initial=0))
         if weights is not None:
-            checked("weights", weights, (self.n,), X.dtype.char)
-        self.n_used = self.n
+            checked("weights", weights, (n,), data.dtype.char)
         if order is not None:
             checked("order", order, 1, np.dtype(np.intp).char)
-            self.n_used = len(order)
-        return self
+            n_used = len(order)
+        return super().__new__(
+            cls, X, Y, weights, order, data, indices, indptr, n, d, n_used, n_codes
+        )
+
+    @property
+    def sparse(self):
+        return self.indptr is not None
 
     def check(self, parameters, with_targets):
         """These rows can be rows of this network."""
         layout = parameters.layout
-        if self.d != layout.d or self.X.dtype != parameters.theta.dtype:
+        if self.d != layout.d or self.data.dtype != parameters.theta.dtype:
             raise ValueError(
                 f"X must have {layout.d} features of the type of theta; it has "
-                f"{self.d} of {self.X.dtype}."
+                f"{self.d} of {self.data.dtype}."
             )
         if not with_targets:
             return
@@ -194,7 +203,9 @@ class Rows:
                 f"Y must have 1 or {layout.K} columns (softmax: 1); got {n_targets}."
             )
         n_codes = layout.K if n_targets == 1 else 2
-        if self.n_codes > (n_codes if softmax else max(2, n_codes)):
+        if not softmax:
+            n_codes = max(2, n_codes)
+        if self.n_codes > n_codes:
             raise ValueError(f"Y must be less than {n_codes}; got {self.n_codes - 1}.")
 
     def part(self, start, stop):
@@ -211,7 +222,7 @@ class Rows:
 
 
 class Workspace:
-    """Scratch memory, and how far `run_batches` has got.
+    """Scratch memory for one call at a time, and how far `run_batches` has got.
 
     Each thread takes `tile` rows of its share of a batch at a time. With `gradients`,
     for dense rows alone, each sums up a gradient of its own over its share: worth its
@@ -229,9 +240,7 @@ class Workspace:
         self.gradients = gradients and n_threads > 1
         self.stride = -(-tile // 16) * 16 if tile > 1 else 1
         self.row_size = layout.size_of_row(gathered)
-        size = self.stride * self.row_size
-        if self.gradients:
-            size += layout.n_parameters
+        size = self.stride * self.row_size + self.gradients * layout.n_parameters
         self.size = -(-size // 16) * 16  # of the memory of one thread
         # 16: to begin at a multiple of 64 bytes.
         self.memory = np.empty(n_threads * self.size + 16, dtype)
@@ -242,12 +251,15 @@ class Workspace:
         """What an earlier `run_batches` returned: the next may not even begin."""
         self.loss_sum, self.n_done = 0.0, 0
 
+    def in_one_pass(self, batch_size):
+        """Whether all threads take such a batch at once, for one gradient."""
+        return not self.gradients and batch_size <= self.tile * self.n_threads
+
     def check(self, parameters, rows):
         """It has the memory that these need."""
-        layout, size = parameters.layout, self.stride * self.row_size
-        if self.gradients:
-            size += layout.n_parameters
+        layout = parameters.layout
         gathered = rows.order is not None and not rows.sparse
+        size = self.stride * self.row_size + self.gradients * layout.n_parameters
         if self.dtype != parameters.theta.dtype:
             raise ValueError("The workspace must be of the type of theta.")
         if self.row_size < layout.size_of_row(gathered) or self.size < size:

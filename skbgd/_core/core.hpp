@@ -1,13 +1,13 @@
 /* What the Python side hands to the core, and the doors of each instruction set.
  *
- * The core are templates, for float and double: `simd.hpp`, `elementwise.hpp`,
+ * The core is a set of templates, for float and double: `simd.hpp`, `elementwise.hpp`,
  * `products.hpp` and `sparse.hpp` have the kernels, `network.hpp` the passes through the
  * network and `descent.hpp` the steps and the doors. Each of `baseline.cpp`, `avx2.cpp` and
  * `avx512.cpp` compiles all of them, in a namespace of its own, for its width of vectors.
  * One is chosen when the package is imported; nothing is compiled for the building machine
  * alone.
  *
- * All headers of the system are included here, before a unit changes the target: an inline
+ * All headers of the system are included here and in `team.hpp`, before a unit changes the target: an inline
  * function of theirs must not be compiled for a processor that may not be there.
  */
 #ifndef SKBGD_CORE_HPP
@@ -82,7 +82,7 @@ struct Layer {
    Call<void>, NULL or 0 where it has nothing; inside, the type of its numbers is known. */
 template <class real> struct Call {
     const Layer *layers;
-    ptrdiff_t n_layers, d, K, n_parameters;
+    ptrdiff_t n_layers, K, n_parameters;
     ptrdiff_t Y, loss, weight, X; /* places in scratch memory, like those of a layer */
     Activation hidden, output;
     real *theta, *gradient, *velocity, *second_moment;

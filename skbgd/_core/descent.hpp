@@ -2,9 +2,9 @@
  *
  * What a team divides is either the rows or the weights. Where a batch has many rows, each
  * thread takes its share of them through the network and back, tile by tile, and sums up a
- * gradient of its own. Else, and for sparse rows, each takes its share of the rows of a
- * tile; when all have done so each adds its share of the rows of every W_l to the one
- * gradient, from all rows of the tile.
+ * gradient of its own. Else, and for sparse rows, each takes one tile of rows; when all have
+ * done so each adds its share of the rows of every W_l to the one gradient, from the rows
+ * of all tiles.
  */
 template <class real> class Engine {
   public:
@@ -15,22 +15,19 @@ template <class real> class Engine {
        partly written, but not if it was the first tile. */
     double backprop(ptrdiff_t start, ptrdiff_t m, real *G, Addition how)
     {
-        if (!G || c.gradient_place) {
-            team.run([&](int share, int thread) {
-                team.set_sum(share, pass_over_share(start, m, share, thread, G, how));
+        if (!G || c.gradient_place)
+            return team.sum([&](int share, int thread) {
+                return pass_over_share(start, m, share, thread, G, how);
             });
-            return team.total();
-        }
         const ptrdiff_t stop = start + m;
         double loss = 0;
         for (; start < stop; start += m) {
             m = std::min(team.n_threads * c.tile, stop - start);
-            team.run([&](int share, int thread) {
+            loss += team.sum([&](int share, int thread) {
                 const Tile<real> tile = tile_of_share(start, m, share, thread);
-                const bool wanted = go_on(thread, tile.m);
-                team.set_sum(share, wanted ? forward_backward(c, tile, W_scale, true) : NAN);
+                return go_on(thread, tile.m) ? forward_backward(c, tile, W_scale, true)
+                                             : (double)NAN;
             });
-            loss += team.total();
             if (!std::isfinite(loss))
                 break;
             if (c.data.sparse && how.decay != 0) {
@@ -49,10 +46,10 @@ template <class real> class Engine {
                     if (tile.m == 0)
                         continue;
                     add_gradient(c, tile, share, team.n_threads, G, next);
-                    next = more(next);
+                    next = after_first(next);
                 }
             });
-            how = more(how);
+            how = after_first(how);
         }
         return loss;
     }
@@ -76,7 +73,8 @@ template <class real> class Engine {
             eta *= std::sqrt(1 - std::pow(rule.beta_2, (double)(n_steps + 1)))
                    / (1 - std::pow(rule.beta_1, (double)(n_steps + 1)));
         if (limited) {
-            team.run([&](int share, int) {
+            /* g = g min(1, c / ||g||),  g = G + alpha W */
+            const double norm = std::sqrt(team.sum([&](int share, int) {
                 double squares = 0;
                 sum_gradients(share);
                 for_each_slice(share, [&](Slice<real> s, bool penalized) {
@@ -84,10 +82,8 @@ template <class real> class Engine {
                         add_scaled(s.gradient, s.theta, s.n, (real)rule.alpha);
                     squares += sum_of_squares(s.gradient, s.n);
                 });
-                team.set_sum(share, squares);
-            });
-            /* g = g min(1, c / ||g||),  g = G + alpha W */
-            const double norm = std::sqrt(team.total());
+                return squares;
+            }));
             if (!std::isfinite(norm))
                 return false;
             if (norm > rule.max_gradient_norm)
@@ -108,6 +104,8 @@ template <class real> class Engine {
 
     double loss_gradient()
     {
+        if (c.gradient && c.data.n == 0)
+            std::fill(c.gradient, c.gradient + c.n_parameters, (real)0);
         const double loss = backprop(0, c.data.n, c.gradient, {1, 0, false, 1, 1});
         if (c.gradient && c.gradient_place)
             team.run([&](int share, int) { sum_gradients(share); });
@@ -119,7 +117,8 @@ template <class real> class Engine {
     {
         const ptrdiff_t n = c.data.n;
         const bool in_place = !c.gradient;
-        const bool one_neuron = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1;
+        const bool one_neuron = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1
+                                && c.output == LOGISTIC;
         for (ptrdiff_t m; *n_done < n; *n_done += m, n_steps++) {
             double loss = 0;
             m = std::min(batch_size, n - *n_done);
@@ -162,7 +161,7 @@ template <class real> class Engine {
                 const ptrdiff_t size = tile.m * K;
                 if (!go_on(thread, tile.m))
                     break;
-                if (check_finite && !all_finite(c.data.X + start * c.d, tile.m * c.d)) {
+                if (check_finite && !all_finite(c.data.X + start * c.data.d, tile.m * c.data.d)) {
                     finite = false;
                     break;
                 }
@@ -203,7 +202,7 @@ template <class real> class Engine {
     real *memory(int share) const { return c.memory + share * c.size; }
     real *own_gradient(int share) const { return memory(share) + c.gradient_place; }
 
-    /* Where a share of the parameters begins: at whole cache lines. */
+    /* Where a share of the parameters begins: they are as long as whole cache lines. */
     ptrdiff_t first_parameter(int share) const
     {
         const ptrdiff_t n = c.n_parameters;
@@ -216,10 +215,9 @@ template <class real> class Engine {
         for (ptrdiff_t l = 0; l < c.n_layers; l++)
             for (int part = 0; part < 2; part++) {
                 const Layer &layer = c.layers[l];
-                const ptrdiff_t begin = part == 0 ? layer.W : layer.b;
-                const ptrdiff_t end = layer.b + (part == 0 ? 0 : layer.q);
-                const ptrdiff_t first = std::max(begin, first_parameter(share));
-                const ptrdiff_t n = std::min(end, first_parameter(share + 1)) - first;
+                const ptrdiff_t ends[] = {layer.W, layer.b, layer.b + layer.q};
+                const ptrdiff_t first = std::max(ends[part], first_parameter(share));
+                const ptrdiff_t n = std::min(ends[part + 1], first_parameter(share + 1)) - first;
                 if (n > 0)
                     body(Slice<real>{n, c.theta + first, c.gradient + first,
                                      c.velocity ? c.velocity + first : NULL,
@@ -254,37 +252,17 @@ template <class real> class Engine {
             loss += forward_backward(c, tile, 1, own != NULL);
             if (own && std::isfinite(loss))
                 add_gradient(c, tile, 0, 1, own, how);
-            how = more(how);
+            how = after_first(how);
         }
         return loss;
     }
 
     /* How to add what follows to the same gradient. */
-    static Addition more(Addition how) { return {how.scale, 0, true, 1, how.W_scale}; }
-};
-
-/* ||x_i||^2 for each row */
-template <class real> static void row_norms(const Data<real> &data, double *norms)
-{
-    for (ptrdiff_t i = 0; i < data.n; i++)
-        if (data.sparse) {
-            const SparseRow<real> row(data, i);
-            norms[i] = sum_of_squares(row.x, row.nnz);
-        } else
-            norms[i] = sum_of_squares(data.X + i * data.d, data.d);
-}
-
-/* sum_l ||W_l||^2, and the same with sum_l ||b_l||^2 */
-template <class real> static void squared_norms(const Call<real> &c, double *norms)
-{
-    double weights = 0, intercepts = 0;
-    for (const Layer *layer = c.layers; layer < c.layers + c.n_layers; layer++) {
-        weights += sum_of_squares(c.theta + layer->W, layer->p * layer->q);
-        intercepts += sum_of_squares(c.theta + layer->b, layer->q);
+    static Addition after_first(Addition how)
+    {
+        return {how.scale, 0, true, 1, how.W_scale};
     }
-    norms[0] = weights;
-    norms[1] = weights + intercepts;
-}
+};
 
 /* The doors */
 

@@ -28,17 +28,21 @@ template <class real> struct Tile {
     real *at(ptrdiff_t place) const { return memory + stride * place; }
 };
 
+/* Whether dense rows are gathered in scratch memory, one behind the other. */
+template <class real> ALWAYS_INLINE bool gathered(const Call<real> &c, const Tile<real> &tile)
+{
+    return !c.data.sparse && c.data.order && tile.m > 1;
+}
+
 /* Where the dense rows of a tile are, (m, d). */
 template <class real>
 ALWAYS_INLINE const real *dense_rows(const Call<real> &c, const Tile<real> &tile)
 {
     if (c.data.sparse)
         return NULL;
-    if (!c.data.order)
-        return c.data.X + tile.start * c.d;
-    if (tile.m == 1)
-        return c.data.X + c.data.order[tile.start] * c.d;
-    return tile.at(c.X);
+    if (gathered(c, tile))
+        return tile.at(c.X);
+    return c.data.X + row_number(c.data, tile.start) * c.data.d;
 }
 
 /* The forward pass; returns Z_L. W_1 is `W_scale` times what theta holds. */
@@ -101,7 +105,7 @@ static double forward_backward(const Call<real> &c, const Tile<real> &tile, doub
 {
     if (tile.m == 0)
         return 0;
-    if (dense_rows(c, tile) == tile.at(c.X))
+    if (gathered(c, tile))
         gather(c.data, tile.start, tile.m, tile.at(c.X));
     targets(c.data, tile.start, tile.m, c.K, c.output == SOFTMAX, tile.at(c.Y),
             tile.at(c.weight));
@@ -163,11 +167,10 @@ static void add_gradient(const Call<real> &c, const Tile<real> &tile, int share,
             multiply(g);
         }
         /* dJ/db_l = sum_i D_l[i] */
-        if (share < n_shares - 1)
-            ;
-        else if (tile.m == 1 && how.accumulate)
+        const bool last = share == n_shares - 1;
+        if (last && tile.m == 1 && how.accumulate)
             add_scaled(G_b, tile.at(layer.D), layer.q, (real)how.scale);
-        else
+        else if (last)
             multiply(Product<real>{1, layer.q, tile.m, {&one, 0, 0},
                                    {tile.at(layer.D), layer.q, 1}, how.scale, 0,
                                    how.accumulate ? G_b : NULL, 0, G_b, layer.q,

@@ -100,16 +100,16 @@ template <class real, int R, int V> static void block(const Block<real> &given)
 }
 
 /* `block` for a number of rows that is not known before. */
-template <class real, int R, int V> struct Rows {
+template <class real, int R, int V> struct BlockOf {
     ALWAYS_INLINE void run(ptrdiff_t rows, const Block<real> &x)
     {
         if (rows == R)
             block<real, R, V>(x);
         else
-            Rows<real, R - 1, V>::run(rows, x);
+            BlockOf<real, R - 1, V>::run(rows, x);
     }
 };
-template <class real, int V> struct Rows<real, 0, V> {
+template <class real, int V> struct BlockOf<real, 0, V> {
     ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
 };
 
@@ -127,14 +127,14 @@ template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
 {
     enum { R = max_rows(V) };
     if (m <= R) {
-        Rows<real, R, V>::run(m, x);
+        BlockOf<real, R, V>::run(m, x);
         return;
     }
     ptrdiff_t n_blocks = (m + R - 1) / R;
     ptrdiff_t rows = m / n_blocks, larger = m % n_blocks;
     for (ptrdiff_t b = 0; b < n_blocks; b++) {
         ptrdiff_t r = rows + (b < larger);
-        Rows<real, R, V>::run(r, x);
+        BlockOf<real, R, V>::run(r, x);
         x.A += r * x.row;
         x.P = x.P ? x.P + r * x.ld_P : x.P;
         x.C += r * x.ld_C;

@@ -2,8 +2,8 @@
  *
  * The leader, thread 0, alone runs through a descent. What can be divided it divides into
  * as many shares as there are threads, and each thread takes its own; whoever is done takes
- * those that nobody has begun. So no share waits for a thread that has no core, and the
- * results are those of the shares, whoever computed them.
+ * those that nobody has begun. So a thread that has no core holds up the others by one share
+ * at most, and the results are those of the shares, whoever computed them.
  *
  * Steps on small batches take microseconds, so a thread that waits spins for a short while.
  * Then it sleeps: what it waits for may need its core, if the machine is busy. Where other
@@ -96,7 +96,7 @@ class Team {
     std::atomic<bool> interrupted{false}; /* by Ctrl-C: what is under way is given up */
 
     explicit Team(int n)
-        : n_threads(n), shares(new Share[n]), panels(new double[n * PANEL + 8])
+        : n_threads(n), shares(new Share[n]), panels(new double[(size_t)n * PANEL + 8])
     {
     }
 
@@ -111,8 +111,8 @@ class Team {
             return;
         }
         context = &body;
-        call = [](const void *body, int share, int thread) {
-            (*(const Body *)body)(share, thread);
+        call = [](const void *given, int share, int thread) {
+            (*(const Body *)given)(share, thread);
         };
         left = n_threads;
         phase++;
@@ -121,11 +121,11 @@ class Team {
         all_done.wait([this] { return left == 0; });
     }
 
-    /* A number of each share, and the sum of them, always in the same order. */
-    void set_sum(int share, double value) { shares[share].sum = value; }
-    double total() const
+    /* The sum of body(share, thread) over all shares, always in the same order. */
+    template <class Body> double sum(const Body &body)
     {
         double total = 0;
+        run([&](int share, int thread) { shares[share].sum = body(share, thread); });
         for (int share = 0; share < n_threads; share++)
             total += shares[share].sum;
         return total;

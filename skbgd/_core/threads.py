@@ -1,7 +1,9 @@
 """How many threads work on what."""
 
-from concurrent.futures import ThreadPoolExecutor
+import atexit
+import os
 from functools import lru_cache
+from threading import Thread
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -43,6 +45,21 @@ def allowed_threads(n_jobs):
     return min([_cores(), *_blas_threads()])
 
 
+_at_work: set["ThreadTeam"] = set()  # whose threads may be waiting for work
+
+
+@atexit.register
+def _stop_all():
+    """At the end of Python, teams that were not left, as of threads that still fit."""
+    for team in list(_at_work):
+        team.stop()
+
+
+# A child has none of the threads, and may not touch what they wait for.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_at_work.clear)
+
+
 class ThreadTeam:
     """Threads that run functions of the core together, as a context.
 
@@ -65,27 +82,37 @@ class ThreadTeam:
             useful = min(n_rows // ROWS_PER_THREAD, work_per_step // WORK_PER_THREAD)
             # More threads than cores would only wait for each other.
             self.n_threads = max(1, min(allowed_threads(n_jobs), useful, _cores()))
-        self.pool = None
+        self.team, self.helpers = None, []
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        if self.pool is not None:
+        self.stop()
+
+    def stop(self):
+        """Let the threads end that help; whoever computes with them goes on alone."""
+        if self.team is not None:
             self.team.stop()
-            self.pool.shutdown()
-            self.pool = None
+            for helper in self.helpers:
+                helper.join()
+            _at_work.discard(self)
 
     def run(self, function, *args):
         """function(*args, team): it divides its work among those that help the team."""
         if self.n_threads == 1:
             return function(*args)
-        if self.pool is None:
+        if self.team is None:
             self.team = backprop.SharedTeam(self.n_threads)
-            self.pool = ThreadPoolExecutor(self.n_threads - 1)
-            try:
-                for _ in range(1, self.n_threads):
-                    self.pool.submit(self.team.help)
-            except RuntimeError:
-                pass  # No more threads: the work is done by those that are there.
+            _at_work.add(self)
+            for _ in range(1, self.n_threads):
+                # Not waited for at the end of Python before they are told to stop
+                helper = Thread(target=self.team.help, daemon=True)
+                try:
+                    helper.start()
+                except (
+                    RuntimeError
+                ):  # No more threads: those that are there do the work.
+                    break
+                self.helpers.append(helper)
         return function(*args, self.team)

@@ -326,7 +326,7 @@ class DaskRows:
 
     # Epochs
 
-    def prepare(self, network, state, rule, batch_size, shuffle):
+    def prepare(self, network, state, rule, batch_size, shuffle, n_epochs):
         """Set what the epochs of a descent need."""
         self.network = network
         self.n_rounds = -(-self.n_samples // batch_size)
