@@ -57,7 +57,7 @@ def best_times(actions, seconds):
     start, rounds = time.perf_counter(), 0
     while rounds < 2 or time.perf_counter() - start < seconds:
         for i, action in enumerate(actions):
-            time.sleep(0.05)
+            time.sleep(0.2)
             begin = time.perf_counter()
             action()
             best[i] = min(best[i], time.perf_counter() - begin)
@@ -313,7 +313,7 @@ def two_threads(budget):
         for units in ((20, 50, 2), (64, 50, 10), (200, 100, 5), (784, 200, 10)):
             d, *hidden, K = units
             X, y = synthetic(n, d, K, np.float32)
-            epochs = 1 + 10**9 // (n * sum(p * q for p, q in itertools.pairwise(units)))
+            epochs = 3 + 10**9 // (n * sum(p * q for p, q in itertools.pairwise(units)))
             cells = []
             for m in batch_sizes:
                 ours, _ = estimators(hidden, m, epochs)
