@@ -174,8 +174,9 @@ class Team {
     const void *context = nullptr;
     void (*call)(const void *body, int share, int thread) = nullptr;
 
-    /* The leader spends a window of time with the others, one alone, and then many in the
-       faster of these two ways: less of them alone, as that needs no proof. */
+    /* Where runs are short, for which waiting for a core is long, the leader measures one
+       window of time with the others and one alone. Then it spends many in the faster of
+       these two ways, fewer of them alone: other processes come and go. */
     bool alone = false;
     int window = 0, n_runs = 0; /* in this window */
     double runs_per_second[2] = {0, 0}; /* with others, alone; of late */
@@ -184,12 +185,13 @@ class Team {
     void choose_way()
     {
         const std::chrono::duration<double> time = Clock::now() - begin;
-        if (n_runs++ < 16 || time.count() < 0.004)
+        if (n_runs++ < 4 || time.count() < 0.004)
             return;
         const double rate = n_runs / time.count();
         double &average = runs_per_second[alone];
         average = average > 0 ? (average + rate) / 2 : rate;
-        window = (window + 1) % (alone ? 12 : 100);
+        if (window > 0 || rate > 1000)
+            window = (window + 1) % (alone ? 12 : 200);
         alone = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
         n_runs = 0;
         begin = Clock::now();
