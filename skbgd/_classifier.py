@@ -54,8 +54,8 @@ FLOATS = (np.float64, np.float32)
 # Parameters that a warm start does not compare with those of the last call; those of
 # the network are checked apart, as they must not change.
 NO_EFFECT_ON_STEPS = {
-    "hidden_layer_sizes", "activation", "output_activation", "max_iter", "warm_start",
-    "random_state", "verbose", "n_jobs",
+    "hidden_layer_sizes", "activation", "output_activation", "standardize", "max_iter",
+    "warm_start", "random_state", "verbose", "n_jobs",
 }  # fmt: skip
 
 
@@ -492,6 +492,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         max_iter: int | Literal["auto"] = "auto",
         tol: float | None = 1e-4,
         n_iter_no_change: int | Literal["auto"] = "auto",
+        standardize: bool = True,
         shuffle: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -520,6 +521,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
+        self.standardize = standardize
         self.shuffle = shuffle
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -834,6 +836,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return model._network.intercepts(model._state.best_or_last_theta)
 
     @property
+    def mean_(self) -> NDArray[np.float64] | None:
+        """What is subtracted from the features."""
+        return self._now()._network.shift
+
+    @property
+    def scale_(self) -> NDArray[np.float64] | None:
+        """What the features are divided by."""
+        return self._now()._network.scale
+
+    @property
     def coef_(self) -> NDArray[np.floating]:
         """Weights of a linear model, a view like `coefs_`."""
         (W,) = self._only_layer(self.coefs_)
@@ -985,6 +997,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.activation,
             self.output_activation if exclusive else "logistic",
             exclusive=not self._multilabel,
+            standardize=bool(self.standardize),
         )
 
     def _check_same_network(self):
@@ -992,8 +1005,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if network != self._network:
             raise ValueError(
                 f"Training goes on with {self._network}; the parameters now ask for "
-                f"{network}. hidden_layer_sizes, activation and output_activation must "
-                "stay the same, for others fit a new estimator."
+                f"{network}. hidden_layer_sizes, activation, output_activation and "
+                "standardize must stay the same, for others fit a new estimator."
             )
 
     def _check_same_classes(self, classes):
@@ -1051,6 +1064,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return plan
 
     def _make_minimizer(self, rows, plan):
+        """The minimizer. The first also sets how the network standardises rows."""
+        minimizer = self._new_minimizer(rows, plan)
+        self._network = minimizer.network
+        return minimizer
+
+    def _new_minimizer(self, rows, plan):
         if self.solver == "lbfgs":
             return QuasiNewton(self._network, self._state, rows, plan.alpha, self.tol)
         rule = UpdateRule(

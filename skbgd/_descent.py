@@ -120,6 +120,7 @@ class Minimizer:
     Parameters
     ----------
     network : Network
+        The attribute `network` also knows how the first rows are standardised.
     state : State
         Changed in place.
     rows : LocalRows or DaskRows
@@ -131,8 +132,14 @@ class Minimizer:
 
     def __init__(self, network, state, rows, alpha):
         self.network, self.state, self.rows, self.alpha = network, state, rows, alpha
-        if state.squared_norm is None:
-            state.squared_norm = float(rows.mean_squared_norm())
+        if state.squared_norm is None:  # the first rows with a weight
+            moments = rows.moments() if network.standardize else None
+            if moments is None:
+                state.squared_norm = float(rows.mean_squared_norm())
+            else:
+                self.network, state.squared_norm = network.standardized(
+                    moments, state.theta.dtype
+                )
             if state.t == 0:
                 network.fit_start(state.theta, state.squared_norm)
 
@@ -190,6 +197,7 @@ class Descent(Minimizer):
 
     def __init__(self, network, state, rows, rule, plan, power_t=0.5, shuffle=True):
         super().__init__(network, state, rows, rule.alpha)
+        network = self.network
         self.batch_size = plan.batch_size
         self.factor = schedule(
             plan.schedule, power_t=power_t, max_iter=plan.max_iter, start=plan.start

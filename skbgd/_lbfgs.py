@@ -31,7 +31,7 @@ class QuasiNewton(Minimizer):
         super().__init__(network, state, rows, alpha)
         self.tol = tol or 0.0
         state.velocity = state.second_moment = None  # of other solvers
-        rows.prepare_sums(network)
+        rows.prepare_sums(self.network)
 
     def run(self, begin, end):
         state = self.state

@@ -1,6 +1,6 @@
 """The network's shape: layers to and from one flat vector, its start, its outputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,23 +37,35 @@ class Network:
         Of the output layer; decides the loss too.
     exclusive : bool
         Whether the outputs are classes, which exclude each other, or labels.
+    standardize : bool
+        Whether the network is for standardised features, where the rows that it is
+        first fitted to are dense.
+    shift, scale : ndarray of shape (units[0],) or None
+        It sees (x - shift) / scale, or x.
     """
 
     units: tuple[int, ...]
     activation: str
     output_activation: str
     exclusive: bool = True
+    standardize: bool = False
+    shift: np.ndarray | None = field(default=None, compare=False)
+    scale: np.ndarray | None = field(default=None, compare=False)
 
     def __str__(self):
         return (
             f"layers of {'-'.join(map(str, self.units))} units, activation="
-            f"{self.activation!r}, output_activation={self.output_activation!r}"
+            f"{self.activation!r}, output_activation={self.output_activation!r}, "
+            f"standardize={self.standardize}"
         )
 
     def __reduce__(self):
         # Without the layout: the core may be another where this is unpickled.
-        args = self.units, self.activation, self.output_activation, self.exclusive
-        return Network, args
+        return Network, tuple(self.to_dict().values())
+
+    def to_dict(self):
+        """Arrays and plain Python values, the keyword arguments of this network."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @cached_property
     def layout(self):
@@ -71,6 +83,25 @@ class Network:
     @property
     def n_parameters(self):
         return self.layout.n_parameters
+
+    def standardized(self, moments, dtype):
+        """The network for rows with such moments, and their mean of ||x||^2 for it."""
+        shift, scale, squared_norm = moments.standard(dtype)
+        for array in (shift, scale):
+            array.setflags(write=False)
+        return replace(self, shift=shift, scale=scale), squared_norm
+
+    @cached_property
+    def _standards(self):
+        return {}  # of each type that was asked for
+
+    def standard(self, dtype):
+        """How the core standardises rows of this type; None: not at all."""
+        if self.shift is None:
+            return None
+        if dtype not in self._standards:
+            self._standards[dtype] = arguments.standard(self.shift, self.scale, dtype)
+        return self._standards[dtype]
 
     def coefs(self, theta):
         """The matrices W_1 ... W_L, as views into theta."""

@@ -114,6 +114,7 @@ RULES = {
         "a finite number, 0 or larger, or None",
     ),
     "n_iter_no_change": (either(AUTO, is_positive_int), "a positive int or 'auto'"),
+    "standardize": FLAG,
     "shuffle": FLAG,
     "early_stopping": FLAG,
     "validation_fraction": (

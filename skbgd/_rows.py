@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from ._core import backprop
 from ._core.arguments import check_csr
 from ._core.threads import ThreadTeam
+from ._moments import Moments
 from ._targets import (
     check_some_weight,
     class_totals,
@@ -136,6 +137,10 @@ class LocalRows:
 
     # Sums over the rows
 
+    def moments(self):
+        """Mean and standard deviation of the features; None of sparse rows."""
+        return None if issparse(self.X) else Moments.of(self.X, self.weights)
+
     def mean_squared_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
         return mean_squared_norm(self.X, self.weights)
@@ -196,13 +201,11 @@ class LocalRows:
     def _allocate(self, network, batch_size, n_calls, shuffle=False):
         """Threads, scratch memory and the rows as the core takes them."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
+        self.core = rows_for(network, self.X, self.Y, self.weights, self.order)
         self.team = team_for(
-            network, self.X, batch_size, self.n_jobs, min(n_calls, PASSES)
+            network, self.core, batch_size, self.n_jobs, min(n_calls, PASSES)
         )
-        self.work = workspace_for(
-            network, self.X, batch_size, self.team.n_threads, gathered=shuffle
-        )
-        self.core = backprop.Rows(self.X, self.Y, self.weights, self.order)
+        self.work = workspace_for(network, self.core, batch_size, self.team.n_threads)
 
     def run_epoch(self, state, rule, progress):
         """Make a step for each batch of the rows, in a new order if they are shuffled.
@@ -231,43 +234,44 @@ class LocalRows:
 # The core, called for arrays ---------------------------------------------------------
 
 
-def team_for(network, X, batch_size, n_jobs, n_calls=1):
-    """Threads for so many calls of the core with the rows of X in batches."""
-    n = X.shape[0]
-    work = network.n_parameters
-    if issparse(X):
-        work += (X.nnz // n - network.units[0]) * network.units[1]
+def rows_for(network, X, Y=None, weights=None, order=None):
+    """The rows as the core takes them, and as the network sees them."""
+    return backprop.Rows(X, Y, weights, order, network.standard(X.dtype))
+
+
+def team_for(network, rows, batch_size, n_jobs, n_calls=1):
+    """Threads for this number of calls of the core with the rows in batches."""
+    n, work = rows.n, network.n_parameters
+    if not rows.dense:
+        work += (rows.X.nnz // n - network.units[0]) * network.units[1]
     return ThreadTeam(n_jobs, batch_size, batch_size * work, n_calls * n * work)
 
 
-def workspace_for(network, X, batch_size, n_threads=1, gathered=False):
-    """The core's scratch memory for tiles of the rows of X.
-
-    Dense rows that are not taken in their order are gathered in it.
-    """
-    gathered = gathered and not issparse(X)
+def workspace_for(network, rows, batch_size, n_threads=1):
+    """The core's scratch memory for tiles of the rows."""
+    dtype = rows.data.dtype
     # Dense rows are read twice, whether they are gathered or not.
-    row_bytes = network.layout.size_of_row(not issparse(X)) * X.dtype.itemsize
+    row_bytes = network.layout.size_of_row(rows.dense) * dtype.itemsize
     least, most = TILE_ROWS
     tile = min(max(TILE_BYTES // row_bytes, least), most, -(-batch_size // n_threads))
     # Each thread has a gradient of its own where adding them up moves less from core to
     # core than what is kept of each row.
     kept = 2 * batch_size * sum(network.units)
-    gradients = not issparse(X) and network.n_parameters < kept
+    gradients = rows.dense and network.n_parameters < kept
     return backprop.Workspace(
-        network.layout, X.dtype, tile, n_threads, gathered, gradients
+        network.layout, dtype, tile, n_threads, rows.gathered, gradients
     )
 
 
 def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     """sum_i w_i l_i over rows, and its gradient into `gradient`, if given."""
-    n = X.shape[0]
-    with team_for(network, X, n, n_jobs) as team:
+    rows = rows_for(network, X, Y, weights)
+    with team_for(network, rows, rows.n, n_jobs) as team:
         return team.run(
             backprop.loss_gradient,
             backprop.Parameters(network.layout, theta, gradient=gradient),
-            backprop.Rows(X, Y, weights),
-            workspace_for(network, X, n, team.n_threads),
+            rows,
+            workspace_for(network, rows, rows.n, team.n_threads),
         )
 
 
@@ -276,17 +280,17 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
 
     None if `check_finite` found a NaN or an infinity in dense X.
     """
-    n = X.shape[0]
-    out = np.empty((n, network.units[-1]), dtype=theta.dtype)
-    with team_for(network, X, n, n_jobs) as team:
+    rows = rows_for(network, X)
+    out = np.empty((rows.n, network.units[-1]), dtype=theta.dtype)
+    with team_for(network, rows, rows.n, n_jobs) as team:
         finite = team.run(
             backprop.outputs,
             backprop.Parameters(network.layout, theta),
-            backprop.Rows(X),
+            rows,
             out,
             activated,
             check_finite,
-            workspace_for(network, X, n, team.n_threads),
+            workspace_for(network, rows, rows.n, team.n_threads),
         )
     return out if finite else None
 

@@ -30,13 +30,7 @@ def to_plain(attributes):
     """The attributes of an estimator, the inverse of `from_plain`."""
     attributes = dict(attributes)
     if "_state" in attributes:
-        network = attributes.pop("_network")
-        attributes["_network"] = {
-            "units": network.units,
-            "activation": network.activation,
-            "output_activation": network.output_activation,
-            "exclusive": network.exclusive,
-        }
+        attributes["_network"] = attributes["_network"].to_dict()
         attributes["_state"] = attributes["_state"].to_dict()
     return attributes | {"_format": FORMAT, "_skbgd_version": __version__}
 
@@ -61,6 +55,7 @@ def from_plain(attributes, name):
             ),
             stacklevel=3,
         )
+    attributes.setdefault("standardize", False)  # which versions before it did not do
     if "_state" in attributes:
         attributes["_network"] = Network(**attributes["_network"])
         attributes["_state"] = State.from_dict(attributes["_state"])

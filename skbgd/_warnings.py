@@ -42,6 +42,8 @@ def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
     message = minimizer.unfinished(clf.stop_reason_, plan, clf.tol)
     if clf.stop_reason_ == "converged" and not message:
         return None
+    if clf.scale_ is not None:
+        return message or None
     some = some_rows.astype(float)
     is_sparse = issparse(some)
     with np.errstate(over="ignore"):  # inf tells enough

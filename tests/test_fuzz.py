@@ -28,7 +28,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
-from skbgd import BGDClassifier, _descent, _network, _rows
+from skbgd import BGDClassifier, _descent, _moments, _network, _rows
 from skbgd._core import _numpy, threads
 from skbgd._update_rules import SCHEDULES, SOLVERS
 
@@ -284,7 +284,7 @@ def eager_threads():
 @contextmanager
 def numpy_core():
     with ExitStack() as stack:
-        for module in (_descent, _network, _rows, threads):
+        for module in (_descent, _moments, _network, _rows, threads):
             stack.enter_context(patch.object(module, "backprop", _numpy))
         stack.enter_context(patch.object(threads, "COMPILED", False))
         yield

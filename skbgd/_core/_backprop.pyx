@@ -44,6 +44,7 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
         const int *Y
         const void *weights
         const Py_ssize_t *order
+        const void *standard
     cdef cppclass UpdateRule:
         double eta, alpha, momentum, beta_1, beta_2, epsilon, max_gradient_norm
         bint adam, nesterov
@@ -71,6 +72,8 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
         void apply_gradient(const Call &call, const UpdateRule &rule, long long n_steps)
         bint outputs(const Call &call, bint activated, bint check_finite, void *out)
         void row_norms(const Call &call, double *norms)
+        double column_moments(
+            const Call &call, Py_ssize_t start, Py_ssize_t n, double *moments)
         void squared_norms(const Call &call, double *norms)
         void apply_activation(Activation f, void *Z, Py_ssize_t n)
         void compute_product(const Product &product)
@@ -193,6 +196,7 @@ cdef int _set_rows(Call *call, rows) except -1:
         data.Y, data.n_targets = <const int *> _address(rows.Y), rows.Y.shape[1]
     data.weights = _address(rows.weights)
     data.order = <const Py_ssize_t *> _address(rows.order)
+    data.standard = _address(rows.standard)
 
 
 cdef class Prepared:
@@ -371,7 +375,7 @@ def outputs(
 
 
 def row_norms(rows, double[::1] norms not None):
-    """||x_i||^2 for each row, into norms (n,)."""
+    """||x_i||^2 for each row as it is stored, into norms (n,)."""
     cdef Call call = Call()
     cdef const Doors *doors = _doors(rows.data.dtype)
     if norms.shape[0] != rows.n:
@@ -381,6 +385,33 @@ def row_norms(rows, double[::1] norms not None):
     if call.data.n:
         with nogil:
             doors.row_norms(call, &norms[0])
+
+
+def column_moments(
+    rows,  # dense
+    Py_ssize_t start,
+    Py_ssize_t stop,
+    double[:, ::1] moments not None,  # OUT (6, d)
+):
+    """Of each column of rows start ... stop - 1, without those of weight 0, into moments
+
+        low, high, 1 / (high - low) or 0, mean and variance of u, rows between
+
+    with u = (x - low) / (high - low) in float64; rows between are those with
+    low < x < high. Returns sum_i w_i. The rows should fit the cache.
+    """
+    cdef Call call = Call()
+    cdef const Doors *doors = _doors(rows.data.dtype)
+    cdef double total
+    if rows.sparse or not 0 <= start <= stop <= rows.n or (
+            moments.shape[0] != 6 or moments.shape[1] != rows.d):
+        raise ValueError(
+            f"Rows {start} to {stop} of dense {rows.n} give moments of shape "
+            f"{(6, rows.d)}.")
+    _set_rows(&call, rows)
+    with nogil:
+        total = doors.column_moments(call, start, stop - start, &moments[0, 0])
+    return total
 
 
 def squared_norms(layout, theta):

@@ -9,7 +9,7 @@ n rows in the data, m in the batch at hand; L weight layers with units[0] = d fe
 units[L] = K outputs. Everything is row-major, samples in rows.
 
     theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
-    A_0      the rows of X, (m, d)
+    A_0      the rows of X, (m, d), standardised where that is asked for
     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
     A_l      f(Z_l) in the hidden layers; of the output layer Z_L is kept
     D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
@@ -298,7 +298,7 @@ def outputs(parameters, rows, Z, activated, check_finite, work):
         X, out = (array[start : start + work.tile] for array in (rows.X, Z))
         if check_finite and not np.isfinite(X).all():
             return False
-        out[...] = forward(layers, X, layout.hidden)[-1]
+        out[...] = forward(layers, rows.seen(X), layout.hidden)[-1]
         if activated and layout.output == "softmax":
             out -= out.max(axis=1, keepdims=True)
             np.exp(out, out=out)
@@ -310,7 +310,7 @@ def outputs(parameters, rows, Z, activated, check_finite, work):
 
 @quiet
 def row_norms(rows, norms):
-    """||x_i||^2 for each row, into norms."""
+    """||x_i||^2 for each row as it is stored, into norms."""
     X = rows.X
     if issparse(X):
         numbers = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
@@ -318,6 +318,33 @@ def row_norms(rows, norms):
         norms[:] = np.bincount(numbers, squares, minlength=X.shape[0])
     else:
         np.einsum("ij,ij->i", X, X, dtype=float, out=norms)
+
+
+@quiet
+def column_moments(rows, start, stop, moments):
+    """Of each column of rows start ... stop - 1, without those of weight 0, into moments
+
+        low, high, 1 / (high - low) or 0, mean and variance of u, rows between
+
+    with u = (x - low) / (high - low) in float64; rows between are those with
+    low < x < high. Returns sum_i w_i.
+    """
+    X, w = rows.X[start:stop], np.ones(stop - start)
+    if rows.weights is not None:
+        w = rows.weights[start:stop].astype(float)
+        X, w = X[w > 0], w[w > 0]
+    total = w.sum()
+    low, high, inverse, mean, variance, between = moments
+    X.min(axis=0, initial=np.inf, out=low)
+    X.max(axis=0, initial=-np.inf, out=high)
+    between[:] = ((low < X) & (X < high)).sum(axis=0)
+    np.divide(1, high - low, out=inverse)
+    inverse[~np.isfinite(inverse)] = 0
+    U = (X - low) * inverse
+    np.einsum("i,ij->j", w / total, U, out=mean)
+    U -= mean
+    np.einsum("i,ij,ij->j", w / total, U, U, out=variance)
+    return total
 
 
 @quiet

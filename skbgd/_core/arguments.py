@@ -68,7 +68,7 @@ class Layout:
 
     Scratch memory has for each row of a tile: A_1 ... Z_L, D_1 ... D_{L-1} (that of the
     output overwrites Z_L), its targets (one-hot), the losses of its output units, its
-    weight, and last, if rows are gathered (dense, in another order), the row of X.
+    weight, and last, if rows are gathered, the row as the network sees it.
     """
 
     def __init__(self, units, activation, output_activation):
@@ -143,9 +143,14 @@ class Parameters(
 
 
 class Rows(
-    namedtuple("_Rows", "X Y weights order data indices indptr n d n_used n_codes")
+    namedtuple(
+        "_Rows", "X Y weights order standard data indices indptr n d n_used n_codes"
+    )
 ):
     """Rows of X, (n, d) array or CSR, with targets, weights and order, each if given.
+
+    `standard`, see the function of this name, says how the network sees the rows; None:
+    as they are.
 
     What it is made from must not change its integers; those of `order` may: they are
     checked by each call.
@@ -153,7 +158,7 @@ class Rows(
 
     __slots__ = ()
 
-    def __new__(cls, X, Y=None, weights=None, order=None):
+    def __new__(cls, X, Y=None, weights=None, order=None, standard=None):
         data, indices, indptr = X, None, None
         if issparse(X):
             data, indices, indptr = X.data, X.indices, X.indptr
@@ -177,13 +182,26 @@ class Rows(
         if order is not None:
             checked("order", order, 1, np.dtype(np.intp).char)
             n_used = len(order)
+        if standard is not None:
+            checked("standard", standard, (3, d), data.dtype.char)
         return super().__new__(
-            cls, X, Y, weights, order, data, indices, indptr, n, d, n_used, n_codes
-        )
+            cls, X, Y, weights, order, standard,
+            data, indices, indptr, n, d, n_used, n_codes,
+        )  # fmt: skip
 
     @property
     def sparse(self):
         return self.indptr is not None
+
+    @property
+    def dense(self):
+        """Whether the network sees dense rows. Standardised ones are always dense."""
+        return self.indptr is None or self.standard is not None
+
+    @property
+    def gathered(self):
+        """Whether the scratch memory needs a place for dense rows."""
+        return self.dense and (self.standard is not None or self.order is not None)
 
     def check(self, parameters, with_targets):
         """These rows can be rows of this network."""
@@ -217,8 +235,30 @@ class Rows(
                 rows = slice(rows[0], rows[0] + 1)  # no copy
         weights = None if self.weights is None else self.weights[rows]
         if isinstance(rows, slice) or self.sparse:
-            return self.X[rows], self.Y[rows], weights
-        return self.X.take(rows, axis=0), self.Y[rows], weights
+            X = self.X[rows]
+        else:
+            X = self.X.take(rows, axis=0)
+        return self.seen(X), self.Y[rows], weights
+
+    def seen(self, X):
+        """Some rows of X as the network sees them."""
+        if self.standard is None:
+            return X
+        high, low, inverse = self.standard
+        X = (X.toarray() if self.sparse else X) - high
+        X -= low
+        X *= inverse
+        return X
+
+
+def standard(shift, scale, dtype):
+    """What the network sees instead of x, ((x - high) - low) * inverse, as (3, d).
+
+    `high` and `low` are the shift: one number of float32 would lose digits of a large
+    one. Both, and 1 / scale, have the type of the rows.
+    """
+    high = shift.astype(dtype)
+    return np.stack([high, (shift - high).astype(dtype), (1 / scale).astype(dtype)])
 
 
 class Workspace:
@@ -258,11 +298,10 @@ class Workspace:
     def check(self, parameters, rows):
         """It has the memory that these need."""
         layout = parameters.layout
-        gathered = rows.order is not None and not rows.sparse
         size = self.stride * self.row_size + self.gradients * layout.n_parameters
         if self.dtype != parameters.theta.dtype:
             raise ValueError("The workspace must be of the type of theta.")
-        if self.row_size < layout.size_of_row(gathered) or self.size < size:
+        if self.row_size < layout.size_of_row(rows.gathered) or self.size < size:
             raise ValueError("The workspace is too small for this network's rows.")
-        if self.gradients and rows.sparse:
+        if self.gradients and not rows.dense:
             raise ValueError("A gradient for each thread is for dense rows alone.")

@@ -53,7 +53,10 @@ template <class real> struct Product {
 
 /* Rows to learn from: dense X (n, d), or in compressed sparse row format (CSR), where row
    i has the elements indptr[i] ... indptr[i + 1] - 1 of X and of `indices`. Both kinds of
-   integers have 32 bits or (wide) 64. */
+   integers have 32 bits or (wide) 64.
+
+   With `standard` the network sees ((x - high) - low) * inverse instead of x. `high` and
+   `low` carry the shift of each feature: one number would lose digits of a large one. */
 template <class real> struct Data {
     ptrdiff_t n, d;
     bool sparse, wide_indices, wide_indptr;
@@ -63,6 +66,10 @@ template <class real> struct Data {
     ptrdiff_t n_targets;
     const real *weights;    /* (n,), or NULL: all 1 */
     const ptrdiff_t *order; /* (n,) row numbers, or NULL: as they come */
+    const real *standard;   /* (3, d) high, low and inverse, or NULL: rows as they are */
+
+    /* Whether tiles hold dense rows. Standardised rows are always dense. */
+    bool dense() const { return !sparse || standard; }
 };
 
 /* The parameters of a step. */
@@ -112,6 +119,8 @@ struct Doors {
                            long long n_steps);
     bool (*outputs)(const Call<void> &call, bool activated, bool check_finite, void *out);
     void (*row_norms)(const Call<void> &call, double *norms);
+    double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
+                             double *moments);
     void (*squared_norms)(const Call<void> &call, double *norms);
     void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
     void (*compute_product)(const Product<void> &product);

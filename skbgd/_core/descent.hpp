@@ -30,7 +30,7 @@ template <class real> class Engine {
             });
             if (!std::isfinite(loss))
                 break;
-            if (c.data.sparse && how.decay != 0) {
+            if (!c.data.dense() && how.decay != 0) {
                 /* W_1 = s V decays by s alone, until V has to be scaled. */
                 W_scale *= 1 - how.decay;
                 if (!in_range(W_scale)) {
@@ -128,7 +128,8 @@ template <class real> class Engine {
                                                 n - *n_done);
                 if (!go_on(0, most))
                     break;
-                m = descend_rows(c.data, *n_done, most, rule, c.theta, &W_scale, &loss);
+                m = descend_rows(c.data, *n_done, most, rule, c.theta,
+                                 memory(0) + c.stride * c.X, &W_scale, &loss);
                 *n_done += std::isfinite(loss) ? 0 : m;
             } else if (in_place) {
                 /* W = W - eta alpha W - eta / m dJ/dW: no gradient is stored. */
@@ -300,6 +301,60 @@ template <class real> static void row_norms(const Call<void> &call, double *norm
             norms[i] = sum_of_squares(row.x, row.nnz);
         } else
             norms[i] = sum_of_squares(data.X + i * data.d, data.d);
+}
+
+/* Of each column of n dense rows from `start` on, without those of weight 0:
+
+       low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
+
+   as the rows of `moments` (6, d). u = (x - low) / (high - low) neither overflows nor loses
+   digits where x is far from 0; rows between are those with low < x < high. Returns
+   sum_i w_i. The rows are read three times: they should fit the cache. */
+template <class real>
+static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
+                             double *moments)
+{
+    const Data<real> data = typed<Call<real>>(call).data;
+    const ptrdiff_t d = data.d;
+    double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
+    double *variance = mean + d, *between = variance + d, total = 0;
+    const auto for_each_row = [&](auto body) {
+        for (ptrdiff_t i = start; i < start + n; i++)
+            if (!data.weights || data.weights[i] > 0)
+                body(data.X + i * d, data.weights ? (double)data.weights[i] : 1.0);
+    };
+    std::fill(low, high, (double)INFINITY);
+    std::fill(high, inverse, -(double)INFINITY);
+    std::fill(mean, moments + 6 * d, 0.0);
+    for_each_row([&](const real *x, double w) {
+        total += w;
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < d; j++) {
+            low[j] = x[j] < low[j] ? x[j] : low[j];
+            high[j] = x[j] > high[j] ? x[j] : high[j];
+        }
+    });
+    for (ptrdiff_t j = 0; j < d; j++) {
+        const double unit = 1 / (high[j] - low[j]);
+        inverse[j] = unit > 0 && std::isfinite(unit) ? unit : 0;
+    }
+    for_each_row([&](const real *x, double w) {
+        w /= total;
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < d; j++) {
+            mean[j] += w * ((x[j] - low[j]) * inverse[j]);
+            between[j] += (x[j] > low[j] ? 1 : 0) * (x[j] < high[j] ? 1 : 0);
+        }
+    });
+    for_each_row([&](const real *x, double w) {
+        w /= total;
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < d; j++) {
+            const double difference = (x[j] - low[j]) * inverse[j] - mean[j];
+            variance[j] += w * (difference * difference);
+        }
+    });
+    return total;
 }
 
 /* sum_l ||W_l||^2, and the same with sum_l ||b_l||^2 */

@@ -4,7 +4,7 @@
  * units[L] = K outputs. Everything is row-major, samples in rows.
  *
  *     theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
- *     A_0      the rows of X, (m, d)
+ *     A_0      the rows of X, (m, d), standardised where that is asked for
  *     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
  *     A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
  *     D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
@@ -14,8 +14,9 @@
  * It is computed from Z_L, never from log(A_L).
  *
  * Rows are taken a tile at a time: however large the batch, what is read and written
- * between two passes over the weights stays in the cache. Sparse rows (CSR) are never
- * densified: a step reads and writes the rows of W_1 that they name.
+ * between two passes over the weights stays in the cache. Sparse rows (CSR) are not
+ * densified: a step reads and writes the rows of W_1 that they name. Standardised rows are
+ * made dense in the tile, however they are stored.
  */
 
 /* Rows start ... start + m - 1 of the data, in their order, with the scratch memory for
@@ -28,17 +29,17 @@ template <class real> struct Tile {
     real *at(ptrdiff_t place) const { return memory + stride * place; }
 };
 
-/* Whether dense rows are gathered in scratch memory, one behind the other. */
+/* Whether dense rows are gathered in scratch memory: standardised, or from other places. */
 template <class real> ALWAYS_INLINE bool gathered(const Call<real> &c, const Tile<real> &tile)
 {
-    return !c.data.sparse && c.data.order && tile.m > 1;
+    return c.data.standard || (!c.data.sparse && c.data.order && tile.m > 1);
 }
 
 /* Where the dense rows of a tile are, (m, d). */
 template <class real>
 ALWAYS_INLINE const real *dense_rows(const Call<real> &c, const Tile<real> &tile)
 {
-    if (c.data.sparse)
+    if (!c.data.dense())
         return NULL;
     if (gathered(c, tile))
         return tile.at(c.X);
@@ -51,6 +52,8 @@ static real *forward(const Call<real> &c, const Tile<real> &tile, double W_scale
 {
     const real *A_in = dense_rows(c, tile);
     real *A_out = NULL;
+    if (gathered(c, tile))
+        gather(c.data, tile.start, tile.m, tile.at(c.X));
     for (ptrdiff_t l = 0; l < c.n_layers; l++) {
         const Layer &layer = c.layers[l];
         A_out = tile.at(layer.A);
@@ -58,7 +61,7 @@ static real *forward(const Call<real> &c, const Tile<real> &tile, double W_scale
         const Product<real> Z = {tile.m, layer.q, layer.p, {A_in, layer.p, 1},
                                  {c.theta + layer.W, layer.q, 1}, 1, 0, c.theta + layer.b, 0,
                                  A_out, layer.q, tile.panel};
-        if (l == 0 && c.data.sparse)
+        if (l == 0 && !c.data.dense())
             sparse_affine(c.data, tile.start, W_scale, Z);
         else
             multiply(Z);
@@ -105,8 +108,6 @@ static double forward_backward(const Call<real> &c, const Tile<real> &tile, doub
 {
     if (tile.m == 0)
         return 0;
-    if (gathered(c, tile))
-        gather(c.data, tile.start, tile.m, tile.at(c.X));
     targets(c.data, tile.start, tile.m, c.K, c.output == SOFTMAX, tile.at(c.Y),
             tile.at(c.weight));
     real *D = forward(c, tile, W_scale);
@@ -154,7 +155,7 @@ static void add_gradient(const Call<real> &c, const Tile<real> &tile, int share,
         Product<real> g = {n, layer.q, tile.m, {A_in, 1, layer.p},
                            {tile.at(layer.D), layer.q, 1}, how.scale, how.decay,
                            how.accumulate ? G_W : NULL, layer.q, G_W, layer.q, tile.panel};
-        if (l == 0 && c.data.sparse) {
+        if (l == 0 && !c.data.dense()) {
             if (!how.accumulate)
                 std::fill(G_W, G_W + n * layer.q, (real)0);
             else if (how.rescale != 1)

@@ -1,4 +1,5 @@
-/* Rows as they are stored: sparse ones, never made dense, and dense ones in any order. */
+/* Rows as they are stored: sparse ones, made dense only to be standardised, and dense ones
+   in any order. */
 
 /* Weights kept as a multiple, scale * W, are scaled when it leaves this range. */
 ALWAYS_INLINE bool in_range(double scale)
@@ -62,21 +63,48 @@ template <class Body> ALWAYS_INLINE void specialized(ptrdiff_t q, bool wide, Bod
         body(q, true);
 }
 
-/* Dense rows start ... start + n - 1 of the data, one behind the other. */
+/* y = ((x - high) - low) * inverse, of length d, or without `standard` y = x */
+template <class real>
+ALWAYS_INLINE void standardize(ptrdiff_t d, const real *x, const real *standard, real *y)
+{
+    enum { LANES = Simd<real>::LANES };
+    const ptrdiff_t whole = (d - 1) / LANES * LANES;
+    const Tail<real> tail(d - whole);
+    if (!standard) {
+        for (ptrdiff_t j = 0; j < whole; j += LANES)
+            store(y + j, load(x + j));
+        store(y + whole, load(x + whole, tail), tail);
+        return;
+    }
+    const real *high = standard, *low = high + d, *inverse = low + d;
+    for (ptrdiff_t j = 0; j < whole; j += LANES)
+        store(y + j, ((load(x + j) - load(high + j)) - load(low + j)) * load(inverse + j));
+    x += whole, high += whole, low += whole, inverse += whole;
+    store(y + whole,
+          ((load(x, tail) - load(high, tail)) - load(low, tail)) * load(inverse, tail), tail);
+}
+
+/* Rows start ... start + n - 1 of the data as the network sees them: dense, contiguous and
+   standardised. */
 template <class real>
 static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *rows)
 {
-    enum { LANES = Simd<real>::LANES, AHEAD = 8 };
-    const ptrdiff_t d = data.d, whole = (d - 1) / LANES * LANES;
-    const Tail<real> tail(d - whole);
+    enum { AHEAD = 8 };
+    const ptrdiff_t d = data.d;
     for (ptrdiff_t i = start; i < start + n; i++, rows += d) {
-        const real *x = data.X + row_number(data, i) * d;
-        if (i + AHEAD < data.n)
-            prefetch(data.X + row_number(data, i + AHEAD) * d,
-                     d * (ptrdiff_t)sizeof(real));
-        for (ptrdiff_t j = 0; j < whole; j += LANES)
-            store(rows + j, load(x + j));
-        store(rows + whole, load(x + whole, tail), tail);
+        const real *x = rows;
+        if (data.sparse) {
+            const SparseRow<real> row(data, row_number(data, i));
+            memset(rows, 0, d * sizeof(real));
+            for (ptrdiff_t t = 0; t < row.nnz; t++)
+                rows[row.column(t)] += row.x[t];
+        } else {
+            x = data.X + row_number(data, i) * d;
+            if (i + AHEAD < data.n)
+                prefetch(data.X + row_number(data, i + AHEAD) * d,
+                         d * (ptrdiff_t)sizeof(real));
+        }
+        standardize(d, x, data.standard, rows);
     }
 }
 

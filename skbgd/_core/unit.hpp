@@ -21,9 +21,9 @@ namespace SET {
 
 template <class real> constexpr Doors doors()
 {
-    return {loss_gradient<real>, run_batches<real>,   apply_gradient<real>,
-            outputs<real>,       row_norms<real>,     squared_norms<real>,
-            apply_activation<real>, compute_product<real>};
+    return {loss_gradient<real>,    run_batches<real>,    apply_gradient<real>,
+            outputs<real>,          row_norms<real>,      column_moments<real>,
+            squared_norms<real>,    apply_activation<real>, compute_product<real>};
 }
 #if defined(TARGET) && defined(__clang__)
 #pragma clang attribute pop

@@ -86,13 +86,13 @@ ALWAYS_INLINE double weighted_cross_entropy(real z, ptrdiff_t i, const Data<real
        w = w - decay w - eta delta x,  b = b - eta delta,  decay = eta alpha
 
    theta = [w, b]. Of sparse rows theta = [w / s, b]: decay changes s alone, and a step the
-   elements of w that x has; s is given and returned in `scale`. Adds the losses, each
-   taken before its step, to total; returns the number of steps made: fewer than n if a
-   loss was not finite. */
+   elements of w that x has; s is given and returned in `scale`. `seen` (d,) is for a row
+   that is standardised. Adds the losses, each taken before its step, to total; returns the
+   number of steps made: fewer than n if a loss was not finite. */
 template <class real>
 static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
-                              const UpdateRule &rule, real *theta, double *scale_given,
-                              double *total)
+                              const UpdateRule &rule, real *theta, real *seen,
+                              double *scale_given, double *total)
 {
     const ptrdiff_t d = data.d;
     const double decay = rule.eta * rule.alpha;
@@ -103,7 +103,7 @@ static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t
     for (; i < start + n; i++) {
         const ptrdiff_t number = row_number(data, i);
         double loss;
-        if (data.sparse) {
+        if (!data.dense()) {
             const SparseRow<real> row(data, number);
             real z[4] = {};
             ptrdiff_t t = 0;
@@ -129,7 +129,10 @@ static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t
                 theta[row.column(t)] += step * row.x[t];
         } else {
             const real *x = data.X + number * d;
-            if (data.order && i + 4 < start + n)
+            if (data.standard) {
+                gather(data, i, 1, seen);
+                x = seen;
+            } else if (data.order && i + 4 < start + n)
                 prefetch(data.X + data.order[i + 4] * d, d * (ptrdiff_t)sizeof(real));
             loss = weighted_cross_entropy(b + dot(d, x, theta), number, data, &delta);
             *total += loss;

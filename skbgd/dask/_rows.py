@@ -35,6 +35,7 @@ from ._tasks import (
     sample_of,
     sum_gradients,
     sum_losses,
+    sum_moments,
     sum_squared_norms,
     summarize,
     targets_of,
@@ -301,6 +302,12 @@ class DaskRows:
         )
 
     # Sums over the rows
+
+    def moments(self):
+        """Mean and standard deviation of the features; None if a block is sparse."""
+        if any(summary.sparse for summary in self.summaries):
+            return None
+        return self.sum(sum_moments, np.empty(0, self.dtype))[0]
 
     def mean_squared_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""

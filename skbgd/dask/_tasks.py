@@ -8,6 +8,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from .._core import backprop
+from .._moments import Moments
 from .._rows import check_core_layout, mean_squared_norm, sum_of_losses
 from .._targets import check_sample_weight, divided_by_max, encode, unique_labels
 
@@ -20,6 +21,7 @@ class Summary(NamedTuple):
 
     n_bytes: int
     fits: bool  # dtype and order are those of the core
+    sparse: bool
     labels: np.ndarray  # the different ones; of indicators the values
     totals: np.ndarray  # of each label, or (1,) of all rows: weights / largest
     largest: float  # weight
@@ -93,6 +95,16 @@ def sum_losses(theta, network, blocks, targets, orders, shares):
     )
 
 
+def sum_moments(theta, network, blocks, targets, orders, shares):
+    """Moments of the dense rows of a shard."""
+    return add(
+        [
+            (Moments.of(aligned(X), aligned(weights)), None)
+            for X, (_, weights) in zip(blocks, targets, strict=True)
+        ]
+    )
+
+
 def sum_squared_norms(theta, network, blocks, targets, orders, shares):
     """sum_i w_i ||x_i||^2 and [sum_i w_i] of the rows of a shard."""
     terms = []
@@ -147,7 +159,7 @@ def summarize(X, y, weights, dtype):
     totals = np.bincount(codes, weights=weights).astype(float)
     fits = X.dtype == dtype
     fits = fits and (X.format == "csr" if issparse(X) else X.flags.c_contiguous)
-    return Summary(sizeof(rows), fits, labels, totals, largest)
+    return Summary(sizeof(rows), fits, issparse(X), labels, totals, largest)
 
 
 def targets_of(y, weights, classes, multilabel, factors, largest, dtype):
