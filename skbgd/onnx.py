@@ -97,6 +97,12 @@ class _Graph:
 
     def pre_activations(self, A, clf):
         """Of the output layer, Z (n, K) for rows A (n, d)."""
+        standard = clf._network.standard(np.dtype(self.dtype))
+        if standard is not None:
+            # Not folded into W_1: a difference of large numbers would lose digits.
+            high, low, inverse = map(self.constant, standard)
+            A = self.node("Sub", self.node("Sub", A, high), low)
+            A = self.node("Mul", A, inverse)
         layers = list(zip(clf.coefs_, clf.intercepts_, strict=True))
         for number, (W, b) in enumerate(layers, start=1):
             A = self.node("MatMul", A, self.constant(W))

@@ -76,6 +76,7 @@ SETTINGS = {
     "class_weight": [*9 * [None], *3 * ["balanced"], {0: 2.0, 1: 0.0}, {"a": 1.0}],
     "warm_start": [False, False, True],
     "n_jobs": [None, 1, 2, -1],
+    "standardize": [True, True, False],
 }
 # Each is of the wrong kind somewhere.
 WRONG = [
@@ -381,18 +382,23 @@ def compare(clf, X, y, w):
         assert error is None, error
         return result, result.predict_proba(rows)
 
-    expected, P = fitted(dense)
-    others = {"container": fitted(X), "csr": fitted(sparse.csr_array(dense))}
+    csr = sparse.csr_array(dense)
+    expected, plain = fitted(dense), fitted(dense, standardize=False)
+    others = {
+        "container": (fitted(X), plain if sparse.issparse(X) else expected),
+        "csr": (fitted(csr), plain),
+        "predictions": ((expected[0], expected[0].predict_proba(csr)), expected),
+    }
     with eager_threads():
-        others["threads"] = fitted(dense, n_jobs=2)
+        others["threads"] = fitted(dense, n_jobs=2), expected
     with numpy_core():
-        others["numpy"] = fitted(dense)
-        others["numpy, csr"] = fitted(sparse.csr_array(dense))
+        others["numpy"] = fitted(dense), expected
+        others["numpy, csr"] = fitted(csr), plain
     tolerance = {"f": 1e-4, "d": 1e-9}[dtype.char]
-    for name, (other, other_P) in others.items():
-        for ours, theirs in ((other_P, P), (parameters(other), parameters(expected))):
+    for name, ((ours, our_P), (theirs, their_P)) in others.items():
+        for a, b in ((our_P, their_P), (parameters(ours), parameters(theirs))):
             np.testing.assert_allclose(
-                ours, theirs, rtol=tolerance, atol=tolerance, err_msg=name
+                a, b, rtol=tolerance, atol=tolerance, err_msg=name
             )
     return "fitted, and compared"
 
