@@ -107,9 +107,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         With ``solver="adam"`` it is 0.05, with other units than logistic ones in the
         hidden layers 0.01, over their number and over :math:`\sqrt{\max(1, r)}`. The
-        features are those of `fit`, or of the first call of `partial_fit`. No single
-        step size suits features of different scales: put a
-        :class:`~sklearn.preprocessing.StandardScaler` in front.
+        features are those that the network sees in `fit`, or in the first call of
+        `partial_fit`: with `standardize`, :math:`r \leq 1`. No single step size suits
+        features of different scales, so scale those that are not standardised.
 
     learning_rate_schedule : {"auto", "constant", "invscaling", "adaptive", \
             "cosine"} or callable, default="auto"
@@ -163,7 +163,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         0.5 (with "adam" 0.25) and 2, otherwise :math:`\alpha` is as large as these
         allow; for fewer than 40 rows what it is for 40. In `partial_fit`, whose calls
         may be small, it is never more than 2e-4. All that divided by the square of the
-        number of hidden layers.
+        number of hidden layers. With `standardize` the weights that are penalised are
+        those of standardised features, whatever the units of `X`.
 
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
@@ -184,6 +185,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         improvement. The reference moves only when it is beaten by `tol`, so small gains
         add up. "auto" is 50; for a cosine, whose epochs are planned, it is half of them
         with `early_stopping`, and without it the plan is always completed.
+
+    standardize : bool, default=True
+        Whether the network sees each dense feature minus its mean, over its standard
+        deviation: what a :class:`~sklearn.preprocessing.StandardScaler` in front gives,
+        but with the weights of the rows, for a feature of two values 0 and 1, and
+        without a copy of `X`. See `mean_` and `scale_`. They are taken from the rows
+        that `fit` learns from, or from the first call of `partial_fit` that has a
+        positive weight, which should hold enough rows to estimate them. Later calls of
+        `partial_fit`, and of `fit` with `warm_start`, keep them. Sparse rows are not
+        standardised, unless dense ones came first. False: the features as they are.
 
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch. Without effect
@@ -246,7 +257,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     coefs_ : tuple of ndarray, each of shape (fan_in, fan_out)
         Weight matrices :math:`W_1, \dots, W_L`. To start from weights of your own,
-        write into them after a first `partial_fit`: ``clf.coefs_[0][:] = W``.
+        write into them after a first `partial_fit`: ``clf.coefs_[0][:] = W``. With
+        `standardize` they are for standardised features. Those for `X` itself are, in
+        the first layer, ``W = coefs_[0] / scale_[:, None]`` and
+        ``b = intercepts_[0] - mean_ @ W``.
 
     intercepts_ : tuple of ndarray, each of shape (fan_out,)
         Bias vectors :math:`b_1, \dots, b_L`, which can be written into likewise.
@@ -257,6 +271,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     intercept_ : ndarray of shape (n_outputs,)
         Without hidden layers, ``intercepts_[0]``. Not there with hidden layers.
+
+    mean_ : ndarray of shape (n_features,) or None
+        What is subtracted from each feature: its mean, or the smaller of its values if
+        it has two. None if the rows are not standardised: with ``standardize=False``,
+        or if they were sparse.
+
+    scale_ : ndarray of shape (n_features,) or None
+        What each feature is divided by then: its standard deviation, or the difference
+        of its values if it has two, or 1 if it is constant to rounding. None like
+        `mean_`.
 
     n_layers_ : int
         Number of layers, input and output included.
@@ -337,7 +361,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Rows are :math:`x_i`, and :math:`A_0 = X`. Layer :math:`l = 1 \dots L` computes
+    Rows are :math:`x_i`, and :math:`A_0 = X`, standardised if `standardize` is True:
+    all that follows, the penalty, the step sizes and the initial weights among it, is
+    about features of that scale. Layer :math:`l = 1 \dots L` computes
 
     .. math::
         Z_l = A_{l-1} W_l + b_l, \qquad A_l = f(Z_l)
@@ -394,8 +420,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     finite) leaves the estimator as it was before the call. A model that is first fitted
     to float32 computes in float32, any other in float64.
 
-    Sparse rows (CSR; other formats are converted) are never made dense. A step reads
-    and writes the rows of :math:`W_1` that its elements name: its cost depends on their
+    Sparse rows (CSR; other formats are converted) are never made dense, but for some
+    rows at a time where dense rows came first and were standardised. A step reads and
+    writes the rows of :math:`W_1` that its elements name: its cost depends on their
     number, not on that of the features. The penalty on all other rows is kept as one
     factor. Once an epoch there is a pass over all weights, for their norm. Momentum,
     Nesterov, Adam and `max_gradient_norm` change all weights in each step, and so do
@@ -592,7 +619,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
             lower loss before its gradient was within `tol`; if the loss is larger in
             the end than it was at first; if `warm_start` left no epoch to be made; or
-            if the features are badly scaled.
+            if features that are not standardised are badly scaled.
 
         See Also
         --------
@@ -640,7 +667,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         k calls with the same rows give what ``fit`` gives with ``max_iter=k``,
         ``tol=None`` and the same schedule and penalty ("auto" chooses others here, as a
         stream has no end). After early stopping it continues from the best parameters.
-        The loss curve grows by one entry with each call.
+        The loss curve grows by one entry with each call. How features are standardised
+        is decided by the first rows with a positive weight.
 
         Parameters
         ----------
@@ -713,7 +741,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-3. ,  3.6])
+        array([-4.7,  4.7])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -782,8 +810,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.95, 0.05],
-               [0.03, 0.97]])
+        array([[0.99, 0.01],
+               [0.01, 0.99]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -817,7 +845,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-2197,     0]])
+        array([[-3110,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)

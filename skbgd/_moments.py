@@ -73,7 +73,7 @@ class Moments:
             first = (self.low - low) + self.mean
             delta = (other.low - low) + other.mean - first
             mean = first + p * delta
-            # s^2 = (1 - p) s_1^2 + p s_2^2 + p (1 - p) delta^2, where no square overflows
+            # s^2 = (1 - p) s_1^2 + p s_2^2 + p (1 - p) delta^2; no square overflows
             deviation = np.hypot(
                 np.hypot(np.sqrt(1 - p) * self.deviation, np.sqrt(p) * other.deviation),
                 np.sqrt(p * (1 - p)) * delta,

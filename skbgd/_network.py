@@ -52,6 +52,11 @@ class Network:
     shift: np.ndarray | None = field(default=None, compare=False)
     scale: np.ndarray | None = field(default=None, compare=False)
 
+    def __post_init__(self):
+        for array in (self.shift, self.scale):
+            if array is not None:
+                array.setflags(write=False)  # `standard` would not know of a change
+
     def __str__(self):
         return (
             f"layers of {'-'.join(map(str, self.units))} units, activation="
@@ -87,8 +92,6 @@ class Network:
     def standardized(self, moments, dtype):
         """The network for rows with such moments, and their mean of ||x||^2 for it."""
         shift, scale, squared_norm = moments.standard(dtype)
-        for array in (shift, scale):
-            array.setflags(write=False)
         return replace(self, shift=shift, scale=scale), squared_norm
 
     @cached_property

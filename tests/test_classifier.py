@@ -424,7 +424,7 @@ def test_initial_weights(binary):
     ):
         clf = BGDClassifier(
             (400, 300), activation=activation, learning_rate=1e-300, alpha=0,
-            max_iter=1, tol=None, random_state=0,
+            max_iter=1, tol=None, random_state=0, standardize=False,
         ).fit(X, y)  # fmt: skip
         bounds = [first * np.sqrt(3 / X.shape[1])] + [
             g * np.sqrt(6 / sum(W.shape))
@@ -502,7 +502,7 @@ def test_coef_of_a_network_without_hidden_layers(kind):
     n_outputs = {"binary": 1, "multilabel": 2}.get(kind, 3)
     assert clf.coef_.shape == (n_outputs, 4)
     assert clf.intercept_.shape == (n_outputs,)
-    Z = X @ clf.coef_.T + clf.intercept_
+    Z = (X - clf.mean_) / clf.scale_ @ clf.coef_.T + clf.intercept_
     np.testing.assert_allclose(clf.decision_function(X).reshape(Z.shape), Z, rtol=1e-9)
     clf.coef_[0, 1] = 7.0
     assert clf.coefs_[0][1, 0] == 7.0

@@ -284,11 +284,11 @@ def test_a_path_over_alpha_reaches_each_optimum(alphas):
 
 
 def test_weights_of_classes_changed_in_place_are_seen():
-    weights = {0: 1.0}
-    warm = neuron(alpha=0.01, warm_start=True, class_weight=weights).fit(X, y)
+    weights, params = {0: 1.0}, {"alpha": 0.01, "standardize": False}
+    warm = neuron(**params, warm_start=True, class_weight=weights).fit(X, y)
     weights[0] = 5.0
     warm.fit(X, y)
-    cold = neuron(alpha=0.01, class_weight={0: 5.0}).fit(X, y)
+    cold = neuron(**params, class_weight={0: 5.0}).fit(X, y)
     np.testing.assert_allclose(parameters(warm), parameters(cold), atol=1e-6)
 
 

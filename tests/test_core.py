@@ -374,6 +374,7 @@ def test_one_neuron_on_single_rows_is_sgd(instruction_set, sparse, alpha):
     ours = BGDClassifier(
         (), batch_size=1, learning_rate=0.05, learning_rate_schedule="constant",
         alpha=alpha, shuffle=False, max_iter=7, tol=None, momentum=0.0,
+        standardize=False,
     ).fit(csr_array(X) if sparse else X, y)  # fmt: skip
     theirs = SGDClassifier(
         loss="log_loss", learning_rate="constant", eta0=0.05, alpha=alpha,

@@ -174,6 +174,7 @@ def test_validation_rows(client, early_stopping):
         "n_iter_no_change": 3,
         "max_iter": 60,
         "class_weight": "balanced",
+        "learning_rate": 1.0,
     }
 
     def fit(clf, convert):
@@ -373,8 +374,9 @@ METHODS = ["decision_function", "predict", "predict_proba", "predict_log_proba"]
 def test_lazy_predictions(client, case, method):
     """Those of the arrays, with known dtype and chunks, before anything is computed."""
     params, (X, y), _, _ = CASES[case]
-    clf = small(max_iter=2, **params)
-    clf.__dict__ = small(BGDClassifier, max_iter=2, **params).fit(X, y).__dict__
+    params = {"max_iter": 2, "learning_rate": 0.5, **params}
+    clf = small(**params)
+    clf.__dict__ = small(BGDClassifier, **params).fit(X, y).__dict__
     expected = getattr(clf, method)(X)
     lazy = getattr(clf, method)(spread(X, (0, 1, 599)))
     assert isinstance(lazy, da.Array)
@@ -479,6 +481,7 @@ def test_blocks_of_csr(client, params):
     """Sparse blocks give what the same dense blocks give, and are never dense."""
     X, y = rows(3)
     X[np.abs(X) < 1] = 0
+    params = {**params, "standardize": False}
     dense = small(**params).fit(spread(X), spread(y), spread(weights()))
     X = spread(X).map_blocks(sparse.csr_array)
     clf = small(**params).fit(X, spread(y), spread(weights()))

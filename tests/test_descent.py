@@ -133,6 +133,7 @@ def test_single_neuron_reaches_the_optimum_of_logistic_regression(kind, weighted
         alpha=alpha,
         max_iter=20_000,
         tol=None,
+        standardize=False,
     ).fit(X, y, sample_weight=w)
     expected = LogisticRegression(C=C, tol=1e-12, max_iter=10_000)
     expected.fit(X, y, sample_weight=w)
@@ -362,7 +363,7 @@ def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
     X, y = load_breast_cancer(return_X_y=True)
     clf = BGDClassifier(
         (), batch_size="full", max_iter=200, tol=None, alpha=0,
-        learning_rate_schedule="constant",
+        learning_rate_schedule="constant", standardize=False,
     )  # fmt: skip
     clf.fit(X, y)
     assert clf.learning_rate_ == pytest.approx(4 / (1 + (X**2).sum(axis=1).mean()))
@@ -381,7 +382,8 @@ def test_automatic_step_size_with_hidden_layers():
     def step_size(X=X, **params):
         with warnings.catch_warnings():  # one step of this size alone may rise
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return fitted(X, y, max_iter=1, **params).learning_rate_
+            params = {"max_iter": 1, "standardize": False, **params}
+            return fitted(X, y, **params).learning_rate_
 
     auto = step_size(batch_size="auto")
     assert auto == step_size(batch_size=16) == pytest.approx(0.4 * 16**0.5)
@@ -413,7 +415,8 @@ def test_automatic_step_size_follows_the_weights():
 
 def test_automatic_step_size_stays_over_partial_fit():
     X, y = targets("binary")
-    clf = BGDClassifier(batch_size=16).partial_fit(X * 10, y, classes=[0, 1])
+    clf = BGDClassifier(batch_size=16, standardize=False)
+    clf.partial_fit(X * 10, y, classes=[0, 1])
     assert clf.learning_rate_ == pytest.approx(0.16)
     assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(0.16)
     assert clf.set_params(learning_rate=0.2).partial_fit(X, y).learning_rate_ == 0.2

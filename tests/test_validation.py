@@ -40,6 +40,7 @@ def test_early_stopping_keeps_the_best_parameters(moons, solver):
     X, X_val, y, y_val = moons
     X, y = X[:30], np.roll(y[:30], 1)  # wrong labels: it soon gets worse
     params = {"solver": solver, "learning_rate": 0.05 if solver == "adam" else 1.0}
+    params["standardize"] = False
     clf = small(
         **params, max_iter=400, tol=0, n_iter_no_change=7, early_stopping=True
     ).fit(X, y, X_val=X_val, y_val=y_val)

@@ -393,7 +393,7 @@ def column_moments(
     Py_ssize_t stop,
     double[:, ::1] moments not None,  # OUT (6, d)
 ):
-    """Of each column of rows start ... stop - 1, without those of weight 0, into moments
+    """Of each column of rows start ... stop - 1 with a positive weight, into moments
 
         low, high, 1 / (high - low) or 0, mean and variance of u, rows between
 

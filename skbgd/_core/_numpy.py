@@ -322,7 +322,7 @@ def row_norms(rows, norms):
 
 @quiet
 def column_moments(rows, start, stop, moments):
-    """Of each column of rows start ... stop - 1, without those of weight 0, into moments
+    """Of each column of rows start ... stop - 1 with a positive weight, into moments
 
         low, high, 1 / (high - low) or 0, mean and variance of u, rows between
 

@@ -303,7 +303,7 @@ template <class real> static void row_norms(const Call<void> &call, double *norm
             norms[i] = sum_of_squares(data.X + i * data.d, data.d);
 }
 
-/* Of each column of n dense rows from `start` on, without those of weight 0:
+/* Of each column of n dense rows from `start` on, those with a positive weight:
 
        low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
 

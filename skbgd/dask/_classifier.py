@@ -79,7 +79,8 @@ class DaskBGDClassifier(BGDClassifier):
     yet computed is spread over the workers by their number of threads, neighbouring
     blocks side by side; what was persisted stays where it is. `y` and the weights are
     rechunked to fit `X`, unknown chunk sizes are computed. Give every thread a block at
-    least: a block is worked on by one thread.
+    least: a block is worked on by one thread. Features are standardised as on one
+    machine, unless a block is sparse.
 
     **Whole batch** (``batch_size="full"``). One round per epoch, over all rows.
     ``solver="lbfgs"`` has one round per gradient, of which an epoch needs one or more.
