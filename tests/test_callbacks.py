@@ -1,5 +1,8 @@
 """Progress of a fit: printed lines, scikit-learn's callbacks."""
 
+import io
+from contextlib import redirect_stdout
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +30,25 @@ def test_verbose(capsys):
     assert lines[0].startswith("epoch 1 of 7   loss ")
     fitted(X, y, max_iter=7)
     assert capsys.readouterr().out == ""
+
+
+def test_printed_lines_are_not_held_back(moons):
+    """Into a pipe, which is buffered, each line goes when it is printed."""
+    X, X_val, y, y_val = moons
+    arrived = io.BytesIO()
+    pipe = io.TextIOWrapper(io.BufferedWriter(arrived))
+    n_lines = []
+
+    def scoring(clf, X, y):
+        n_lines.append(arrived.getvalue().count(b"\n"))
+        return 0.0
+
+    with redirect_stdout(pipe):
+        small(verbose=2, max_iter=4, scoring=scoring).fit(
+            X, y, X_val=X_val, y_val=y_val
+        )
+    assert n_lines == [0, 1, 2, 3]
+    assert arrived.getvalue().endswith(b"max_iter\n")
 
 
 @pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn 1.9 brought callbacks")
