@@ -30,7 +30,7 @@ from ._rows import (
     output_layer,
     without_duplicates,
 )
-from ._saving import from_plain, plain_parameter, to_plain
+from ._saving import from_plain, to_plain
 from ._targets import (
     announced_classes,
     check_sample_weight,
@@ -1027,7 +1027,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return
         values = self.get_params(deep=False).items()
         key = (
-            *(plain_parameter(v) for k, v in values if k not in NO_EFFECT_ON_STEPS),
+            # Callables are compared as objects: two lambdas have the same name. A dict
+            # may be changed in place.
+            *(
+                dict(value) if isinstance(value, dict) else value
+                for name, value in values
+                if name not in NO_EFFECT_ON_STEPS
+            ),
             rows.key,
             None if validation_rows is None else validation_rows.key,
         )
