@@ -51,6 +51,8 @@ class _SparseRows(Protocol):
 
 FLOATS = (np.float64, np.float32)
 
+MISSING = object()
+
 # Parameters that a warm start does not compare with those of the last call; those of
 # the network are checked apart, as they must not change.
 NO_EFFECT_ON_STEPS = {
@@ -202,7 +204,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     scoring : str, callable or None, default=None
         What to judge the validation rows by: None is their loss, otherwise a
         scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
-        it is called with ``sample_weight`` too.
+        it is called with ``sample_weight`` too. The estimator that it is given is a
+        copy, which predicts with the parameters of the epoch.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``; classes not named have weight 1.
@@ -391,8 +394,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     starts at 0.
 
     A call that fails (bad input, or a step size so large that the loss is no longer
-    finite) leaves the estimator as it was before the call. A model that is first fitted
-    to float32 computes in float32, any other in float64.
+    finite) leaves the estimator as it was before the call. During a call the estimator
+    is the old one, and another thread may predict with it. Parameters and attributes
+    that a scorer, a callback or another thread sets on it meanwhile are kept; the
+    parameters apply from the next call on.
+
+    A model that is first fitted to float32 computes in float32, any other in float64.
 
     Sparse rows (CSR; other formats are converted) are never made dense. A step reads
     and writes the rows of :math:`W_1` that its elements name: its cost depends on their
@@ -612,13 +619,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         trained = self._copy()
+        before = trained.__dict__.copy()
         try:
             warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
         except self._INTERRUPTS as interrupt:
             if getattr(interrupt, "keeps_epochs", False):
-                self.__dict__ = trained.__dict__
+                self._take_over(trained, before)
             raise
-        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
+        self._take_over(trained, before)
         if warning is not None:
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         return self
@@ -680,8 +688,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         trained = self._copy()
+        before = trained.__dict__.copy()
         trained._partial_fit(X, y, classes, sample_weight)
-        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
+        self._take_over(trained, before)
         return self
 
     def decision_function(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
@@ -1193,9 +1202,35 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         copy.__dict__ = self.__dict__.copy()
         return copy
 
+    def _take_over(self, trained, before):
+        """Take the fitted attributes of a trained copy, all at once.
+
+        `before` are the attributes that the copy began with. What was set on `self`
+        since then stays, parameters too: by a scorer, a callback or another thread.
+        """
+        after = trained.__dict__
+        changed = FITTED | {
+            name
+            for name in {*before, *after}
+            if after.get(name, MISSING) is not before.get(name, MISSING)
+        }
+        present = self.__dict__
+        seen = present.copy()
+        self.__dict__ = {
+            **{name: value for name, value in seen.items() if name not in changed},
+            **{name: value for name, value in after.items() if name in changed},
+        }
+        for name, value in present.copy().items():  # was set in these lines
+            if name not in changed and seen.get(name, MISSING) is not value:
+                setattr(self, name, value)
+
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""
         return to_plain(super().__getstate__())
 
     def __setstate__(self, state):
         super().__setstate__(from_plain(state, type(self).__name__))
+
+
+# The attributes that training sets: all others are the user's.
+FITTED = {*BGDClassifier.__annotations__, "_multilabel", "_network", "_state"}
