@@ -1,7 +1,7 @@
 """The estimator: `fit` as a table of contents; no arithmetic."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from ._callbacks import (
 )
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
-from ._network import Network
+from ._network import Network, write_array, write_arrays
 from ._parameters import check_parameters, for_solvers_of_steps, hidden_units
 from ._plan import Plan, rows_per_batch
 from ._rows import (
@@ -248,18 +248,24 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The class labels, sorted; for multilabel targets the numbers of the labels.
 
     coefs_ : tuple of ndarray, each of shape (fan_in, fan_out)
-        Weight matrices :math:`W_1, \dots, W_L`. To start from weights of your own,
-        write into them after a first `partial_fit`: ``clf.coefs_[0][:] = W``.
+        Weight matrices :math:`W_1, \dots, W_L`. A fitted estimator takes others of the
+        same shapes, ``clf.coefs_ = [W_1, W_2]``, and copies them. `partial_fit`, or
+        `fit` with `warm_start`, then continues from them, without momentum and with a
+        fresh stopping rule; the best parameters of early stopping are given up, curves
+        and counters are kept. To start from weights of your own, let a first
+        `partial_fit` build the layers: with weights of 0 for all rows it learns
+        nothing.
 
     intercepts_ : tuple of ndarray, each of shape (fan_out,)
-        Bias vectors :math:`b_1, \dots, b_L`, which can be written into likewise.
+        Bias vectors :math:`b_1, \dots, b_L`, which can be set likewise.
 
     coef_ : ndarray of shape (n_outputs, n_features)
         Without hidden layers, the weights as linear models have them: the transpose of
-        ``coefs_[0]``. Not there with hidden layers.
+        ``coefs_[0]``, which can be set likewise. Not there with hidden layers.
 
     intercept_ : ndarray of shape (n_outputs,)
-        Without hidden layers, ``intercepts_[0]``. Not there with hidden layers.
+        Without hidden layers, ``intercepts_[0]``, which can be set likewise. Not there
+        with hidden layers.
 
     n_layers_ : int
         Number of layers, input and output included.
@@ -836,11 +842,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         model = self._now()
         return model._network.coefs(model._state.best_or_last_theta)
 
+    @coefs_.setter
+    def coefs_(self, arrays: Iterable[ArrayLike]) -> None:
+        self._set_weights("coefs_", arrays, write_arrays)
+
     @property
     def intercepts_(self) -> tuple[NDArray[np.floating], ...]:
         """Bias vectors, views into the vector of all parameters."""
         model = self._now()
         return model._network.intercepts(model._state.best_or_last_theta)
+
+    @intercepts_.setter
+    def intercepts_(self, arrays: Iterable[ArrayLike]) -> None:
+        self._set_weights("intercepts_", arrays, write_arrays)
 
     @property
     def coef_(self) -> NDArray[np.floating]:
@@ -848,11 +862,35 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         (W,) = self._only_layer(self.coefs_)
         return W.T
 
+    @coef_.setter
+    def coef_(self, array: ArrayLike) -> None:
+        self._set_weights("coef_", array, write_array)
+
     @property
     def intercept_(self) -> NDArray[np.floating]:
         """Biases of a linear model, a view like `intercepts_`."""
         (b,) = self._only_layer(self.intercepts_)
         return b
+
+    @intercept_.setter
+    def intercept_(self, array: ArrayLike) -> None:
+        self._set_weights("intercept_", array, write_array)
+
+    def _set_weights(self, name, given, write):
+        """Set an attribute that is a view of the parameters, in a copy of them."""
+        present = self._now()
+        if not hasattr(present, "_state"):
+            raise AttributeError(
+                f"{name} can be set when there are layers: call fit or partial_fit "
+                "first. With weights of 0 for all rows partial_fit learns nothing."
+            )
+        model = present._copy()
+        model._state = present._state.restarted_at(
+            present._state.best_or_last_theta.copy()
+        )
+        write(given, getattr(model, name), name)
+        # A fit in another thread may be over by now: its model stays as it is.
+        present._state = model._state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -52,6 +52,8 @@ def typed(X: NDArray[np.float64], y: list[str]) -> None:
     assert_type(clf.predict_proba(X), NDArray[np.floating])
     assert_type(clf.loss_curve_, list[float])
     assert_type(clf.coefs_[0], NDArray[np.floating])
+    clf.coefs_ = [X, [[1.0]]]
+    clf.intercept_ = [0.0]
     display = LossCurveDisplay.from_estimator(clf, x="updates", log_scale="xy")
     assert_type(display, LossCurveDisplay)
     BGDClassifier(8, batch_size=32, learning_rate=0.1, class_weight={"a": 2.0})
@@ -62,5 +64,6 @@ def typed(X: NDArray[np.float64], y: list[str]) -> None:
     BGDClassifier(learning_rate="constant")  # type: ignore[arg-type]
     BGDClassifier((8,), "relu")  # type: ignore[call-arg]
     BGDClassifier(hidden_layers=(8,))  # type: ignore[call-arg]
+    clf.coefs_ = 1.0  # type: ignore[assignment]
     clf.fit(X)  # type: ignore[call-arg]
     LossCurveDisplay.from_estimator(clf, x="rows")  # type: ignore[arg-type]
