@@ -40,7 +40,7 @@ from ._targets import (
     refuse_masked,
 )
 from ._update_rules import UpdateRule
-from ._warnings import final_warning
+from ._warnings import final_warning, unlike_rows
 
 
 class _SparseRows(Protocol):
@@ -570,9 +570,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X_val : {array-like, sparse matrix} of shape \
                 (n_validation_samples, n_features), default=None
             Validation rows: their loss is recorded after each epoch, and with
-            `early_stopping` training stops by it. In a
-            :class:`~sklearn.pipeline.Pipeline`, ``transform_input=["X_val"]`` passes
-            them through the steps before.
+            `early_stopping` training stops by it. They must be transformed as `X` is:
+            in a :class:`~sklearn.pipeline.Pipeline` by metadata routing, as in the
+            examples. :class:`~sklearn.model_selection.GridSearchCV` and all that
+            divides `X` into folds divides each argument of `fit` that has as many rows:
+            give `X_val` another number of rows, which all reach every fit.
 
         y_val : array-like of shape (n_validation_samples,) or \
                 (n_validation_samples, n_labels), default=None
@@ -598,6 +600,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Warns
         -----
+        UserWarning
+            If the values of a feature in `X_val` are mostly far from those in `X`, as
+            when only one of them is scaled. Dense rows are compared.
+
         ConvergenceWarning
             If `max_iter` epochs were over before the criterion stood still, unless the
             step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
@@ -623,18 +629,34 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         'early_stopping'
         >>> clf.score(X[test], y[test]) > 0.85
         True
+
+        In a Pipeline the steps in front transform the validation rows too, with
+        scikit-learn's metadata routing (``sklearn.set_config`` switches it on for
+        good):
+
+        >>> from sklearn import config_context
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> clf = BGDClassifier(random_state=0)
+        >>> with config_context(enable_metadata_routing=True):
+        ...     clf = clf.set_fit_request(X_val=True, y_val=True)
+        ...     pipeline = make_pipeline(
+        ...         StandardScaler(), clf, transform_input=["X_val"]
+        ...     ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
+        >>> pipeline[-1].validation_loss_curve_[-1] < 0.5
+        True
         """
         trained = self._copy()
         before = trained.__dict__.copy()
         try:
-            warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+            found = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
         except self._INTERRUPTS as interrupt:
             if getattr(interrupt, "keeps_epochs", False):
                 self._take_over(trained, before)
             raise
         self._take_over(trained, before)
-        if warning is not None:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
+        for warning in found:
+            warnings.warn(warning, stacklevel=2)
         return self
 
     @for_solvers_of_steps
@@ -907,7 +929,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, *validation):
         """`fit` on a copy of the estimator, which an error may leave half trained.
 
-        Returns None or the text of a ConvergenceWarning.
+        Returns the warnings that it deserves.
         """
         check_parameters(self)
         goes_on = self.warm_start and hasattr(self, "_state")
@@ -921,6 +943,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             callback_args = X, y, sample_weight
             named = True
             validation_rows = self._open_validation(rows, *validation)
+            unlike = self._compare(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
@@ -934,7 +957,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             progress = Progress(self, self._state, *callback_args, named)
             minimizer = self._make_minimizer(rows, plan)
             with rows:
-                return self._run(minimizer, plan, validation_rows, progress)
+                final = self._run(minimizer, plan, validation_rows, progress)
+        found = (UserWarning, unlike), (ConvergenceWarning, final)
+        return [category(text) for category, text in found if text is not None]
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on a copy of the estimator."""
@@ -1007,6 +1032,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         except ValueError as error:
             raise ValueError(f"In X_val, y_val: {error}") from error
         return rows
+
+    def _compare(self, rows, validation_rows):
+        """The text of a warning if the user's validation rows look unlike the rows."""
+        local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
+        if not local:
+            return None
+        names = getattr(self, "feature_names_in_", None)
+        return unlike_rows(rows.X, validation_rows.X, names)
 
     def _initialize(self, rows, classes):
         """Set the classes, the network, and the state to start from."""

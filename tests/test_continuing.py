@@ -20,6 +20,7 @@ X, y = make_classification(120, 5, n_informative=4, n_redundant=0, random_state=
 
 # partial_fit
 
+
 def falling(epoch):
     return 0.9**epoch
 
@@ -137,7 +138,6 @@ WARM = {
     "early stopped": {"early_stopping": True, "tol": 0.1, "n_iter_no_change": 3},
     "scorer": {"early_stopping": True, "scoring": make_scorer(accuracy_score)},
 }
-
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
