@@ -1,8 +1,8 @@
 """The estimator: `fit` as a table of contents; no arithmetic."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,22 @@ from ._callbacks import (
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
 from ._network import Network, write_array, write_arrays
-from ._parameters import check_parameters, for_solvers_of_steps, hidden_units
+from ._parameters import (
+    Activation,
+    Auto,
+    BatchSize,
+    ClassWeight,
+    LayerSizes,
+    OutputActivation,
+    RandomState,
+    Rows,
+    Schedule,
+    Scoring,
+    Solver,
+    check_parameters,
+    for_solvers_of_steps,
+    hidden_units,
+)
 from ._plan import Plan, rows_per_batch
 from ._rows import (
     LocalRows,
@@ -41,13 +56,6 @@ from ._targets import (
 )
 from ._update_rules import UpdateRule
 from ._warnings import final_warning, unlike_rows
-
-
-class _SparseRows(Protocol):
-    """What scipy's sparse arrays and matrices have in common, whatever their type."""
-
-    def tocsr(self, copy: bool = False) -> Any: ...
-
 
 FLOATS = (np.float64, np.float32)
 
@@ -483,35 +491,32 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
+        hidden_layer_sizes: "LayerSizes" = (100,),
         *,
-        activation: Literal["logistic", "tanh", "relu", "identity"] = "logistic",
-        output_activation: Literal["logistic", "softmax"] = "logistic",
-        batch_size: int | Literal["full", "auto"] = "auto",
-        learning_rate: float | Literal["auto"] = "auto",
-        learning_rate_schedule: Literal[
-            "auto", "constant", "invscaling", "adaptive", "cosine"
-        ]
-        | Callable[[int], float] = "auto",
+        activation: "Activation" = "logistic",
+        output_activation: "OutputActivation" = "logistic",
+        batch_size: "BatchSize" = "auto",
+        learning_rate: "float | Auto" = "auto",
+        learning_rate_schedule: "Schedule" = "auto",
         power_t: float = 0.5,
-        solver: Literal["sgd", "adam", "lbfgs"] = "sgd",
+        solver: "Solver" = "sgd",
         momentum: float = 0.0,
         nesterov: bool = False,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         max_gradient_norm: float | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        max_iter: int | Literal["auto"] = "auto",
+        alpha: "float | Auto" = "auto",
+        max_iter: "int | Auto" = "auto",
         tol: float | None = 1e-4,
-        n_iter_no_change: int | Literal["auto"] = "auto",
+        n_iter_no_change: "int | Auto" = "auto",
         shuffle: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        scoring: str | Callable[..., float] | None = None,
-        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        scoring: "Scoring" = None,
+        class_weight: "ClassWeight" = None,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: "RandomState" = None,
         verbose: int = 0,
         n_jobs: int | None = None,
     ) -> None:
@@ -545,13 +550,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: ArrayLike | _SparseRows,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
+        X: "Rows",
+        y: "ArrayLike",
+        sample_weight: "ArrayLike | None" = None,
         *,
-        X_val: ArrayLike | _SparseRows | None = None,
-        y_val: ArrayLike | None = None,
-        sample_weight_val: ArrayLike | None = None,
+        X_val: "Rows | None" = None,
+        y_val: "ArrayLike | None" = None,
+        sample_weight_val: "ArrayLike | None" = None,
     ) -> Self:
         """Train to the end of the plan, or until the loss stands still.
 
@@ -662,10 +667,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @for_solvers_of_steps
     def partial_fit(
         self,
-        X: ArrayLike | _SparseRows,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        X: "Rows",
+        y: "ArrayLike",
+        classes: "ArrayLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
     ) -> Self:
         """Continue training with one epoch over the given rows.
 
@@ -721,7 +726,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._take_over(trained, before)
         return self
 
-    def decision_function(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the pre-activations of the output units.
 
         Parameters
@@ -753,7 +758,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X: ArrayLike | _SparseRows) -> NDArray[Any]:
+    def predict(self, X: "Rows") -> "NDArray[Any]":
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
@@ -789,7 +794,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return model.classes_[codes]
 
-    def predict_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def predict_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the probability of each class, or of each label.
 
         Parameters
@@ -824,7 +829,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         outputs = model._outputs(X)
         return model._network.probabilities(outputs)
 
-    def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
@@ -859,43 +864,43 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return model._network.log_probabilities(outputs)
 
     @property
-    def coefs_(self) -> tuple[NDArray[np.floating], ...]:
+    def coefs_(self) -> "tuple[NDArray[np.floating], ...]":
         """Weight matrices, views into the vector of all parameters."""
         model = self._now()
         return model._network.coefs(model._state.best_or_last_theta)
 
     @coefs_.setter
-    def coefs_(self, arrays: Iterable[ArrayLike]) -> None:
+    def coefs_(self, arrays: "Iterable[ArrayLike]") -> None:
         self._set_weights("coefs_", arrays, write_arrays)
 
     @property
-    def intercepts_(self) -> tuple[NDArray[np.floating], ...]:
+    def intercepts_(self) -> "tuple[NDArray[np.floating], ...]":
         """Bias vectors, views into the vector of all parameters."""
         model = self._now()
         return model._network.intercepts(model._state.best_or_last_theta)
 
     @intercepts_.setter
-    def intercepts_(self, arrays: Iterable[ArrayLike]) -> None:
+    def intercepts_(self, arrays: "Iterable[ArrayLike]") -> None:
         self._set_weights("intercepts_", arrays, write_arrays)
 
     @property
-    def coef_(self) -> NDArray[np.floating]:
+    def coef_(self) -> "NDArray[np.floating]":
         """Weights of a linear model, a view like `coefs_`."""
         (W,) = self._only_layer(self.coefs_)
         return W.T
 
     @coef_.setter
-    def coef_(self, array: ArrayLike) -> None:
+    def coef_(self, array: "ArrayLike") -> None:
         self._set_weights("coef_", array, write_array)
 
     @property
-    def intercept_(self) -> NDArray[np.floating]:
+    def intercept_(self) -> "NDArray[np.floating]":
         """Biases of a linear model, a view like `intercepts_`."""
         (b,) = self._only_layer(self.intercepts_)
         return b
 
     @intercept_.setter
-    def intercept_(self, array: ArrayLike) -> None:
+    def intercept_(self, array: "ArrayLike") -> None:
         self._set_weights("intercept_", array, write_array)
 
     def _set_weights(self, name, given, write):

@@ -6,7 +6,7 @@ is marked as one (`warn_unused_ignores`), or is one although it is not marked.
 
 import inspect
 from importlib.resources import files
-from typing import Any, assert_type
+from typing import Any, assert_type, get_type_hints
 
 import numpy as np
 import pytest
@@ -32,6 +32,18 @@ def public_functions() -> list[Any]:
 def test_annotated(function: Any) -> None:
     parameters = set(inspect.signature(function).parameters) - {"self", "cls"}
     assert parameters | {"return"} == set(function.__annotations__)
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
+def test_signatures_print_short_names(function: Any) -> None:
+    """As `help` does: a line and no private module for each parameter."""
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        assert len(str(parameter)) < 80
+    assert "._" not in str(signature)
+    assert "numpy." not in str(signature)
+    if not function.__module__.endswith("_display"):  # with types of matplotlib
+        assert get_type_hints(function)
 
 
 def test_found_what_is_public() -> None:
