@@ -158,9 +158,11 @@ def test_no_coef_with_hidden_layers(name):
 
 
 def test_on_dask():
-    distributed = pytest.importorskip("skbgd.dask")
+    pytest.importorskip("distributed")
+    from skbgd.dask import DaskBGDClassifier
+
     X, y = targets("binary")
     expected = small().fit(X, y)
-    clf = distributed.DaskBGDClassifier((8,)).partial_fit(X, y, classes=[0, 1])
+    clf = DaskBGDClassifier((8,)).partial_fit(X, y, classes=[0, 1])
     given(clf, expected)
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
