@@ -84,11 +84,13 @@ class Progress:
         ):
             if values:
                 line += f"   {name} {values[-1]:.6g}"
-        print(line)
+        print(line, flush=True)  # into a pipe or a file too, where a log is followed
 
     def finish(self, stop_reason):
         if self.clf.verbose:
-            print(f"stopped after {self.state.n_iter} epochs: {stop_reason}")
+            print(
+                f"stopped after {self.state.n_iter} epochs: {stop_reason}", flush=True
+            )
         if self.context is not None:
             self.context.call_on_fit_task_end(
                 **self.callback_args,

@@ -1,8 +1,8 @@
 """The estimator: `fit` as a table of contents; no arithmetic."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,8 +20,23 @@ from ._callbacks import (
 )
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
-from ._network import Network
-from ._parameters import check_parameters, for_solvers_of_steps, hidden_units
+from ._network import Network, write_array, write_arrays
+from ._parameters import (
+    Activation,
+    Auto,
+    BatchSize,
+    ClassWeight,
+    LayerSizes,
+    OutputActivation,
+    RandomState,
+    Rows,
+    Schedule,
+    Scoring,
+    Solver,
+    check_parameters,
+    for_solvers_of_steps,
+    hidden_units,
+)
 from ._plan import Plan, rows_per_batch
 from ._rows import (
     LocalRows,
@@ -30,7 +45,7 @@ from ._rows import (
     output_layer,
     without_duplicates,
 )
-from ._saving import from_plain, plain_parameter, to_plain
+from ._saving import from_plain, to_plain
 from ._targets import (
     announced_classes,
     check_sample_weight,
@@ -40,16 +55,11 @@ from ._targets import (
     refuse_masked,
 )
 from ._update_rules import UpdateRule
-from ._warnings import final_warning
-
-
-class _SparseRows(Protocol):
-    """What scipy's sparse arrays and matrices have in common, whatever their type."""
-
-    def tocsr(self, copy: bool = False) -> Any: ...
-
+from ._warnings import final_warning, unlike_rows
 
 FLOATS = (np.float64, np.float32)
+
+MISSING = object()
 
 # Parameters that a warm start does not compare with those of the last call; those of
 # the network are checked apart, as they must not change.
@@ -213,7 +223,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     scoring : str, callable or None, default=None
         What to judge the validation rows by: None is their loss, otherwise a
         scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
-        it is called with ``sample_weight`` too.
+        it is called with ``sample_weight`` too. The estimator that it is given is a
+        copy, which predicts with the parameters of the epoch.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``; classes not named have weight 1.
@@ -256,21 +267,26 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The class labels, sorted; for multilabel targets the numbers of the labels.
 
     coefs_ : tuple of ndarray, each of shape (fan_in, fan_out)
-        Weight matrices :math:`W_1, \dots, W_L`. To start from weights of your own,
-        write into them after a first `partial_fit`: ``clf.coefs_[0][:] = W``. With
-        `standardize` they are for standardised features. Those for `X` itself are, in
-        the first layer, ``W = coefs_[0] / scale_[:, None]`` and
+        Weight matrices :math:`W_1, \dots, W_L`. A fitted estimator takes others of the
+        same shapes, ``clf.coefs_ = [W_1, W_2]``, and copies them. `partial_fit`, or
+        `fit` with `warm_start`, then continues from them, without momentum and with a
+        fresh stopping rule; the best parameters of early stopping are given up, curves
+        and counters are kept. To start from weights of your own, let a first
+        `partial_fit` build the layers: with weights of 0 for all rows it learns
+        nothing. With `standardize` they are for standardised features. Those for `X`
+        itself are, in the first layer, ``W = coefs_[0] / scale_[:, None]`` and
         ``b = intercepts_[0] - mean_ @ W``.
 
     intercepts_ : tuple of ndarray, each of shape (fan_out,)
-        Bias vectors :math:`b_1, \dots, b_L`, which can be written into likewise.
+        Bias vectors :math:`b_1, \dots, b_L`, which can be set likewise.
 
     coef_ : ndarray of shape (n_outputs, n_features)
         Without hidden layers, the weights as linear models have them: the transpose of
-        ``coefs_[0]``. Not there with hidden layers.
+        ``coefs_[0]``, which can be set likewise. Not there with hidden layers.
 
     intercept_ : ndarray of shape (n_outputs,)
-        Without hidden layers, ``intercepts_[0]``. Not there with hidden layers.
+        Without hidden layers, ``intercepts_[0]``, which can be set likewise. Not there
+        with hidden layers.
 
     mean_ : ndarray of shape (n_features,) or None
         What is subtracted from each feature: its mean, or the smaller of its values if
@@ -417,8 +433,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     starts at 0.
 
     A call that fails (bad input, or a step size so large that the loss is no longer
-    finite) leaves the estimator as it was before the call. A model that is first fitted
-    to float32 computes in float32, any other in float64.
+    finite) leaves the estimator as it was before the call. During a call the estimator
+    is the old one, and another thread may predict with it. Parameters and attributes
+    that a scorer, a callback or another thread sets on it meanwhile are kept; the
+    parameters apply from the next call on.
+
+    A model that is first fitted to float32 computes in float32, any other in float64.
 
     Sparse rows (CSR; other formats are converted) are never made dense, but for some
     rows at a time where dense rows came first and were standardised. A step reads and
@@ -497,36 +517,33 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
+        hidden_layer_sizes: "LayerSizes" = (100,),
         *,
-        activation: Literal["logistic", "tanh", "relu", "identity"] = "logistic",
-        output_activation: Literal["logistic", "softmax"] = "logistic",
-        batch_size: int | Literal["full", "auto"] = "auto",
-        learning_rate: float | Literal["auto"] = "auto",
-        learning_rate_schedule: Literal[
-            "auto", "constant", "invscaling", "adaptive", "cosine"
-        ]
-        | Callable[[int], float] = "auto",
+        activation: "Activation" = "logistic",
+        output_activation: "OutputActivation" = "logistic",
+        batch_size: "BatchSize" = "auto",
+        learning_rate: "float | Auto" = "auto",
+        learning_rate_schedule: "Schedule" = "auto",
         power_t: float = 0.5,
-        solver: Literal["sgd", "adam", "lbfgs"] = "sgd",
+        solver: "Solver" = "sgd",
         momentum: float = 0.0,
         nesterov: bool = False,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         max_gradient_norm: float | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        max_iter: int | Literal["auto"] = "auto",
+        alpha: "float | Auto" = "auto",
+        max_iter: "int | Auto" = "auto",
         tol: float | None = 1e-4,
-        n_iter_no_change: int | Literal["auto"] = "auto",
+        n_iter_no_change: "int | Auto" = "auto",
         standardize: bool = True,
         shuffle: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        scoring: str | Callable[..., float] | None = None,
-        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        scoring: "Scoring" = None,
+        class_weight: "ClassWeight" = None,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: "RandomState" = None,
         verbose: int = 0,
         n_jobs: int | None = None,
     ) -> None:
@@ -561,13 +578,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: ArrayLike | _SparseRows,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
+        X: "Rows",
+        y: "ArrayLike",
+        sample_weight: "ArrayLike | None" = None,
         *,
-        X_val: ArrayLike | _SparseRows | None = None,
-        y_val: ArrayLike | None = None,
-        sample_weight_val: ArrayLike | None = None,
+        X_val: "Rows | None" = None,
+        y_val: "ArrayLike | None" = None,
+        sample_weight_val: "ArrayLike | None" = None,
     ) -> Self:
         """Train to the end of the plan, or until the loss stands still.
 
@@ -586,9 +603,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X_val : {array-like, sparse matrix} of shape \
                 (n_validation_samples, n_features), default=None
             Validation rows: their loss is recorded after each epoch, and with
-            `early_stopping` training stops by it. In a
-            :class:`~sklearn.pipeline.Pipeline`, ``transform_input=["X_val"]`` passes
-            them through the steps before.
+            `early_stopping` training stops by it. They must be transformed as `X` is:
+            in a :class:`~sklearn.pipeline.Pipeline` by metadata routing, as in the
+            examples. :class:`~sklearn.model_selection.GridSearchCV` and all that
+            divides `X` into folds divides each argument of `fit` that has as many rows:
+            give `X_val` another number of rows, which all reach every fit.
 
         y_val : array-like of shape (n_validation_samples,) or \
                 (n_validation_samples, n_labels), default=None
@@ -614,6 +633,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Warns
         -----
+        UserWarning
+            If the values of a feature in `X_val` are mostly far from those in `X`, as
+            when only one of them is scaled. Dense rows are compared.
+
         ConvergenceWarning
             If `max_iter` epochs were over before the criterion stood still, unless the
             step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
@@ -639,26 +662,43 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         'early_stopping'
         >>> clf.score(X[test], y[test]) > 0.85
         True
+
+        In a Pipeline the steps in front transform the validation rows too, with
+        scikit-learn's metadata routing (``sklearn.set_config`` switches it on for
+        good):
+
+        >>> from sklearn import config_context
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> clf = BGDClassifier(random_state=0)
+        >>> with config_context(enable_metadata_routing=True):
+        ...     clf = clf.set_fit_request(X_val=True, y_val=True)
+        ...     pipeline = make_pipeline(
+        ...         StandardScaler(), clf, transform_input=["X_val"]
+        ...     ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
+        >>> pipeline[-1].validation_loss_curve_[-1] < 0.5
+        True
         """
         trained = self._copy()
+        before = trained.__dict__.copy()
         try:
-            warning = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+            found = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
         except self._INTERRUPTS as interrupt:
             if getattr(interrupt, "keeps_epochs", False):
-                self.__dict__ = trained.__dict__
+                self._take_over(trained, before)
             raise
-        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
-        if warning is not None:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
+        self._take_over(trained, before)
+        for warning in found:
+            warnings.warn(warning, stacklevel=2)
         return self
 
     @for_solvers_of_steps
     def partial_fit(
         self,
-        X: ArrayLike | _SparseRows,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        X: "Rows",
+        y: "ArrayLike",
+        classes: "ArrayLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
     ) -> Self:
         """Continue training with one epoch over the given rows.
 
@@ -710,11 +750,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         trained = self._copy()
+        before = trained.__dict__.copy()
         trained._partial_fit(X, y, classes, sample_weight)
-        self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
+        self._take_over(trained, before)
         return self
 
-    def decision_function(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the pre-activations of the output units.
 
         Parameters
@@ -746,7 +787,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
-    def predict(self, X: ArrayLike | _SparseRows) -> NDArray[Any]:
+    def predict(self, X: "Rows") -> "NDArray[Any]":
         """Predict the class of each row, or 0/1 for each of its labels.
 
         Parameters
@@ -782,7 +823,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return model.classes_[codes]
 
-    def predict_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def predict_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the probability of each class, or of each label.
 
         Parameters
@@ -817,7 +858,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         outputs = model._outputs(X)
         return model._network.probabilities(outputs)
 
-    def predict_log_proba(self, X: ArrayLike | _SparseRows) -> NDArray[np.floating]:
+    def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the logarithm of the probabilities.
 
         Computed from the pre-activations: finite where `predict_proba` rounds to 0.
@@ -852,38 +893,70 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return model._network.log_probabilities(outputs)
 
     @property
-    def coefs_(self) -> tuple[NDArray[np.floating], ...]:
+    def coefs_(self) -> "tuple[NDArray[np.floating], ...]":
         """Weight matrices, views into the vector of all parameters."""
         model = self._now()
         return model._network.coefs(model._state.best_or_last_theta)
 
+    @coefs_.setter
+    def coefs_(self, arrays: "Iterable[ArrayLike]") -> None:
+        self._set_weights("coefs_", arrays, write_arrays)
+
     @property
-    def intercepts_(self) -> tuple[NDArray[np.floating], ...]:
+    def intercepts_(self) -> "tuple[NDArray[np.floating], ...]":
         """Bias vectors, views into the vector of all parameters."""
         model = self._now()
         return model._network.intercepts(model._state.best_or_last_theta)
 
+    @intercepts_.setter
+    def intercepts_(self, arrays: "Iterable[ArrayLike]") -> None:
+        self._set_weights("intercepts_", arrays, write_arrays)
+
     @property
-    def mean_(self) -> NDArray[np.float64] | None:
+    def mean_(self) -> "NDArray[np.float64] | None":
         """What is subtracted from the features."""
         return self._now()._network.shift
 
     @property
-    def scale_(self) -> NDArray[np.float64] | None:
+    def scale_(self) -> "NDArray[np.float64] | None":
         """What the features are divided by."""
         return self._now()._network.scale
 
     @property
-    def coef_(self) -> NDArray[np.floating]:
+    def coef_(self) -> "NDArray[np.floating]":
         """Weights of a linear model, a view like `coefs_`."""
         (W,) = self._only_layer(self.coefs_)
         return W.T
 
+    @coef_.setter
+    def coef_(self, array: "ArrayLike") -> None:
+        self._set_weights("coef_", array, write_array)
+
     @property
-    def intercept_(self) -> NDArray[np.floating]:
+    def intercept_(self) -> "NDArray[np.floating]":
         """Biases of a linear model, a view like `intercepts_`."""
         (b,) = self._only_layer(self.intercepts_)
         return b
+
+    @intercept_.setter
+    def intercept_(self, array: "ArrayLike") -> None:
+        self._set_weights("intercept_", array, write_array)
+
+    def _set_weights(self, name, given, write):
+        """Set an attribute that is a view of the parameters, in a copy of them."""
+        present = self._now()
+        if not hasattr(present, "_state"):
+            raise AttributeError(
+                f"{name} can be set when there are layers: call fit or partial_fit "
+                "first. With weights of 0 for all rows partial_fit learns nothing."
+            )
+        model = present._copy()
+        model._state = present._state.restarted_at(
+            present._state.best_or_last_theta.copy()
+        )
+        write(given, getattr(model, name), name)
+        # A fit in another thread may be over by now: its model stays as it is.
+        present._state = model._state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -900,7 +973,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, *validation):
         """`fit` on a copy of the estimator, which an error may leave half trained.
 
-        Returns None or the text of a ConvergenceWarning.
+        Returns the warnings that it deserves.
         """
         check_parameters(self)
         goes_on = self.warm_start and hasattr(self, "_state")
@@ -914,6 +987,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             callback_args = X, y, sample_weight
             named = True
             validation_rows = self._open_validation(rows, *validation)
+            unlike = self._compare(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
@@ -927,7 +1001,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             progress = Progress(self, self._state, *callback_args, named)
             minimizer = self._make_minimizer(rows, plan)
             with rows:
-                return self._run(minimizer, plan, validation_rows, progress)
+                final = self._run(minimizer, plan, validation_rows, progress)
+        found = (UserWarning, unlike), (ConvergenceWarning, final)
+        return [category(text) for category, text in found if text is not None]
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on a copy of the estimator."""
@@ -1001,6 +1077,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(f"In X_val, y_val: {error}") from error
         return rows
 
+    def _compare(self, rows, validation_rows):
+        """The text of a warning if the user's validation rows look unlike the rows."""
+        local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
+        if not local:
+            return None
+        names = getattr(self, "feature_names_in_", None)
+        return unlike_rows(rows.X, validation_rows.X, names)
+
     def _initialize(self, rows, classes):
         """Set the classes, the network, and the state to start from."""
         for name in ("loss_", "best_loss_", "learning_rate_", "learning_rate_init_"):
@@ -1068,7 +1152,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return
         values = self.get_params(deep=False).items()
         key = (
-            *(plain_parameter(v) for k, v in values if k not in NO_EFFECT_ON_STEPS),
+            # Callables are compared as objects: two lambdas have the same name. A dict
+            # may be changed in place.
+            *(
+                dict(value) if isinstance(value, dict) else value
+                for name, value in values
+                if name not in NO_EFFECT_ON_STEPS
+            ),
             rows.key,
             None if validation_rows is None else validation_rows.key,
         )
@@ -1234,9 +1324,35 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         copy.__dict__ = self.__dict__.copy()
         return copy
 
+    def _take_over(self, trained, before):
+        """Take the fitted attributes of a trained copy, all at once.
+
+        `before` are the attributes that the copy began with. What was set on `self`
+        since then stays, parameters too: by a scorer, a callback or another thread.
+        """
+        after = trained.__dict__
+        changed = FITTED | {
+            name
+            for name in {*before, *after}
+            if after.get(name, MISSING) is not before.get(name, MISSING)
+        }
+        present = self.__dict__
+        seen = present.copy()
+        self.__dict__ = {
+            **{name: value for name, value in seen.items() if name not in changed},
+            **{name: value for name, value in after.items() if name in changed},
+        }
+        for name, value in present.copy().items():  # was set in these lines
+            if name not in changed and seen.get(name, MISSING) is not value:
+                setattr(self, name, value)
+
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""
         return to_plain(super().__getstate__())
 
     def __setstate__(self, state):
         super().__setstate__(from_plain(state, type(self).__name__))
+
+
+# The attributes that training sets: all others are the user's.
+FITTED = {*BGDClassifier.__annotations__, "_multilabel", "_network", "_state"}

@@ -51,6 +51,7 @@ class State:
     """
 
     theta: np.ndarray
+    given: bool = False  # whether theta was set by the user
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation rows
     squared_norm: float | None = None  # mean of ||x||^2 in the first rows with a weight
@@ -91,6 +92,18 @@ class State:
     def best_or_last_theta(self):
         """The parameters to predict with: the best, if they were kept, or the last."""
         return self.theta if self.best_theta is None else self.best_theta
+
+    def restarted_at(self, theta):
+        """The state of a descent that continues from given parameters."""
+        return replace(
+            self,
+            theta=theta,
+            given=True,
+            best_theta=None,
+            velocity=None,
+            second_moment=None,
+            stopping=StoppingRule(),
+        )
 
     def restart_from_best(self, key=None):
         """Go on from the best parameters with a fresh stopping rule.
@@ -140,7 +153,7 @@ class Minimizer:
                 self.network, state.squared_norm = network.standardized(
                     moments, state.theta.dtype
                 )
-            if state.t == 0:
+            if state.t == 0 and not state.given:
                 network.fit_start(state.theta, state.squared_norm)
 
     def run(self, begin, end):

@@ -179,3 +179,46 @@ class Network:
         if Z.shape[1] == 1:
             return log_expit(np.hstack([-Z, Z]))
         return log_softmax(log_expit(Z), axis=1)
+
+
+# Parameters that are given ------------------------------------------------------------
+
+
+def write_arrays(arrays, views, name):
+    """Copy arrays into views of theta, checked."""
+    try:
+        arrays = list(arrays)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must be a sequence of {len(views)} arrays; got {arrays!r}."
+        ) from error
+    if len(arrays) != len(views):
+        raise ValueError(
+            f"{name} must hold {len(views)} arrays, one for each layer but the first; "
+            f"got {len(arrays)}."
+        )
+    for i, (array, view) in enumerate(zip(arrays, views, strict=True)):
+        write_array(array, view, f"{name}[{i}]")
+
+
+def write_array(array, view, name):
+    """Copy an array of finite numbers into a view of theta, checked."""
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array of shape {view.shape}; got rows of several "
+            "lengths."
+        ) from error
+    if array.shape != view.shape or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must hold real numbers in the shape {view.shape}; got "
+            f"{array.dtype} in the shape {array.shape}."
+        )
+    with np.errstate(over="ignore"):
+        view[...] = array
+    if not np.isfinite(view).all():
+        raise ValueError(
+            f"{name} must be finite in {view.dtype}; got "
+            f"{array[~np.isfinite(view)][0]}."
+        )

@@ -2,14 +2,41 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from ._update_rules import SCHEDULES, SOLVERS
+
+# Types of parameters and arguments. Signatures have their names, as strings: what they
+# stand for would fill pages in `help`.
+
+Activation: TypeAlias = Literal["logistic", "tanh", "relu", "identity"]
+Auto: TypeAlias = Literal["auto"]
+BatchSize: TypeAlias = int | Literal["full", "auto"]
+ClassWeight: TypeAlias = dict[Any, float] | Literal["balanced"] | None
+LayerSizes: TypeAlias = int | Sequence[int] | NDArray[np.integer]
+OutputActivation: TypeAlias = Literal["logistic", "softmax"]
+RandomState: TypeAlias = int | np.random.RandomState | None
+Schedule: TypeAlias = (
+    Literal["auto", "constant", "invscaling", "adaptive", "cosine"]
+    | Callable[[int], float]
+)
+Scoring: TypeAlias = str | Callable[..., float] | None
+Solver: TypeAlias = Literal["sgd", "adam", "lbfgs"]
+
+
+class SparseRows(Protocol):
+    """What scipy's sparse arrays and matrices have in common, whatever their type."""
+
+    def tocsr(self, copy: bool = False) -> Any: ...
+
+
+Rows: TypeAlias = ArrayLike | SparseRows
 
 
 def is_number(value, kind=Real):

@@ -14,6 +14,9 @@ from ._network import Network
 # Of what `to_plain` gives; another form needs another number.
 FORMAT = 1
 
+# Marks what stands for a callable.
+CALLABLE = "callable parameter"
+
 
 class SavedByAnotherVersion(InconsistentVersionWarning):
     """A model was saved by another version of skbgd."""
@@ -31,7 +34,10 @@ def to_plain(attributes):
     attributes = dict(attributes)
     if "_state" in attributes:
         attributes["_network"] = attributes["_network"].to_dict()
-        attributes["_state"] = attributes["_state"].to_dict()
+        state = attributes["_state"].to_dict()
+        stopping = state["stopping"]
+        stopping["key"] = _plain_key(stopping["key"], attributes)
+        attributes["_state"] = state
     return attributes | {"_format": FORMAT, "_skbgd_version": __version__}
 
 
@@ -58,15 +64,33 @@ def from_plain(attributes, name):
     attributes.setdefault("standardize", False)  # which versions before it did not do
     if "_state" in attributes:
         attributes["_network"] = Network(**attributes["_network"])
-        attributes["_state"] = State.from_dict(attributes["_state"])
+        state = State.from_dict(attributes["_state"])
+        state.stopping.key = _key_from_plain(state.stopping.key, attributes)
+        attributes["_state"] = state
     return attributes
 
 
-def plain_parameter(value):
-    """A parameter that may be a dict or callable, in a form that a pickle keeps.
+def _plain_key(key, parameters):
+    """The key of a stopping rule, with the names of parameters for their callables.
 
-    A function is kept by its name, a scorer and other callable objects by their text.
+    A callable that is no parameter any more has the name None.
     """
-    if isinstance(value, dict):
-        return dict(value)
-    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+
+    def plain(value):
+        if not callable(value):
+            return value
+        names = [name for name, now in parameters.items() if now is value]
+        return CALLABLE, names[0] if names else None
+
+    return tuple(map(plain, key))
+
+
+def _key_from_plain(key, parameters):
+    """The inverse of `_plain_key`, for the parameters that came with the key."""
+
+    def restored(value):
+        if isinstance(value, tuple) and value[:1] == (CALLABLE,):
+            return parameters.get(value[1], value)
+        return value
+
+    return tuple(map(restored, key))

@@ -10,6 +10,45 @@ BADLY_SCALED_RMS = 10.0
 RISE = 0.01, 1e-3
 
 
+# Validation rows are unlike the training rows if half of their values of a feature lie
+# farther outside the range of the training rows than three times its width. On 16 data
+# sets random splits and splits sorted by the class gave no warning, those sorted by a
+# feature one in 160 on digits and none elsewhere. Fewer rows tell nothing.
+FAR_OUTSIDE = 3
+FEWEST_ROWS = 20, 5
+
+# Rows that stand for all.
+SOME_ROWS = 1000, 100
+
+
+def unlike_rows(X, X_val, names=None):
+    """The warning that validation rows of another scale or offset deserve, or None."""
+    if issparse(X) or issparse(X_val):
+        return None
+    if X.shape[0] < FEWEST_ROWS[0] or X_val.shape[0] < FEWEST_ROWS[1]:
+        return None
+    X, X_val = (
+        rows[:: 1 + rows.shape[0] // n_some]
+        for rows, n_some in zip((X, X_val), SOME_ROWS, strict=True)
+    )
+    with np.errstate(all="ignore"):
+        low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
+        width = high - low
+        distance = np.median(abs(X_val - (low / 2 + high / 2)), axis=0)
+        far = (width > 0) & (distance > (0.5 + FAR_OUTSIDE) * width)
+        if not far.any():
+            return None
+        worst = np.where(far, distance / width, 0).argmax()
+    name = repr(int(worst) if names is None else names[worst])
+    return (
+        f"The validation rows are unlike the training rows: in X feature {name} lies "
+        f"between {low[worst]:.3g} and {high[worst]:.3g}, and half of X_val is farther "
+        f"than {distance[worst]:.3g} from the middle of that range. X_val must be "
+        "transformed as X is: in a Pipeline by transform_input=['X_val'] and metadata "
+        "routing, as in the examples of BGDClassifier.fit."
+    )
+
+
 def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
     """The warning that a fit deserves, or None.
 

@@ -1,16 +1,20 @@
 """Progress of a fit: printed lines, scikit-learn's callbacks."""
 
+import io
+from contextlib import redirect_stdout
+
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from helpers import fitted, same, small, targets
+from helpers import fitted, parameters, same, small, targets
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from skbgd import BGDClassifier
+from skbgd._classifier import FITTED
 
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 
@@ -27,6 +31,25 @@ def test_verbose(capsys):
     assert lines[0].startswith("epoch 1 of 7   loss ")
     fitted(X, y, max_iter=7)
     assert capsys.readouterr().out == ""
+
+
+def test_printed_lines_are_not_held_back(moons):
+    """Into a pipe, which is buffered, each line goes when it is printed."""
+    X, X_val, y, y_val = moons
+    arrived = io.BytesIO()
+    pipe = io.TextIOWrapper(io.BufferedWriter(arrived))
+    n_lines = []
+
+    def scoring(clf, X, y):
+        n_lines.append(arrived.getvalue().count(b"\n"))
+        return 0.0
+
+    with redirect_stdout(pipe):
+        small(verbose=2, max_iter=4, scoring=scoring).fit(
+            X, y, X_val=X_val, y_val=y_val
+        )
+    assert n_lines == [0, 1, 2, 3]
+    assert arrived.getvalue().endswith(b"max_iter\n")
 
 
 @pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn 1.9 brought callbacks")
@@ -61,6 +84,19 @@ class TestCallbacks:
             "setup", "begin fit", *epochs, "end fit", "teardown",
         ]  # fmt: skip
         np.testing.assert_array_equal(recorder.last, clf.predict_proba(X))
+
+    def test_what_a_callback_sets_is_kept(self, moons):
+        """On the estimator that it is given, and on the one that is fitted."""
+        X, _, y, _ = moons
+
+        class Setter(type(self.make())):
+            def on_fit_task_end(self, estimator, context):
+                estimator.given_ = getattr(estimator, "given_", 0) + 1
+                clf.fitted_ = getattr(clf, "fitted_", 0) + 1
+
+        clf = small(max_iter=3).set_callbacks(Setter())
+        clf.fit(X, y)
+        assert clf.given_ == clf.fitted_ == 4
 
     def test_returning_true_stops(self, moons):
         X, _, y, _ = moons
@@ -129,6 +165,99 @@ class TestCallbacks:
         search = GridSearchCV(pipeline, {"clf__batch_size": [8, "full"]}, cv=2)
         search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
         assert "BGDClassifier" in capsys.readouterr().out
+
+
+# What is set on the estimator during a call
+
+
+def calls(moons, look):
+    """A fitted classifier and calls of it during which `look(clf)` is called."""
+    X, X_val, y, y_val = moons
+    clf = small(learning_rate=0.1).fit(X, y)
+
+    def schedule(epoch):
+        look(clf)
+        return 1.0
+
+    def scoring(copy, X, y):
+        look(clf)
+        return 0.0
+
+    def fit(**params):
+        clf.set_params(**params).fit(X, y, X_val=X_val, y_val=y_val)
+
+    return clf, {
+        "schedule": lambda: fit(learning_rate_schedule=schedule),
+        "scorer": lambda: fit(scoring=scoring),
+        "warm start": lambda: fit(scoring=scoring, warm_start=True, max_iter=14),
+        "partial_fit": lambda: clf.set_params(
+            learning_rate_schedule=schedule
+        ).partial_fit(X, y),
+    }
+
+
+CALLS = ["schedule", "scorer", "warm start", "partial_fit"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_set_meanwhile_is_kept(moons, call):
+    """Attributes and parameters, beside what the call learned."""
+
+    def look(clf):
+        clf.seen_ = [*getattr(clf, "seen_", []), clf.n_iter_]
+        clf.set_params(alpha=0.5, random_state=7)
+        vars(clf).pop("old_", None)
+
+    clf, named = calls(moons, look)
+    clf.old_ = 1
+    named[call]()
+    assert set(clf.seen_) == {12}
+    assert (clf.alpha, clf.random_state) == (0.5, 7)
+    assert not hasattr(clf, "old_")
+    assert clf.n_iter_ == {"partial_fit": 13, "warm start": 14}.get(call, 12)
+    assert clf.alpha_ != 0.5  # it is for the next call
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_set_before_a_failure_is_kept(moons, call):
+    """The model is the old one."""
+
+    def look(clf):
+        clf.last_ = 1
+        raise OSError
+
+    clf, named = calls(moons, look)
+    before = parameters(clf).copy()
+    with pytest.raises(OSError):
+        named[call]()
+    assert clf.last_ == 1
+    np.testing.assert_array_equal(parameters(clf), before)
+
+
+def test_what_is_set_while_the_model_is_replaced_is_kept(moons):
+    """As by another thread, just after the attributes were read."""
+
+    class Busy(dict):
+        def copy(self):
+            before = dict(self)
+            self["n_copies"] += 1
+            return before
+
+    X, _, y, _ = moons
+    clf = small()
+    clf.__dict__ = busy = Busy(vars(clf), n_copies=0)
+    clf.fit(X, y)
+    assert vars(clf) is not busy
+    assert clf.n_copies == busy["n_copies"] - 1 > 1
+
+
+def test_what_training_sets_is_known(moons):
+    """All other attributes are the user's."""
+    X, X_val, y, y_val = moons
+    clf = small(early_stopping=True, scoring="accuracy")
+    X, X_val = (pd.DataFrame(rows, columns=["a", "b"]) for rows in (X, X_val))
+    clf.fit(X, y, X_val=X_val, y_val=y_val)
+    assert set(vars(clf)) - set(clf.get_params()) <= set(FITTED)
 
 
 @pytest.mark.skipif(HAS_CALLBACKS, reason="scikit-learn before 1.9")

@@ -2,7 +2,8 @@
 
 import pickle
 import warnings
-from copy import copy
+from copy import copy, deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,12 +20,23 @@ X, y = make_classification(120, 5, n_informative=4, n_redundant=0, random_state=
 
 # partial_fit
 
+
+def falling(epoch):
+    return 0.9**epoch
+
+
+def stopped_at_once(**params):
+    """A warm start that makes no epoch, unless something has changed."""
+    params = {"tol": 10.0, "n_iter_no_change": 4, "early_stopping": True, **params}
+    return small(warm_start=True, **params).fit(X, y)
+
+
 HISTORIES = {
     "plain": {},
     "momentum": {"momentum": 0.9, "nesterov": True},
     "adam": {"solver": "adam"},
     "invscaling": {"learning_rate_schedule": "invscaling"},
-    "callable": {"learning_rate_schedule": lambda epoch: 0.9**epoch},
+    "callable": {"learning_rate_schedule": falling},
     "clipped": {"max_gradient_norm": 0.05},
 }
 
@@ -124,9 +136,8 @@ WARM = {
     },
     "early stopping": {"early_stopping": True, "solver": "adam", "scoring": "accuracy"},
     "early stopped": {"early_stopping": True, "tol": 0.1, "n_iter_no_change": 3},
+    "scorer": {"early_stopping": True, "scoring": make_scorer(accuracy_score)},
 }
-
-WARM.pop("callable")  # does not pickle
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -242,16 +253,38 @@ def test_a_changed_parameter_starts_the_stopping_rule_anew(name):
     assert clf.n_iter_ > n_iter
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_another_scorer_starts_the_stopping_rule_anew():
-    """Also if it is an object: scores of different scorers are not compared."""
-    clf = small(
-        warm_start=True, early_stopping=True, learning_rate=0.5, tol=0,
-        n_iter_no_change=3, scoring=make_scorer(lambda y, labels: 1.0),
-    ).fit(X, y)  # fmt: skip
-    assert (clf.stop_reason_, clf.n_iter_) == ("early_stopping", 4)
-    clf.set_params(scoring=make_scorer(accuracy_score)).fit(X, y)
-    assert clf.n_iter_ >= 4 + 4
+# Pairs of callables that differ in nothing but what they are.
+NAMESAKES = {
+    "schedule": ("learning_rate_schedule", lambda: lambda epoch: 1.0),
+    "scorer": ("scoring", lambda: lambda clf, X, y: 0.0),
+    "make_scorer": ("scoring", lambda: make_scorer(lambda y, labels: 0.0)),
+    "partial": ("scoring", lambda: partial(lambda clf, X, y: 0.0)),
+}
+
+
+@pytest.mark.parametrize("name, make", NAMESAKES.values(), ids=NAMESAKES)
+def test_callables_are_compared_as_objects(name, make):
+    """Another one of the same name starts the stopping rule anew, the same does not."""
+    clf = stopped_at_once(**{name: make()})
+    n_iter = clf.n_iter_
+    with pytest.warns(ConvergenceWarning, match="No epoch was made"):
+        clf.fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        clf.set_params(**{name: make()}, max_iter=100).fit(X, y)
+    assert clf.n_iter_ > n_iter
+
+
+@pytest.mark.parametrize("copied", [copy, deepcopy, "pickle"])
+def test_a_callable_that_is_gone_starts_the_stopping_rule_anew(copied):
+    """It need not pickle, and a saved model does not take another for it."""
+    clf = stopped_at_once(scoring=lambda clf, X, y: 0.0)
+    clf.set_params(scoring=None, max_iter=100)
+    other = pickle.loads(pickle.dumps(clf)) if copied == "pickle" else copied(clf)
+    for scoring in (None, lambda clf, X, y: 0.0):
+        n_iter = other.n_iter_
+        other.set_params(scoring=scoring).fit(X, y)
+        assert other.n_iter_ > n_iter
 
 
 @pytest.mark.parametrize(

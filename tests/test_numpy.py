@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from test_backprop import CORES, FLOATS, RTOL, layout_of, make_problem
 
+import skbgd
 from skbgd._core import COMPILED, _numpy
 from skbgd._update_rules import UpdateRule
 
@@ -170,12 +172,13 @@ def test_ctrl_c_leaves_whole_steps_in_numpy():
 # Which core is used
 
 
-def imported(before="", **environment):
-    """What a new Python says of the core, and its last line of warnings or errors."""
+def imported(before="", cwd=None, **environment):
+    """What a new Python says of the core, and its warnings or errors."""
     code = f"{before}\nimport skbgd._core as c; print(c.COMPILED, c.INSTRUCTION_SET)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"SKBGD_ISA": ""} | environment,
+        cwd=cwd,
         capture_output=True,
         text=True,
     )
@@ -195,8 +198,26 @@ def test_without_the_compiled_core_numpy_and_one_warning():
     said, warned = imported("import sys; sys.modules['skbgd._core._backprop'] = None")
     assert said == "False numpy"
     assert warned.count("RuntimeWarning: ") == 1
-    assert "Install a C++ compiler" in warned
+    assert "nstall a C++ compiler" in warned
     assert "SKBGD_ISA=numpy" in warned
+
+
+def test_sources_that_are_not_compiled_say_how_to_get_the_compiled_core(tmp_path):
+    """Python in a clone imports the clone, whatever is installed."""
+    sources = Path(skbgd.__file__).parent
+    compiled = shutil.ignore_patterns("_backprop.*", "__pycache__")
+    shutil.copytree(sources, tmp_path / "skbgd", ignore=compiled)
+    (tmp_path / "pyproject.toml").touch()
+    said, warned = imported(cwd=tmp_path)
+    assert said == "False numpy"
+    assert "run Python in another folder" in warned
+    assert f'pip install -e "{tmp_path.resolve()}"' in warned
+
+
+def test_a_clone_does_not_hide_the_package(tmp_path):
+    """Python beside a clone imports the installed package, not the folder skbgd."""
+    (tmp_path / "skbgd" / "skbgd").mkdir(parents=True)
+    assert imported(cwd=tmp_path) == imported()
 
 
 def test_with_a_compiler_the_core_is_compiled():

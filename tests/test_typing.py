@@ -6,7 +6,7 @@ is marked as one (`warn_unused_ignores`), or is one although it is not marked.
 
 import inspect
 from importlib.resources import files
-from typing import Any, assert_type
+from typing import Any, assert_type, get_type_hints
 
 import numpy as np
 import pytest
@@ -34,6 +34,18 @@ def test_annotated(function: Any) -> None:
     assert parameters | {"return"} == set(function.__annotations__)
 
 
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
+def test_signatures_print_short_names(function: Any) -> None:
+    """As `help` does: a line and no private module for each parameter."""
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        assert len(str(parameter)) < 80
+    assert "._" not in str(signature)
+    assert "numpy." not in str(signature)
+    if not function.__module__.endswith("_display"):  # with types of matplotlib
+        assert get_type_hints(function)
+
+
 def test_found_what_is_public() -> None:
     names = {function.__qualname__ for function in public_functions()}
     assert "BGDClassifier.fit" in names
@@ -52,6 +64,8 @@ def typed(X: NDArray[np.float64], y: list[str]) -> None:
     assert_type(clf.predict_proba(X), NDArray[np.floating])
     assert_type(clf.loss_curve_, list[float])
     assert_type(clf.coefs_[0], NDArray[np.floating])
+    clf.coefs_ = [X, [[1.0]]]
+    clf.intercept_ = [0.0]
     display = LossCurveDisplay.from_estimator(clf, x="updates", log_scale="xy")
     assert_type(display, LossCurveDisplay)
     BGDClassifier(8, batch_size=32, learning_rate=0.1, class_weight={"a": 2.0})
@@ -62,5 +76,6 @@ def typed(X: NDArray[np.float64], y: list[str]) -> None:
     BGDClassifier(learning_rate="constant")  # type: ignore[arg-type]
     BGDClassifier((8,), "relu")  # type: ignore[call-arg]
     BGDClassifier(hidden_layers=(8,))  # type: ignore[call-arg]
+    clf.coefs_ = 1.0  # type: ignore[assignment]
     clf.fit(X)  # type: ignore[call-arg]
     LossCurveDisplay.from_estimator(clf, x="rows")  # type: ignore[arg-type]

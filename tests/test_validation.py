@@ -1,14 +1,23 @@
 """Validation rows: what is recorded of them, and when they end a fit."""
 
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 from helpers import parameters, same, small, targets
+from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.metrics import f1_score, log_loss
+from sklearn.model_selection import cross_validate, train_test_split
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+from skbgd import BGDClassifier
+from skbgd._warnings import unlike_rows
 
 
 def test_own_validation_set_is_only_recorded_without_early_stopping(moons):
@@ -192,6 +201,85 @@ def test_validation_set_through_a_pipeline(moons):
             transform_input=["X_val"],
         ).fit(X, y, X_val=X_val, y_val=y_val)
     same(pipeline["clf"], expected)
+
+
+SCALERS = [StandardScaler(), MinMaxScaler(), RobustScaler()]
+LOADERS = [load_breast_cancer, load_digits, load_iris, load_wine]
+
+
+def trained(X, y, X_val, y_val):
+    """A fit with these validation rows, and its warnings of the kind."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        BGDClassifier((3,), max_iter=1, tol=None).fit(X, y, X_val=X_val, y_val=y_val)
+    return [str(w.message) for w in record if w.category is UserWarning]
+
+
+@pytest.mark.parametrize("scaler", SCALERS, ids=lambda scaler: type(scaler).__name__)
+@pytest.mark.parametrize("load", [load_breast_cancer, load_digits, load_wine])
+def test_unscaled_validation_rows_are_noticed(load, scaler):
+    """Through `clf__X_val` a Pipeline passes them by its scaler."""
+    X, y = load(return_X_y=True)
+    X, X_val, y, y_val = train_test_split(X, y, random_state=0)
+    pipeline = Pipeline([("scale", scaler), ("clf", small(max_iter=1))])
+    with pytest.warns(UserWarning, match="validation rows are unlike the training"):
+        pipeline.fit(X, y, clf__X_val=X_val, clf__y_val=y_val)
+
+
+def test_validation_rows_of_another_scale_or_offset_are_noticed():
+    """The warning names the feature and both sizes."""
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(-1, 1, size=(400, 3)), np.arange(400) % 2
+    for change in (lambda x: 100 * x, lambda x: x + 60):
+        X_val = X[:100].copy()
+        X_val[:, 1] = change(X_val[:, 1])
+        (message,) = trained(X, y, X_val, y[:100])
+        assert re.search(
+            r"feature 1 lies between -0.99. and 0.99., .* farther than [456]\d", message
+        )
+        named = [pd.DataFrame(rows, columns=["a", "b", "c"]) for rows in (X, X_val)]
+        (message,) = trained(named[0], y, named[1], y[:100])
+        assert "feature 'b' lies" in message
+        assert trained(csr_array(X), y, csr_array(X_val), y[:100]) == []
+        assert trained(X, y, X_val[:4], y[:4]) == []
+        assert trained(X[:19], y[:19], X_val, y[:100]) == []
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("scaler", [None, StandardScaler()], ids=["raw", "scaled"])
+def test_ordinary_validation_rows_are_like_the_training_rows(load, scaler):
+    """Whatever the order of the rows was: random, or sorted by the class."""
+    X, y = load(return_X_y=True)
+    if scaler is not None:
+        X = scaler.fit_transform(X)
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(y)) for _ in range(20)]
+    orders += [np.argsort(y, kind="stable"), np.argsort(-y, kind="stable")]
+    for order in orders:
+        for n_val in (1, 5, len(y) // 10, len(y) // 2):
+            train, validation = order[:-n_val], order[-n_val:]
+            assert unlike_rows(X[train], X[validation]) is None
+
+
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_search_divides_validation_rows_that_are_as_many_as_the_others(routing, less):
+    """scikit-learn's rule for all arguments of fit, as the docstring tells."""
+    X, y = load_iris(return_X_y=True)
+    n_seen = []
+
+    def scoring(clf, X, y):
+        n_seen.append(len(X))
+        return 0.0
+
+    with sklearn.config_context(enable_metadata_routing=routing):
+        clf = small(max_iter=1, scoring=scoring)
+        if routing:
+            clf.set_fit_request(X_val=True, y_val=True)
+        cross_validate(
+            clf, X, y, cv=3, params={"X_val": X[less:], "y_val": y[less:]},
+        )  # fmt: skip
+    assert n_seen == 3 * [150 - less if less else 100]
 
 
 def test_stop_reasons(moons):

@@ -14,9 +14,26 @@ and which is used too where the compiled one is missing: results differ by round
 import os
 import warnings
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 INSTRUCTION_SET = os.environ.get("SKBGD_ISA")
+
+
+def _cure() -> str:
+    """How to get the compiled core."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return (
+            f"Python imports skbgd from its sources in {root}, where the core is not "
+            "compiled. If skbgd is installed elsewhere, run Python in another folder. "
+            "To use these sources, install a C++ compiler (g++, clang++, Visual "
+            f'Studio) if there is none, and then run: pip install -e "{root}".'
+        )
+    return (
+        "Install a C++ compiler (g++, clang++, Visual Studio) and then skbgd again, "
+        "with pip's options --force-reinstall --no-deps."
+    )
 
 
 def _chosen() -> ModuleType:
@@ -26,10 +43,9 @@ def _chosen() -> ModuleType:
         except ImportError as error:
             warnings.warn(
                 f"skbgd runs without its compiled core ({error}), on one in NumPy: "
-                "small batches and sparse rows take many times as long. Install a C++ "
-                "compiler (g++, clang++, Visual Studio) and then skbgd again, with "
-                "pip's options --force-reinstall --no-deps. SKBGD_ISA=numpy in the "
-                "environment chooses the NumPy core without this warning.",
+                f"small batches and sparse rows take many times as long. {_cure()} "
+                "SKBGD_ISA=numpy in the environment chooses the NumPy core without "
+                "this warning.",
                 RuntimeWarning,
                 stacklevel=3,
             )
