@@ -85,7 +85,19 @@ class State:
 
     @classmethod
     def from_dict(cls, values):
-        return cls(**values | {"stopping": StoppingRule(**values["stopping"])})
+        """The state of a pickle, whose arrays may lie in memory of any kind.
+
+        The core reads aligned, contiguous arrays in the machine's byte order; what is
+        not is copied. Arrays that are read-only, such as joblib's memory maps, stay
+        where they are: training works on a `copy`.
+        """
+        arrays = {
+            name: np.require(value, value.dtype.newbyteorder("="), "CAE")
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+        }
+        stopping = StoppingRule(**values["stopping"])
+        return cls(**values | arrays | {"stopping": stopping})
 
     @property
     def best_or_last_theta(self):

@@ -95,7 +95,7 @@ def encode(y, classes, multilabel):
                 "The indicators in y must be 0 or 1; got the values "
                 f"{np.unique(y)[:5].tolist()}."
             )
-        return np.ascontiguousarray(y, dtype=np.intc)
+        return np.require(y, np.intc, ["C", "A"])
     if y.ndim != 1:
         raise ValueError(
             "y must hold one class label per row; got an array of shape "

@@ -398,6 +398,27 @@ def test_score(client, case):
     assert weighted == pytest.approx(clf.score(X, y, weights()))
 
 
+@pytest.mark.parametrize("length", range(1, 17))
+def test_labels_of_any_length(client, length):
+    """They decide where the arrays of a model begin that travels between processes.
+
+    Labels that are objects, as of a dataframe, are a part of the message in front of
+    the first array, which is that of the weights.
+    """
+    X, y = rows(labels=["a" * length, "b" * length])
+    y = y.astype(object)
+    clf = small(hidden_layer_sizes=(300,), learning_rate=0.1, max_iter=1)
+    clf.fit(spread(X), spread(y))
+    assert clf.score(spread(X), spread(y)) == clf.score(X, y)
+    local = clf.to_local()
+    here, there = sorted(client.scheduler_info()["workers"])
+    model = client.scatter(local, workers=[here])
+    P = client.submit(BGDClassifier.predict_proba, model, X, workers=[there])
+    np.testing.assert_array_equal(P.result(), local.predict_proba(X))
+    trained = client.submit(BGDClassifier.partial_fit, model, X, y, workers=[there])
+    same(trained.result(), local.partial_fit(X, y))
+
+
 def test_leaves_the_cluster_behind(client, tmp_path):
     """A pickle needs no client, and `to_local` no Dask."""
     X, y = rows()
