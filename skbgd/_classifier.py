@@ -205,7 +205,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         it is called with ``sample_weight`` too.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, ``{label: weight}``; classes not named have weight 1.
+        Weights of the classes, ``{label: weight}``; classes not named have weight 1. A
+        label that is none of the classes is ignored if every class has a weight, as
+        where a fold of a search lacks a rare class, and otherwise an error.
         "balanced" gives every class the same total,
         ``n_samples / (n_classes * count)`` with counts weighted by `sample_weight`.
         They multiply `sample_weight`. `partial_fit` takes a dict or None. Not for

@@ -349,6 +349,15 @@ def test_bad_input(client, case):
     assert vars(clf) == before
 
 
+def test_class_weight_may_name_a_class_without_rows(client):
+    X, y = rows(3)
+    given = {0: 1.0, 1: 2.0, 2: 5.0}
+    clf = small(class_weight=given | {3: 50.0}).fit(spread(X), spread(y))
+    close(clf, small(BGDClassifier, class_weight=given).fit(X, y))
+    with pytest.raises(ValueError, match=r"names the class 3, .* no weight for \[2\]"):
+        small(class_weight={0: 1.0, 1: 2.0, 3: 5.0}).fit(spread(X), spread(y))
+
+
 def test_bad_parameters(client):
     X, y = (spread(array) for array in rows())
     with pytest.raises(ValueError, match="momentum"):
