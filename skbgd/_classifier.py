@@ -682,7 +682,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         trained = self._copy()
-        trained._partial_fit(X, y, classes, sample_weight)
+        try:
+            trained._partial_fit(X, y, classes, sample_weight)
+        except BaseException:
+            state = vars(self).get("_state")
+            if state is not None and trained._state.n_iter > state.n_iter:
+                trained._state.cut_curves(state.n_iter)  # which are shared
+            raise
         self.__dict__ = trained.__dict__  # all at once, and not if an error was raised
         return self
 

@@ -104,6 +104,11 @@ class State:
         """The parameters to predict with: the best, if they were kept, or the last."""
         return self.theta if self.best_theta is None else self.best_theta
 
+    def cut_curves(self, n_iter):
+        """Take back what an epoch that does not count has added to them."""
+        for curve in (self.loss_curve, self.updates_curve, self.seconds_curve):
+            del curve[n_iter:]
+
     def restart_from_best(self, key=None):
         """Go on from the best parameters with a fresh stopping rule.
 
@@ -177,13 +182,17 @@ class Minimizer:
             # A copy of the estimator, which shares the curves, has gone on by itself.
             for name in ("loss_curve", "updates_curve", "seconds_curve"):
                 setattr(state, name, getattr(state, name)[: state.n_iter])
-        state.loss_curve.append(loss)
-        _append_sum(state.updates_curve, n_updates)
-        _append_sum(state.seconds_curve, seconds)
-        state.t += n_done
-        state.n_steps += n_updates
-        state.n_iter += 1
-        state.best_loss = min(state.best_loss, loss)
+        try:
+            state.loss_curve.append(loss)
+            _append_sum(state.updates_curve, n_updates)
+            _append_sum(state.seconds_curve, seconds)
+            state.t += n_done
+            state.n_steps += n_updates
+            state.best_loss = min(state.best_loss, loss)
+            state.n_iter += 1
+        except BaseException:  # no memory, Ctrl-C
+            state.cut_curves(state.n_iter)
+            raise
 
 
 class Descent(Minimizer):
