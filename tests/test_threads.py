@@ -166,7 +166,7 @@ LITTLE_MEMORY = """
 import resource
 import numpy as np
 from skbgd import BGDClassifier
-from skbgd._core import threads
+from skbgd._core import backprop, threads
 threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
 threads.WORK_OF_A_TEAM = 0
 threads._cores = lambda: 4
@@ -177,21 +177,22 @@ def fit():
     return clf.fit(X, X[:, 0] > 0).coefs_[0]
 
 expected, limits = fit(), resource.getrlimit(resource.RLIMIT_AS)
-outcomes = set()
-for beyond in range(0, 64 << 20, 1 << 20):
+
+def outcome(beyond, call):
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     try:
         resource.setrlimit(resource.RLIMIT_AS, (used + beyond, limits[1]))
-        coefs = fit()
+        return call()
     except MemoryError:
-        outcomes.add("MemoryError")
-    else:
-        assert (coefs == expected).all()
-        outcomes.add("fitted")
+        return None
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-assert "fitted" in outcomes, outcomes
+
+coefs = [outcome(beyond, fit) for beyond in range(0, 64 << 20, 1 << 20)]
+assert all(W is None or (W == expected).all() for W in coefs)
+assert coefs[-1] is not None
+assert outcome(64 << 20, lambda: backprop.SharedTeam(10**7)) is None
 """
 
 
