@@ -227,7 +227,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         copy, which predicts with the parameters of the epoch.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, ``{label: weight}``; classes not named have weight 1.
+        Weights of the classes, ``{label: weight}``; classes not named have weight 1. A
+        label that is none of the classes is ignored if every class has a weight, as
+        where a fold of a search lacks a rare class, and otherwise an error.
         "balanced" gives every class the same total,
         ``n_samples / (n_classes * count)`` with counts weighted by `sample_weight`.
         They multiply `sample_weight`. `partial_fit` takes a dict or None. Not for
@@ -751,7 +753,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         trained = self._copy()
         before = trained.__dict__.copy()
-        trained._partial_fit(X, y, classes, sample_weight)
+        try:
+            trained._partial_fit(X, y, classes, sample_weight)
+        except BaseException:
+            state = before.get("_state")
+            if state is not None and trained._state.n_iter > state.n_iter:
+                trained._state.cut_curves(state.n_iter)  # which are shared
+            raise
         self._take_over(trained, before)
         return self
 

@@ -86,7 +86,19 @@ class State:
 
     @classmethod
     def from_dict(cls, values):
-        return cls(**values | {"stopping": StoppingRule(**values["stopping"])})
+        """The state of a pickle, whose arrays may lie in memory of any kind.
+
+        The core reads aligned, contiguous arrays in the machine's byte order; what is
+        not is copied. Arrays that are read-only, such as joblib's memory maps, stay
+        where they are: training works on a `copy`.
+        """
+        arrays = {
+            name: np.require(value, value.dtype.newbyteorder("="), "CAE")
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+        }
+        stopping = StoppingRule(**values["stopping"])
+        return cls(**values | arrays | {"stopping": stopping})
 
     @property
     def best_or_last_theta(self):
@@ -104,6 +116,11 @@ class State:
             second_moment=None,
             stopping=StoppingRule(),
         )
+
+    def cut_curves(self, n_iter):
+        """Take back what an epoch that does not count has added to them."""
+        for curve in (self.loss_curve, self.updates_curve, self.seconds_curve):
+            del curve[n_iter:]
 
     def restart_from_best(self, key=None):
         """Go on from the best parameters with a fresh stopping rule.
@@ -185,13 +202,17 @@ class Minimizer:
             # A copy of the estimator, which shares the curves, has gone on by itself.
             for name in ("loss_curve", "updates_curve", "seconds_curve"):
                 setattr(state, name, getattr(state, name)[: state.n_iter])
-        state.loss_curve.append(loss)
-        _append_sum(state.updates_curve, n_updates)
-        _append_sum(state.seconds_curve, seconds)
-        state.t += n_done
-        state.n_steps += n_updates
-        state.n_iter += 1
-        state.best_loss = min(state.best_loss, loss)
+        try:
+            state.loss_curve.append(loss)
+            _append_sum(state.updates_curve, n_updates)
+            _append_sum(state.seconds_curve, seconds)
+            state.t += n_done
+            state.n_steps += n_updates
+            state.best_loss = min(state.best_loss, loss)
+            state.n_iter += 1
+        except BaseException:  # no memory, Ctrl-C
+            state.cut_curves(state.n_iter)
+            raise
 
 
 class Descent(Minimizer):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import sqrt
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax
@@ -129,9 +130,9 @@ class Network:
         for W, b, (fan_in, fan_out) in self.layers:
             hidden = b.stop < self.n_parameters
             gain = 4.0 if hidden and self.activation == "logistic" else 1.0
-            bound = gain * np.sqrt(6.0 / (fan_in + fan_out))
+            bound = gain * sqrt(6.0 / (fan_in + fan_out))
             if W.start == 0:
-                bound = FIRST_GAIN[self.activation] * np.sqrt(3.0 / fan_in)
+                bound = FIRST_GAIN[self.activation] * sqrt(3.0 / fan_in)
             for start in range(W.start, b.stop, DRAWN):
                 part = theta[start : min(start + DRAWN, b.stop)]
                 part[:] = random_state.uniform(-bound, bound, size=len(part))

@@ -95,7 +95,7 @@ def encode(y, classes, multilabel):
                 "The indicators in y must be 0 or 1; got the values "
                 f"{np.unique(y)[:5].tolist()}."
             )
-        return np.ascontiguousarray(y, dtype=np.intc)
+        return np.require(y, np.intc, ["C", "A"])
     if y.ndim != 1:
         raise ValueError(
             "y must hold one class label per row; got an array of shape "
@@ -195,14 +195,19 @@ def class_weights(class_weight, classes, multilabel, totals):
         present = total > 0
         weights[present] = total.sum() / (len(classes) * total[present])
         return weights
-    code_of = {label: code for code, label in enumerate(classes.tolist())}
-    for label, weight in class_weight.items():
-        if label not in code_of:
-            raise ValueError(
-                f"class_weight names the class {label!r}, which is none of the "
-                f"classes {classes.tolist()}."
-            )
-        weights[code_of[label]] = weight
+    labels = classes.tolist()
+    known = set(labels)
+    unknown = [label for label in class_weight if label not in known]
+    without = [label for label in labels if label not in class_weight]
+    # Rows may lack a class that has a weight. One that has none may be a misspelt one.
+    if unknown and without:
+        raise ValueError(
+            f"class_weight names the class {unknown[0]!r}, which is none of the "
+            f"classes {labels}, and has no weight for {without}. Correct the label; to "
+            "name classes that these rows may lack, give every class a weight."
+        )
+    for code, label in enumerate(labels):
+        weights[code] = class_weight.get(label, 1.0)
     return weights
 
 

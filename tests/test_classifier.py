@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from helpers import same
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import (
@@ -16,7 +17,7 @@ from sklearn.datasets import (
     make_multilabel_classification,
 )
 from sklearn.feature_selection import RFE, SelectFromModel
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
@@ -275,6 +276,35 @@ def test_class_weight_multiplies_sample_weight(three_classes, partial):
     np.testing.assert_allclose(
         clf.predict_proba(X), expected.predict_proba(X), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "labels", ["abc", [True, False, "rare"], [1.0, 2.0, 3]], ids=str
+)
+def test_class_weight_may_name_a_class_without_rows(binary, labels, method):
+    """It is ignored if all other classes have a weight, one that is 0 included."""
+    X, y = binary
+    y = np.array([*labels[:2]])[y]
+    given = dict(zip(labels, [0.0, 5.0, 50.0], strict=True))
+    for given[labels[0]] in (0.0, 2.0):
+        other, expected = quick(class_weight=given), quick(class_weight=dict(given))
+        del expected.class_weight[labels[2]]
+        for clf in (other, expected):
+            if method == "fit":
+                clf.fit(X, y)
+            else:
+                clf.partial_fit(X, y, classes=[*labels[:2]])
+        same(other, expected)
+
+
+def test_a_search_over_folds_that_lack_a_class_with_a_weight(binary):
+    X, y = binary
+    y = np.where(np.arange(len(y)) >= 45, 2, y)
+    clf = quick(class_weight={0: 1, 1: 5, 2: 50}, max_iter=2)
+    grid = {"learning_rate": [0.1, 0.2]}
+    search = GridSearchCV(clf, grid, cv=TimeSeriesSplit(3), error_score="raise")
+    assert search.fit(X, y).best_estimator_.classes_.tolist() == [0, 1, 2]
 
 
 def test_balanced_counts_weights(binary):

@@ -9,11 +9,13 @@ import time
 
 import numpy as np
 import pytest
+from helpers import same, small, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
 
 from skbgd import BGDClassifier
@@ -472,3 +474,17 @@ def test_all_ways_in_give_the_same(fitted):
     np.testing.assert_array_equal(
         clf.predict_proba(exact.astype(other)), clf.predict_proba(exact)
     )
+
+
+@pytest.mark.parametrize("dtype", ["i4", "i8", "f8"])
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_rows_may_lie_anywhere(kind, dtype, early_stopping):
+    """Rows, labels and weights that are unaligned and read-only train the same."""
+    X, y = targets(kind)
+    y, w = y.astype(dtype), np.linspace(1, 2, len(X))
+    moved = [read_only(unaligned(array)) for array in (X, y, w)]
+    clf = small(early_stopping=early_stopping, max_iter=3)
+    expected, other = clone(clf).fit(X, y, w), clone(clf).fit(*moved)
+    same(other, expected)
+    same(other.partial_fit(*moved[:2]), expected.partial_fit(X, y))

@@ -350,6 +350,15 @@ def test_bad_input(client, case):
     assert vars(clf) == before
 
 
+def test_class_weight_may_name_a_class_without_rows(client):
+    X, y = rows(3)
+    given = {0: 1.0, 1: 2.0, 2: 5.0}
+    clf = small(class_weight=given | {3: 50.0}).fit(spread(X), spread(y))
+    close(clf, small(BGDClassifier, class_weight=given).fit(X, y))
+    with pytest.raises(ValueError, match=r"names the class 3, .* no weight for \[2\]"):
+        small(class_weight={0: 1.0, 1: 2.0, 3: 5.0}).fit(spread(X), spread(y))
+
+
 def test_bad_parameters(client):
     X, y = (spread(array) for array in rows())
     with pytest.raises(ValueError, match="momentum"):
@@ -398,6 +407,27 @@ def test_score(client, case):
     assert clf.score(spread(X), spread(y)) == pytest.approx(clf.score(X, y))
     weighted = clf.score(spread(X), spread(y), spread(weights()))
     assert weighted == pytest.approx(clf.score(X, y, weights()))
+
+
+@pytest.mark.parametrize("length", range(1, 17))
+def test_labels_of_any_length(client, length):
+    """They decide where the arrays of a model begin that travels between processes.
+
+    Labels that are objects, as of a dataframe, are a part of the message in front of
+    the first array, which is that of the weights.
+    """
+    X, y = rows(labels=["a" * length, "b" * length])
+    y = y.astype(object)
+    clf = small(hidden_layer_sizes=(300,), learning_rate=0.1, max_iter=1)
+    clf.fit(spread(X), spread(y))
+    assert clf.score(spread(X), spread(y)) == clf.score(X, y)
+    local = clf.to_local()
+    here, there = sorted(client.scheduler_info()["workers"])
+    model = client.scatter(local, workers=[here])
+    P = client.submit(BGDClassifier.predict_proba, model, X, workers=[there])
+    np.testing.assert_array_equal(P.result(), local.predict_proba(X))
+    trained = client.submit(BGDClassifier.partial_fit, model, X, y, workers=[there])
+    same(trained.result(), local.partial_fit(X, y))
 
 
 def test_leaves_the_cluster_behind(client, tmp_path):

@@ -1,6 +1,7 @@
 """Ctrl-C: it ends whatever called fit, soon, and what was learned is kept."""
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -133,6 +134,20 @@ def test_partial_fit_changes_nothing():
         clf.partial_fit(X, y)
     np.testing.assert_array_equal(parameters(clf), before)
     assert clf.n_iter_ == 12
+
+
+def test_partial_fit_in_the_midst_of_an_epoch_changes_nothing():
+    """The curves, which the call before and this one share, included."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400_000, 50)).astype(np.float32)
+    y = X[:, 0] > 0
+    clf = BGDClassifier((64, 64), batch_size=1, learning_rate=0.01, random_state=0)
+    clf.partial_fit(X[:100], y[:100], classes=[False, True])
+    before = pickle.dumps(clf)
+    with ctrl_c(after=0.3 * PACE):
+        clf.partial_fit(X, y)
+    assert clf.n_iter_ == len(clf.loss_curve_) == 1
+    assert pickle.dumps(clf) == before
 
 
 def test_a_search_ends():

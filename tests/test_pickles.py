@@ -73,6 +73,90 @@ def test_a_copy_predicts_and_goes_on_alike(copied, tmp_path):
     np.testing.assert_array_equal(other.predict_proba(X), clf.predict_proba(X))
 
 
+def moved(clf, offset, writable):
+    """The model from a pickle whose arrays lie so many bytes beside a multiple of 64.
+
+    As from a message or from shared memory: those of protocol 5 are out of band.
+    """
+    buffers = []
+    pickled = pickle.dumps(clf, protocol=5, buffer_callback=buffers.append)
+    assert buffers
+
+    def move(buffer):
+        raw = np.frombuffer(buffer.raw(), np.uint8)
+        room = np.empty(len(raw) + 128, np.uint8)
+        start = -room.ctypes.data % 64 + offset
+        there = room[start : start + len(raw)]
+        there[:] = raw
+        there.setflags(write=writable)
+        return there
+
+    return pickle.loads(pickled, buffers=map(move, buffers))
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["writable", "read-only"])
+@pytest.mark.parametrize("offset", range(1, 17))
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_arrays_of_a_model_may_lie_anywhere(dtype, offset, writable):
+    """A model in unaligned or read-only memory predicts, and is trained, as before."""
+    rows = X.astype(dtype)
+    clf = fitted(solver="adam", warm_start=True, early_stopping=True)
+    clf.set_params(max_iter=7).fit(rows, y)
+    arrays = {name for name, a in vars(clf._state).items() if isinstance(a, np.ndarray)}
+    assert arrays == {"theta", "velocity", "second_moment", "best_theta"}
+    others = [moved(clf, offset, writable) for _ in range(3)]
+    P = clf.predict_proba(rows)
+    for other in others:
+        np.testing.assert_array_equal(other.predict_proba(rows), P)
+        for kind in ("coefs_", "intercepts_"):
+            for a, b in zip(getattr(other, kind), getattr(clf, kind), strict=True):
+                np.testing.assert_array_equal(a, b)
+    resumed, continued, best = others
+    resumed.set_params(max_iter=9).fit(rows, y)
+    continued.partial_fit(rows, y)
+    best.set_params(solver="lbfgs", max_iter=9).fit(rows, y)
+    for other, expected in (
+        (resumed, deepcopy(clf).set_params(max_iter=9).fit(rows, y)),
+        (continued, deepcopy(clf).partial_fit(rows, y)),
+        (best, deepcopy(clf).set_params(solver="lbfgs", max_iter=9).fit(rows, y)),
+    ):
+        np.testing.assert_array_equal(
+            other.predict_proba(rows), expected.predict_proba(rows)
+        )
+
+
+def test_a_model_in_a_memory_map_stays_in_the_file(tmp_path):
+    """joblib's, read-only: predictions copy nothing, training copies first."""
+    dump(fitted(warm_start=True), tmp_path / "model")
+    clf, expected = load(tmp_path / "model", mmap_mode="r"), fitted(warm_start=True)
+    theta = clf._state.theta
+    assert type(theta) is np.ndarray
+    assert not theta.flags.owndata and not theta.flags.writeable
+    assert all(np.shares_memory(W, theta) for W in clf.coefs_)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    for other in (clf, expected):
+        other.set_params(max_iter=9).fit(X, y)
+    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
+    assert clf.coefs_[0].flags.writeable
+    again = load(tmp_path / "model", mmap_mode="r")
+    np.testing.assert_array_equal(again._state.theta, theta)
+
+
+def test_a_model_from_a_machine_of_the_other_byte_order():
+    clf = fitted(solver="adam", warm_start=True)
+    state = clf.__getstate__()
+    state["_state"] = {
+        name: a.astype(a.dtype.newbyteorder()) if isinstance(a, np.ndarray) else a
+        for name, a in state["_state"].items()
+    }
+    other = BGDClassifier()
+    other.__setstate__(state)
+    np.testing.assert_array_equal(other.predict_proba(X), clf.predict_proba(X))
+    for each in (clf, other):
+        each.set_params(max_iter=9).fit(X, y)
+    np.testing.assert_array_equal(other.coefs_[0], clf.coefs_[0])
+
+
 def test_a_model_that_is_not_fitted():
     clf = pickle.loads(pickle.dumps(BGDClassifier((7,), alpha=0.5)))
     assert clf.get_params()["hidden_layer_sizes"] == (7,)

@@ -1,5 +1,6 @@
 """Threads: the same results, no waiting for ever, and the BLAS as it was."""
 
+import _thread
 import multiprocessing
 import os
 import signal
@@ -115,7 +116,7 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
     """The first thread fails between two epochs, while the others wait for work."""
-    core, calls, before = _rows.backprop.run_batches, [], threading.active_count()
+    core, calls, before = _rows.backprop.run_batches, [], _thread._count()
 
     def run_batches(*args):
         calls.append(args)
@@ -130,34 +131,80 @@ def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
     )
     with pytest.raises(error, match="not enough"):
         clf.fit(X, y)
-    assert threading.active_count() == before
+    deadline = time.monotonic() + 10  # they have left the core, and end soon
+    while _thread._count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert _thread._count() == before
     # After Ctrl-C what was learned is kept.
     assert hasattr(clf, "coefs_") == (error is KeyboardInterrupt)
     assert getattr(clf, "n_iter_", 2) == 2
 
 
 @compiled
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
 @pytest.mark.parametrize("n_helpers", [0, 1])
 @pytest.mark.parametrize("batch_size", [20, "full"])
 def test_without_new_threads_the_rest_do_the_work(
-    eager, monkeypatch, batch_size, n_helpers
+    eager, monkeypatch, batch_size, n_helpers, error
 ):
     """Those that are there take all shares: the same bits."""
     expected = fitted(3, batch_size=batch_size)
-    started = []
+    start, started = threads.start_new_thread, []
 
-    class Thread(threading.Thread):
-        def start(self):
-            if len(started) == n_helpers:
-                raise RuntimeError("can't start new thread")
-            started.append(self)
-            super().start()
+    def start_new_thread(*args):
+        if len(started) == n_helpers:
+            raise error("can't start new thread")
+        started.append(start(*args))
 
-    monkeypatch.setattr(threads, "Thread", Thread)
+    monkeypatch.setattr(threads, "start_new_thread", start_new_thread)
     clf = fitted(3, batch_size=batch_size)
-    for a, b in zip(clf.coefs_, expected.coefs_, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert clf.loss_curve_ == expected.loss_curve_
+    assert len(started) == n_helpers
+    same(clf, expected)
+
+
+LITTLE_MEMORY = """
+import resource
+import numpy as np
+from skbgd import BGDClassifier
+from skbgd._core import backprop, threads
+threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
+threads.WORK_OF_A_TEAM = 0
+threads._cores = lambda: 4
+X = np.random.default_rng(0).normal(size=(600, 20))
+
+def fit():
+    clf = BGDClassifier(max_iter=2, tol=None, batch_size=100, random_state=0, n_jobs=4)
+    return clf.fit(X, X[:, 0] > 0).coefs_[0]
+
+expected, limits = fit(), resource.getrlimit(resource.RLIMIT_AS)
+
+def outcome(beyond, call):
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (used + beyond, limits[1]))
+        return call()
+    except MemoryError:
+        return None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+coefs = [outcome(beyond, fit) for beyond in range(0, 64 << 20, 1 << 20)]
+assert all(W is None or (W == expected).all() for W in coefs)
+assert coefs[-1] is not None
+assert outcome(64 << 20, lambda: backprop.SharedTeam(10**7)) is None
+"""
+
+
+@compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_little_memory_for_threads():
+    """Stacks of new threads do not fit: fewer threads, the same bits, and no end.
+
+    A thread may also start, and then find no memory to run Python.
+    """
+    run = [sys.executable, "-c", LITTLE_MEMORY]
+    subprocess.run(run, check=True, timeout=120)
 
 
 UNFINISHED = """
@@ -303,6 +350,33 @@ def test_fork_while_another_thread_fits(eager):
             assert child.exitcode == 0
             assert queue.get() == expected
         assert np.isfinite(fit.result(120).loss_)
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_fork_in_the_midst_of_a_fit(eager):
+    """It is finished twice, in the child by one thread: the same bits."""
+    expected, children = fitted(3, batch_size=20, learning_rate_schedule="constant"), []
+
+    def fork(epoch):
+        if epoch == 4:
+            children.append(os.fork())
+        return 1.0
+
+    clf = fitted(3, batch_size=20, learning_rate_schedule=fork)
+    alike = (clf.coefs_[0] == expected.coefs_[0]).all()
+    if children == [0]:
+        os._exit(0 if alike else 3)
+    assert alike
+    deadline = time.monotonic() + 60
+    ended = 0, None
+    while ended[0] == 0 and time.monotonic() < deadline:
+        ended = os.waitpid(children[0], os.WNOHANG)
+        time.sleep(0.01)
+    if ended[0] == 0:
+        os.kill(children[0], signal.SIGKILL)
+    assert ended == (children[0], 0)
 
 
 @compiled

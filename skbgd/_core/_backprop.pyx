@@ -134,8 +134,9 @@ cdef class SharedTeam:
             self.team.help()
 
     def stop(self):
-        """Let all threads leave that help."""
-        self.team.stop()
+        """Let all threads leave that help; returns when they have."""
+        with nogil:
+            self.team.stop()
 
 
 cdef void *_address(array) except? NULL:

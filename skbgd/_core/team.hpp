@@ -140,16 +140,21 @@ class Team {
         while (thread < n_threads) {
             work_to_do.wait([&] { return phase != seen || stopped; });
             if (stopped)
-                return;
+                break;
             seen = phase;
             take_shares(thread, seen);
         }
+        n_left++;
+        all_left.ring();
     }
 
+    /* Returns when all threads that have begun to help have left; one that begins later
+       leaves at once. */
     void stop()
     {
         stopped = true;
         work_to_do.ring();
+        all_left.wait([this] { return n_left == n_helpers; });
     }
 
     /* The memory of a thread, aligned to 64 bytes. */
@@ -167,9 +172,9 @@ class Team {
     };
     std::unique_ptr<Share[]> shares;
     std::unique_ptr<double[]> panels;
-    Bell work_to_do, all_done;
+    Bell work_to_do, all_done, all_left;
     std::atomic<unsigned> phase{0};
-    std::atomic<int> left{0}, n_helpers{0};
+    std::atomic<int> left{0}, n_helpers{0}, n_left{0};
     std::atomic<bool> stopped{false};
     const void *context = nullptr;
     void (*call)(const void *body, int share, int thread) = nullptr;

@@ -2,8 +2,8 @@
 
 import atexit
 import os
+from _thread import start_new_thread
 from functools import lru_cache
-from threading import Thread
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -55,9 +55,18 @@ def _stop_all():
         team.stop()
 
 
-# A child has none of the threads, and may not touch what they wait for.
+def _forget_all():
+    """In a child, which has none of the threads and may not touch what they wait for.
+
+    A fit that resumes there, as its callback has forked, has the work of a whole team.
+    """
+    for team in list(_at_work):
+        team.team = backprop.SharedTeam(team.n_threads)
+    _at_work.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_at_work.clear)
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 class ThreadTeam:
@@ -82,7 +91,7 @@ class ThreadTeam:
             useful = min(n_rows // ROWS_PER_THREAD, work_per_step // WORK_PER_THREAD)
             # More threads than cores would only wait for each other.
             self.n_threads = max(1, min(allowed_threads(n_jobs), useful, _cores()))
-        self.team, self.helpers = None, []
+        self.team = None
 
     def __enter__(self):
         return self
@@ -91,11 +100,9 @@ class ThreadTeam:
         self.stop()
 
     def stop(self):
-        """Let the threads end that help; whoever computes with them goes on alone."""
+        """Let the other threads end; a call that is under way is finished by one."""
         if self.team is not None:
             self.team.stop()
-            for helper in self.helpers:
-                helper.join()
             _at_work.discard(self)
 
     def run(self, function, *args):
@@ -106,13 +113,10 @@ class ThreadTeam:
             self.team = backprop.SharedTeam(self.n_threads)
             _at_work.add(self)
             for _ in range(1, self.n_threads):
-                # Not waited for at the end of Python before they are told to stop
-                helper = Thread(target=self.team.help, daemon=True)
                 try:
-                    helper.start()
-                except (
-                    RuntimeError
-                ):  # No more threads: those that are there do the work.
-                    break
-                self.helpers.append(helper)
+                    # The `start` of a threading.Thread would wait for ever if there is
+                    # no memory for the new thread to begin with.
+                    start_new_thread(self.team.help, ())
+                except (RuntimeError, MemoryError):
+                    break  # those that are there do all the work
         return function(*args, self.team)

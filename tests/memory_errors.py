@@ -1,0 +1,121 @@
+"""Each allocation of Python fails once, in calls of the core and of the estimator.
+
+    python tests/memory_errors.py [step]
+
+prints what was raised, and exits with 1 if a call of the compiled core raised anything
+but a MemoryError, or if a call that failed has changed the estimator. In `fit` every
+`step`-th allocation fails: the suite has 100, and all of them take half a minute. An
+error that is no MemoryError comes from NumPy or Python itself. Needs `_testcapi`.
+"""
+
+import pickle
+import sys
+from collections import Counter
+from copy import deepcopy
+
+import numpy as np
+
+from skbgd import BGDClassifier
+from skbgd._core import COMPILED, backprop
+from skbgd._network import Network
+from skbgd._update_rules import UpdateRule
+
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(40, 4)), rng.integers(0, 3, size=40)
+SETTINGS = {
+    "sgd": {"batch_size": 16},
+    "adam": {"solver": "adam", "early_stopping": True},
+    "lbfgs": {"solver": "lbfgs"},
+}
+
+
+def calls_of_the_core():
+    network, n = Network((4, 3, 2), "logistic", "logistic"), 6
+    theta, Y = np.ones(network.n_parameters), np.ones((n, 1), np.intc)
+    vectors = [theta, *(np.zeros_like(theta) for _ in range(3))]
+    parameters = backprop.Parameters(network.layout, *vectors)
+    order, Z = np.arange(n), np.empty((n, 2))
+    rows = backprop.Rows(X[:n], Y, np.ones(n), order)
+    work = backprop.Workspace(network.layout, theta.dtype, 4, gathered=True)
+    rule = UpdateRule(0.1, solver="adam")
+    calls = {
+        "run_batches": (parameters, 0, rows, 2, rule, work),
+        "loss_gradient": (parameters, rows, work),
+        "apply_gradient": (parameters, 0, rule),
+        "outputs": (parameters, backprop.Rows(X[:n]), Z, True, True, work),
+        "row_norms": (rows, np.empty(n)),
+        "squared_norms": (network.layout, theta),
+        "shuffle": (order, 1),
+        "SharedTeam": (2,),
+    }
+
+    def call(name):
+        work.prepared = None  # nothing is known from the call before
+        getattr(backprop, name)(*calls[name])
+
+    for name in calls:
+        yield name, lambda: None, lambda _, name=name: call(name)
+
+
+def calls_of_the_estimator():
+    for name, settings in SETTINGS.items():
+        new = BGDClassifier((3,), max_iter=2, tol=None, random_state=0, **settings)
+        model = deepcopy(new).fit(X, y)
+        pickled = pickle.dumps(model)
+
+        def fitted(model=model):
+            return deepcopy(model)
+
+        yield f"fit ({name})", fitted, lambda clf: clf.fit(X, y)
+        if name != "lbfgs":
+            yield f"partial_fit ({name})", fitted, lambda clf: clf.partial_fit(X, y)
+    yield "predict_proba", fitted, lambda clf: clf.predict_proba(X)
+    yield "predict_log_proba", fitted, lambda clf: clf.predict_log_proba(X)
+    yield "dumps", fitted, pickle.dumps
+    yield "loads", fitted, lambda _, pickled=pickled: pickle.loads(pickled)
+
+
+def sweep(make, call, step):
+    """A count of what was raised, and the failures that have changed the estimator."""
+    import _testcapi  # not everywhere, and pytest imports this file for its doctests
+
+    counts, changed = Counter(), []
+    number = last = 0
+    while number - last < 100 * step:  # the call makes fewer than `number` allocations
+        clf = make()
+        before = pickle.dumps(clf)
+        try:
+            _testcapi.set_nomemory(number, number + 1)
+            try:
+                call(clf)
+            finally:
+                _testcapi.remove_mem_hooks()
+        except Exception as error:
+            counts[type(error).__name__] += 1
+            last = number
+            if pickle.dumps(clf) != before:
+                changed.append(number)
+        number += step
+    return counts, changed
+
+
+def main(step=1):
+    failed = False
+    for calls in (calls_of_the_core, calls_of_the_estimator):
+        strict = calls is calls_of_the_core
+        if strict and not COMPILED:
+            continue
+        for name, make, call in calls():
+            call(make())
+            counts, changed = sweep(make, call, step if name.startswith("fit") else 1)
+            print(f"{name}: {dict(counts.most_common())}", flush=True)
+            if changed:
+                print(f"  FAILED: the estimator has changed, allocations {changed}")
+            if strict and counts.keys() != {"MemoryError"}:
+                print("  FAILED: not a MemoryError")
+            failed |= bool(changed) or strict and counts.keys() != {"MemoryError"}
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
