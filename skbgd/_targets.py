@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._core.arguments import quiet
 
@@ -136,19 +136,20 @@ def announced_classes(classes):
     labels = plain_labels(classes, "classes")
     if labels.ndim != 1:
         raise ValueError(f"classes must be a sequence of labels; got {classes!r}.")
-    return _sorted_labels(labels, "classes")
+    # Twice each: scikit-learn warns of labels that are almost all different.
+    return _sorted_labels(np.repeat(labels, 2), "classes")
 
 
 @quiet
 def _sorted_labels(labels, name):
     """The distinct labels, sorted; an error if they cannot be labels of classes."""
-    kind = type_of_target(labels, input_name=name)
-    if kind not in ("binary", "multiclass"):
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
         raise ValueError(
-            f"Unknown label type: {kind}. {name} must hold the labels of classes; got "
-            f"values such as {labels[:3].tolist()}. Put numbers into classes "
-            "(KBinsDiscretizer), or use a regressor."
-        )
+            f"{error} Got {name} with values such as {labels[:3].tolist()}. "
+            "KBinsDiscretizer makes classes of them."
+        ) from error
     return np.unique(labels)
 
 
@@ -224,7 +225,7 @@ def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
     refuse_lazy(sample_weight, name)
     if isinstance(sample_weight, Real) and not isinstance(sample_weight, bool):
         sample_weight = np.full(n_samples, sample_weight, dtype=np.float64)
-    elif np.ndim(sample_weight) == 0:
+    elif np.asarray(sample_weight).ndim == 0:
         raise ValueError(
             f"{name} must be an array of one weight per row, or one number for all; "
             f"got {sample_weight!r}. For weights of classes use class_weight."

@@ -50,6 +50,15 @@ def test_objects(y, classes):
     np.testing.assert_array_equal(streamed.classes_, classes, strict=True)
 
 
+def test_many_classes_announced_are_no_regression():
+    """Announced once each, they look like different numbers, of which fit warns."""
+    rows, y = np.zeros((60, 1)), np.arange(60) % 40
+    clf = make().partial_fit(rows, y, classes=np.arange(40))
+    assert len(clf.classes_) == 40
+    with pytest.warns(UserWarning, match="could represent a regression problem"):
+        make().fit(rows, y)
+
+
 def test_indicators_as_objects():
     Y = np.column_stack([INTS == 0, INTS > 0]).astype(int)
     clf = make().fit(X, pd.DataFrame(Y).astype(object))
@@ -82,7 +91,7 @@ StringDType = getattr(getattr(np, "dtypes", None), "StringDType", lambda: "S1")
         (np.array([{}] * 12), r"got dict \({}\).* MultiLabelBinarizer"),
         ([{1, 2}] * 12, r"got set \({1, 2}\).* MultiLabelBinarizer"),
         ([(1,), (1, 2)] * 6, "different lengths. MultiLabelBinarizer"),
-        (np.linspace(0, 1, 12), r"type: continuous. y must hold .* as \[0.0, 0.09"),
+        (np.linspace(0, 1, 12), r"type: continuous.* y with values .* \[0.0, 0.09"),
         (np.ones(12) * 1j, "[Cc]omplex"),
         (np.array(1), r"y must be a sequence of labels; got array\(1\)"),
         ({1, 2}, "y must be a sequence of labels; got {1, 2}"),

@@ -114,10 +114,11 @@ class DaskRows:
         if not in_memory:
             X = X.map_blocks(as_rows, dtype, dtype=dtype, meta=np.empty((0, 0), dtype))
         parts = [X, as_dask_array(y, "y", X)]
-        if np.ndim(sample_weight) == 0 and sample_weight is not None:
+        if not is_dask_collection(sample_weight) and np.asarray(sample_weight).ndim == 0:
             # The same for every row: as none, if it is positive.
             weight = check_sample_weight(sample_weight, 1)
-            check_some_weight(weight.max(), "sample_weight")
+            if weight is not None:
+                check_some_weight(weight.max(), "sample_weight")
             sample_weight = None
         if sample_weight is not None:
             parts.append(as_dask_array(sample_weight, "sample_weight", X))
