@@ -72,9 +72,7 @@ def test_a_divergence_names_the_step_and_the_schedule():
     )
     with pytest.raises(ValueError, match=says):
         clf.fit(X, y)
-    with pytest.raises(
-        ValueError, match=r"badly scaled \(.* to 1e\+04\); put a Sta"
-    ):
+    with pytest.raises(ValueError, match=r"badly scaled \(.* to 1e\+04\); put a Sta"):
         clf.fit(X * [1e4, 1], y)
     with pytest.raises(ValueError, match="badly scaled .* put a MaxAbsScaler"):
         clf.partial_fit(sparse.csr_array(X * [1e4, 1]), y, classes=[0, 1])

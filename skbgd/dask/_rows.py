@@ -8,6 +8,7 @@ which task is over first, nor on workers that are lost and replaced on the way.
 
 import warnings
 from math import ceil, isfinite
+from numbers import Real
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -114,11 +115,10 @@ class DaskRows:
         if not in_memory:
             X = X.map_blocks(as_rows, dtype, dtype=dtype, meta=np.empty((0, 0), dtype))
         parts = [X, as_dask_array(y, "y", X)]
-        if not is_dask_collection(sample_weight) and np.asarray(sample_weight).ndim == 0:
+        if isinstance(sample_weight, (Real, str)):
             # The same for every row: as none, if it is positive.
             weight = check_sample_weight(sample_weight, 1)
-            if weight is not None:
-                check_some_weight(weight.max(), "sample_weight")
+            check_some_weight(weight.max(), "sample_weight")
             sample_weight = None
         if sample_weight is not None:
             parts.append(as_dask_array(sample_weight, "sample_weight", X))
