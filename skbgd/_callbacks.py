@@ -114,7 +114,7 @@ def validation_criterion(clf, rows):
         weighted = {}
         if rows.sample_weight is not None:
             weighted["sample_weight"] = rows.sample_weight
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 if np.isinf(rows.sample_weight.sum()):  # as a scorer's would be
                     weighted["sample_weight"] = divided_by_max(rows.sample_weight)
 
@@ -128,7 +128,19 @@ def validation_criterion(clf, rows):
         loss = record(state.validation_loss_curve, rows.mean_loss(network, state.theta))
         if scorer is None:
             return loss
-        score = scorer(model, rows.X, rows.y, **weighted)
+        try:
+            score = scorer(model, rows.X, rows.y, **weighted)
+        except ValueError as error:
+            present = set() if clf._multilabel else {*rows.y.tolist()}
+            missing = [k for k in clf.classes_.tolist() if k not in present]
+            if clf._multilabel or not missing:
+                raise
+            raise ValueError(
+                f"scoring={clf.scoring!r} failed on the validation rows, which have "
+                f"no row of {len(missing)} classes, such as {missing[0]!r}: {error} "
+                "Take a scorer that does not need all classes, a larger "
+                "validation_fraction, or pass X_val and y_val."
+            ) from error
         try:
             return -record(state.validation_scores, score)
         except TypeError as error:

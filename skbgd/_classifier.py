@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -27,6 +27,7 @@ from ._parameters import (
     BatchSize,
     ClassWeight,
     LayerSizes,
+    NamesParameters,
     OutputActivation,
     RandomState,
     Rows,
@@ -36,12 +37,14 @@ from ._parameters import (
     check_parameters,
     for_solvers_of_steps,
     hidden_units,
+    naming_parameters,
 )
 from ._plan import Plan, rows_per_batch
 from ._rows import (
     LocalRows,
     check_core_layout,
     has_core_layout,
+    naming_columns,
     output_layer,
     without_duplicates,
 )
@@ -52,6 +55,8 @@ from ._targets import (
     check_some_weight,
     class_weights,
     classes_for_partial_fit,
+    plain_labels,
+    refuse_lazy,
     refuse_masked,
 )
 from ._update_rules import UpdateRule
@@ -69,7 +74,7 @@ NO_EFFECT_ON_STEPS = {
 }  # fmt: skip
 
 
-class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
     r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
 
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
@@ -77,7 +82,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     What is "auto" is planned from the number of rows and the layers: the batch size, a
     step size that falls to 0, and the number of epochs. An explicit value is used as
-    given, whatever else is "auto". The Notes say what is minimised, and how.
+    given, whatever else is "auto". A parameter that the others leave without effect is
+    ignored without a warning; its description says when it is used. The Notes say what
+    is minimised, and how.
 
     Parameters
     ----------
@@ -86,7 +93,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         regression, with one unit per class if there are more than two.
 
     activation : {"logistic", "tanh", "relu", "identity"}, default="logistic"
-        Activation function of the hidden layers.
+        Activation function of the hidden layers. Only used when there are any.
 
     output_activation : {"logistic", "softmax"}, default="logistic"
         What the output units are when there are more than two classes. "logistic":
@@ -100,7 +107,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         gradient descent; a number larger than the data means all rows. "auto" is a
         75th of the rows, but at least 16 and at most 64; in `fit` all rows if there are
         40 or fewer. In `partial_fit` the rows of the call are counted. A last, shorter
-        batch is averaged over its own rows.
+        batch is averaged over its own rows. Only used when ``solver="sgd"`` or
+        ``"adam"``.
 
     learning_rate : float or "auto", default="auto"
         Step size :math:`\eta > 0`, the same in every epoch unless
@@ -119,7 +127,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         hidden layers 0.01, over their number and over :math:`\sqrt{\max(1, r)}`. The
         features are those that the network sees in `fit`, or in the first call of
         `partial_fit`: with `standardize`, :math:`r \leq 1`. No single step size suits
-        features of different scales, so scale those that are not standardised.
+        features of different scales, so scale those that are not standardised. Only
+        used when ``solver="sgd"`` or ``"adam"``.
 
     learning_rate_schedule : {"auto", "constant", "invscaling", "adaptive", \
             "cosine"} or callable, default="auto"
@@ -136,33 +145,37 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
           = `max_iter`: the step falls to 0 at the planned end of training;
         - a function of the epoch :math:`k` that returns the factor.
 
+        Only used when ``solver="sgd"`` or ``"adam"``.
+
     power_t : float, default=0.5
-        Exponent of "invscaling".
+        Exponent of "invscaling". Only used when
+        ``learning_rate_schedule="invscaling"`` and ``solver="sgd"`` or ``"adam"``.
 
     solver : {"sgd", "adam", "lbfgs"}, default="sgd"
         Rule of the step: gradient descent, with or without momentum, or Adam [5]_; see
         Notes. "lbfgs" is L-BFGS [6]_ on the whole batch, by :mod:`scipy`: it finds its
         own step sizes and needs far fewer passes over the rows than "full", each as
-        long. `batch_size`, `shuffle` and all that is about step sizes have no effect
-        then, and there is no `partial_fit`. An epoch is one of its iterations, of one
-        or more passes.
+        long. It has no `partial_fit`. An epoch is one of its iterations, of one or more
+        passes.
 
     momentum : float in [0, 1), default=0.0
-        Share :math:`\mu` of the last step that is carried into the next. Only for
-        "sgd".
+        Share :math:`\mu` of the last step that is carried into the next. Only used
+        when ``solver="sgd"``.
 
     nesterov : bool, default=False
-        Whether to look ahead by the momentum (Nesterov). No effect without momentum.
+        Whether to look ahead by the momentum (Nesterov). Only used when
+        ``solver="sgd"`` and `momentum` > 0.
 
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
-        Decay of Adam's averages of the gradient and of its square.
+        Decay of Adam's averages of the gradient and of its square. Only used when
+        ``solver="adam"``.
 
     epsilon : float, default=1e-8
-        Keeps Adam's denominator from 0.
+        Keeps Adam's denominator from 0. Only used when ``solver="adam"``.
 
     max_gradient_norm : float or None, default=None
         Longer gradients (penalty included, over all parameters) are shortened to this
-        Euclidean norm.
+        Euclidean norm. Only used when ``solver="sgd"`` or ``"adam"``.
 
     alpha : float or "auto", default="auto"
         Strength of the L2 penalty, not divided by anything: what it is in
@@ -183,18 +196,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "lbfgs" 1000. With `warm_start` the same number is added when rows or parameters
         have changed.
 
-    tol : float or None, default=1e-4
+    tol : float, "auto" or None, default="auto"
         An epoch counts as an improvement if the criterion is more than `tol` below the
         reference, see `n_iter_no_change`. The criterion is the training loss, or with
-        `early_stopping` the validation loss or minus the score. None: always `max_iter`
-        epochs. "lbfgs" stops when no entry of the gradient of :math:`J` is larger than
-        `tol` (None: 0), and does not judge by the training loss.
+        `early_stopping` the validation loss or minus the score. "auto" is 1e-4. None:
+        always `max_iter` epochs. "lbfgs" stops when no entry of the gradient of
+        :math:`J` is larger than `tol` (None: 0), and does not judge by the training
+        loss.
 
     n_iter_no_change : int or "auto", default="auto"
         Training stops after exactly this many consecutive epochs without an
         improvement. The reference moves only when it is beaten by `tol`, so small gains
-        add up. "auto" is 50; for a cosine, whose epochs are planned, it is half of them
-        with `early_stopping`, and without it the plan is always completed.
+        add up. "auto" is 50, and for a cosine, whose epochs are planned, half of them;
+        but if `tol` is "auto" too and `early_stopping` is False, a cosine is always
+        completed. Only used when ``solver="sgd"`` or ``"adam"``, or `early_stopping` is
+        True.
 
     standardize : bool, default=True
         Whether the network sees each dense feature minus its mean, over its standard
@@ -207,8 +223,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         standardised, unless dense ones came first. False: the features as they are.
 
     shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. Without effect
-        when a batch holds all rows.
+        Whether to visit the rows in a new random order in each epoch. Only used when
+        ``solver="sgd"`` or ``"adam"`` and a batch does not hold all rows.
 
     early_stopping : bool, default=False
         Whether to stop by the validation rows instead of the training loss, and to keep
@@ -216,15 +232,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         `y_val` of `fit`, or a part of the rows that is set aside.
 
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows to set aside if `early_stopping` is True and no validation
-        rows are given: at random, each class in proportion, the only member of a class
-        never.
+        Share of the rows to set aside: at random, each class in proportion, so that a
+        rare class may have no validation row. The only member of a class is never set
+        aside. Only used when `early_stopping` is True and no validation rows are given.
 
     scoring : str, callable or None, default=None
         What to judge the validation rows by: None is their loss, otherwise a
         scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
         it is called with ``sample_weight`` too. The estimator that it is given is a
-        copy, which predicts with the parameters of the epoch.
+        copy, which predicts with the parameters of the epoch. Some scorers, such as
+        "roc_auc_ovr", need a row of each class. Only used when there are validation
+        rows.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``; classes not named have weight 1. A
@@ -517,6 +535,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "converged", "early_stopping", "max_iter", "callback", "interrupted"
     ]
 
+    @naming_parameters
     def __init__(
         self,
         hidden_layer_sizes: "LayerSizes" = (100,),
@@ -536,7 +555,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         max_gradient_norm: float | None = None,
         alpha: "float | Auto" = "auto",
         max_iter: "int | Auto" = "auto",
-        tol: float | None = 1e-4,
+        tol: "float | Auto | None" = "auto",
         n_iter_no_change: "int | Auto" = "auto",
         standardize: bool = True,
         shuffle: bool = True,
@@ -600,7 +619,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Class labels (at least two), or indicators 0/1 of several labels.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows: not negative, not all zero. Only their ratios matter.
+            Weights of the rows: not negative, not all zero. Only their ratios matter. A
+            number is the weight of every row.
 
         X_val : {array-like, sparse matrix} of shape \
                 (n_validation_samples, n_features), default=None
@@ -710,7 +730,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ``tol=None`` and the same schedule and penalty ("auto" chooses others here, as a
         stream has no end). After early stopping it continues from the best parameters.
         The loss curve grows by one entry with each call. How features are standardised
-        is decided by the first rows with a positive weight.
+        is decided by the first rows with a positive weight. `max_iter` is only used by
+        a cosine; `tol`, `n_iter_no_change`, `early_stopping`, `validation_fraction`,
+        `scoring`, `warm_start` and `verbose` are not used.
 
         Parameters
         ----------
@@ -725,7 +747,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             holds indicators; optional and to be the same later.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative. If all are zero nothing is learned.
+            Weights of the rows, not negative. If all are zero nothing is learned. A
+            number is the weight of every row.
 
         Returns
         -------
@@ -903,6 +926,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def coefs_(self) -> "tuple[NDArray[np.floating], ...]":
         """Weight matrices, views into the vector of all parameters."""
+        check_is_fitted(self)
         model = self._now()
         return model._network.coefs(model._state.best_or_last_theta)
 
@@ -913,6 +937,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def intercepts_(self) -> "tuple[NDArray[np.floating], ...]":
         """Bias vectors, views into the vector of all parameters."""
+        check_is_fitted(self)
         model = self._now()
         return model._network.intercepts(model._state.best_or_last_theta)
 
@@ -971,6 +996,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = True
         tags.input_tags.sparse = True
         return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_state")
 
     # Fitting -----------------------------------------------------------------------
 
@@ -1048,16 +1076,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """The rows, checked: arrays as the core takes them."""
         refuse_masked(X, "X")
         refuse_masked(y, "y")
-        X, y = validate_data(
-            self,
-            without_duplicates(X),
-            y,
-            reset=reset,
-            dtype=FLOATS if reset else self._state.theta.dtype,
-            order="C",
-            accept_sparse="csr",
-            multi_output=True,
-        )
+        refuse_lazy(X, "X")
+        y = plain_labels(y, "y")
+        with naming_columns(X):
+            X, y = validate_data(
+                self,
+                without_duplicates(X),
+                y,
+                reset=reset,
+                dtype=FLOATS if reset else self._state.theta.dtype,
+                order="C",
+                accept_sparse="csr",
+                multi_output=True,
+            )
         X = check_core_layout(X)
         if issparse(y):
             y = y.toarray()
@@ -1197,7 +1228,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _new_minimizer(self, rows, plan):
         if self.solver == "lbfgs":
-            return QuasiNewton(self._network, self._state, rows, plan.alpha, self.tol)
+            return QuasiNewton(self._network, self._state, rows, plan.alpha, plan.tol)
         rule = UpdateRule(
             eta=self.learning_rate,
             alpha=plan.alpha,
@@ -1224,7 +1255,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.stop_reason_ = minimize(
                 minimizer,
                 max_iter=plan.max_iter,
-                tol=self.tol,
+                tol=plan.tol,
                 n_iter_no_change=plan.n_iter_no_change,
                 adaptive=plan.schedule == "adaptive",
                 validate=validation_criterion(self, validation_rows),
@@ -1249,7 +1280,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         loss = minimizer.objective(sample)
         if not np.isfinite(loss):
             raise ValueError(minimizer.diverged("The loss after the last step is"))
-        return final_warning(self, minimizer, plan, n_before, loss, sample.X)
+        return final_warning(self, minimizer, plan, n_before, loss, sample)
 
     def _set_fitted_attributes(self):
         state = self._state
@@ -1314,14 +1345,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return compute
 
     def _check_X(self, X, theta):
-        X = validate_data(
-            self,
-            without_duplicates(X),
-            reset=False,
-            dtype=theta.dtype,
-            order="C",
-            accept_sparse="csr",
-        )
+        refuse_lazy(X, "X")
+        with naming_columns(X):
+            X = validate_data(
+                self,
+                without_duplicates(X),
+                reset=False,
+                dtype=theta.dtype,
+                order="C",
+                accept_sparse="csr",
+            )
         return check_core_layout(X)
 
     # Copies and pickles ------------------------------------------------------------

@@ -181,7 +181,7 @@ class Minimizer:
         """The text of the error when something is no longer finite."""
         raise NotImplementedError
 
-    def unfinished(self, stop_reason, plan, tol):
+    def unfinished(self, stop_reason, plan):
         """What a warning says if it ended before `tol` was reached; "" if not."""
         raise NotImplementedError
 
@@ -236,11 +236,10 @@ class Descent(Minimizer):
         self.factor = schedule(
             plan.schedule, power_t=power_t, max_iter=plan.max_iter, start=plan.start
         )
-        if rule.eta == "auto":
-            rule = rule._replace(
-                eta=default_step_size(network, state.squared_norm, plan, rule)
-            )
-        self.rule = rule
+        eta = rule.eta
+        if eta == "auto":
+            eta = default_step_size(network, state.squared_norm, plan, rule)
+        self.rule = rule = rule._replace(eta=float(eta))
         if rule.needs_second_moment != (state.second_moment is not None):
             # Another solver starts afresh.
             state.velocity, state.second_moment, state.n_steps = None, None, 0
@@ -319,29 +318,30 @@ class Descent(Minimizer):
         return None
 
     def diverged(self, infinite):
-        eta = self.last_eta
-        shrink = eta * self.alpha
+        eta = self.rule.eta  # what the user can set, not its product with the schedule
+        step_size = eta if self.last_eta is None else self.last_eta
+        by_schedule = "" if step_size == eta else f" (step size {step_size:g})"
         message = (
             f"{infinite} no longer finite in epoch {self.state.n_iter + 1} with "
-            f"learning_rate={eta:g} and alpha={self.alpha:g}: the descent has "
-            "diverged. Try a smaller learning_rate, and scale the features "
-            "(StandardScaler)."
+            f"learning_rate={eta:g}{by_schedule} and alpha={self.alpha:g}: the descent "
+            "has diverged. Try a smaller learning_rate."
         )
-        if shrink > 1:
+        if step_size * self.alpha > 1:
             message += (
                 " A smaller alpha would help too: a step multiplies the weights by "
-                f"1 - learning_rate * alpha = {1 - shrink:g}, which should lie between "
-                "0 and 1."
+                f"1 - step size * alpha = {1 - step_size * self.alpha:g}, which should "
+                "lie between 0 and 1."
             )
-        return message
+        return message + self.rows.sample().scaling_advice(self.network)
 
-    def unfinished(self, stop_reason, plan, tol):
+    def unfinished(self, stop_reason, plan):
         if stop_reason != "max_iter" or plan.schedule == "cosine":
             return ""  # whose step falls to 0, as planned
         return (
-            f"max_iter={plan.max_iter} epochs were over before the loss stood still "
-            f"(within tol={tol:g} for n_iter_no_change={plan.n_iter_no_change} epochs)."
-            " Increase max_iter, or pass tol=None to train for exactly max_iter epochs."
+            f"max_iter={plan.max_iter} epochs ended before the loss stopped improving "
+            f"(by more than tol={plan.tol:g} in n_iter_no_change="
+            f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None to "
+            "train for exactly max_iter epochs."
         )
 
 

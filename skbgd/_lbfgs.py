@@ -6,6 +6,7 @@ from time import perf_counter
 import numpy as np
 from scipy import optimize
 
+from ._core.arguments import quiet
 from ._descent import Minimizer
 
 # Iterations and evaluations are limited by `minimize`, not by SciPy.
@@ -41,7 +42,7 @@ class QuasiNewton(Minimizer):
             begin()  # now, as nobody knew whether there would be another iteration
             if not np.array_equal(x, self.x):
                 self.evaluate(x)
-            state.theta[:] = x
+            state.theta[:] = self.theta
             n_done = self.n_evaluations * self.rows.n_samples
             self.record(self.J, self.n_evaluations, n_done, perf_counter() - self.start)
             reason = end()
@@ -72,6 +73,7 @@ class QuasiNewton(Minimizer):
             return stop.reason
         return "converged"
 
+    @quiet
     def evaluate(self, x):
         """J and its gradient at x, which are kept for the end of the iteration."""
         theta = x.astype(self.state.theta.dtype)
@@ -86,29 +88,30 @@ class QuasiNewton(Minimizer):
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
             raise ValueError(self.diverged("The loss or its gradient is"))
-        self.x, self.J, self.gradient = x.copy(), J, gradient
+        self.x, self.theta, self.J, self.gradient = x.copy(), theta, J, gradient
         return J, gradient
 
     def diverged(self, infinite):
         return (
-            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS. "
-            "Scale the features (StandardScaler)."
+            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS "
+            f"with alpha={self.alpha:g}. Try another alpha, or solver='sgd'."
+            f"{self.rows.sample().scaling_advice(self.network)}"
         )
 
-    def unfinished(self, stop_reason, plan, tol):
+    def unfinished(self, stop_reason, plan):
         largest = abs(self.gradient).max()
-        if largest <= tol:
+        if largest <= plan.tol:
             return ""
         if stop_reason == "max_iter":
             return (
-                f"max_iter={plan.max_iter} iterations were over before the gradient's "
-                f"largest entry, {largest:.2g}, was within tol={tol:g}. Increase "
+                f"max_iter={plan.max_iter} iterations ended before the gradient's "
+                f"largest entry, {largest:.2g}, was within tol={plan.tol:g}. Increase "
                 "max_iter, or pass tol=None to train for exactly max_iter iterations."
             )
         return (
             f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "
-            f"the gradient's largest entry, {largest:.2g}, was within tol={tol:g}. "
-            "Scale the features (StandardScaler), or take a larger tol."
+            f"the gradient's largest entry, {largest:.2g}, was within tol={plan.tol:g}."
+            " Try a larger tol."
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax
 
 from ._core import arguments, backprop
+from ._core.arguments import quiet
 
 ACTIVATIONS, OUTPUT_ACTIVATIONS = arguments.HIDDEN, arguments.OUTPUT
 
@@ -138,6 +139,7 @@ class Network:
                 part[:] = random_state.uniform(-bound, bound, size=len(part))
         return theta
 
+    @quiet
     def fit_start(self, theta, squared_norm):
         """Divide W_1 by sqrt(rms), rms the features' root mean square, if rms > 1.
 
@@ -149,6 +151,7 @@ class Network:
 
     # Predictions. `outputs(activated, rows)` gives Z_L of some rows, if activated A_L.
 
+    @quiet
     def probabilities(self, outputs):
         """Of the classes or labels, shape (n, max(K, 2)) or (n, K).
 
@@ -170,6 +173,7 @@ class Network:
             A[tiny] = np.exp(self.log_probabilities(outputs, tiny))
         return A
 
+    @quiet
     def log_probabilities(self, outputs, rows=slice(None)):
         """Logarithms of `probabilities`, finite where these round to 0."""
         Z = outputs(False, rows)

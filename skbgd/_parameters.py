@@ -1,13 +1,16 @@
-"""What each parameter may be: one table, and its check."""
+"""What each parameter may be: one table, and its check; what other names it has."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import update_wrapper, wraps
 from numbers import Integral, Real
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from types import MethodType
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.metaestimators import available_if
 
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from ._update_rules import SCHEDULES, SOLVERS
@@ -137,8 +140,8 @@ RULES = {
     ),
     "max_iter": (either(AUTO, is_positive_int), "a positive int or 'auto'"),
     "tol": (
-        lambda value: value is None or is_not_negative(value),
-        "a finite number, 0 or larger, or None",
+        either(AUTO, lambda value: value is None or is_not_negative(value)),
+        "a finite number, 0 or larger, 'auto' or None",
     ),
     "n_iter_no_change": (either(AUTO, is_positive_int), "a positive int or 'auto'"),
     "standardize": FLAG,
@@ -168,25 +171,107 @@ RULES = {
 }
 
 
+# What other packages call a value.
+WORDS_ELSEWHERE = {"sigmoid": "logistic", "linear": "identity"}
+
+
 def check_parameters(clf):
     """Raise a ValueError with the rule and the value for the first bad parameter."""
     for name, (is_valid, rule) in RULES.items():
         value = getattr(clf, name)
         if is_valid(value):
             continue
-        if name == "learning_rate" and isinstance(value, str) and value in SCHEDULES:
-            rule += f"; for a schedule set learning_rate_schedule={value!r}"
+        if isinstance(value, str):
+            word = WORDS_ELSEWHERE.get(value)
+            if name == "learning_rate" and value in SCHEDULES:
+                rule += f"; for a schedule set learning_rate_schedule={value!r}"
+            elif word is not None and is_valid(word):
+                rule += f"; {value!r} is called {word!r} here"
         raise ValueError(f"Got {name}={value!r}; it must be {rule}.")
 
 
-def _makes_steps(clf: BaseEstimator) -> bool:
-    if getattr(clf, "solver", None) == "lbfgs":
-        raise AttributeError(
-            "solver='lbfgs' has no partial_fit: it needs all rows in each iteration. "
-            "Use solver='sgd' or 'adam', or fit with warm_start=True."
-        )
-    return True
+# Names of parameters -----------------------------------------------------------------
 
+# What MLPClassifier and SGDClassifier call a parameter.
+NAMES_ELSEWHERE = {
+    "learning_rate_init": "learning_rate",
+    "eta0": "learning_rate",
+    "nesterovs_momentum": "nesterov",
+    "max_fun": "max_iter",
+}
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-for_solvers_of_steps: Callable[[_Method], _Method] = available_if(_makes_steps)
+
+
+def _name_hint(given, known):
+    """What the first unknown one of the given names may stand for; "" if nothing."""
+    for name in given:
+        if name in known:
+            continue
+        if name in NAMES_ELSEWHERE:
+            return f" {name!r} is called {NAMES_ELSEWHERE[name]!r} here."
+        close = get_close_matches(name, known, n=1)
+        return f" Did you mean {close[0]!r}?" if close else ""
+    return ""
+
+
+def naming_parameters(init: _Method) -> _Method:
+    """An `__init__` whose error for an unknown parameter says what it may stand for."""
+    known = [*inspect.signature(init).parameters]
+
+    @wraps(init)
+    def wrapped(self, *args, **params):
+        hint = _name_hint(params, known)
+        if hint:
+            name = next(name for name in params if name not in known)
+            raise TypeError(
+                f"{type(self).__name__}.__init__() got an unexpected keyword argument "
+                f"{name!r}.{hint}"
+            )
+        init(self, *args, **params)
+
+    return cast(_Method, wrapped)
+
+
+class NamesParameters(BaseEstimator):
+    """An estimator whose `set_params` says what an unknown name may stand for."""
+
+    def set_params(self, **params: Any) -> Self:
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            given = [name.partition("__")[0] for name in params]
+            hint = _name_hint(given, [*self.get_params(deep=False)])
+            raise ValueError(f"{error}{hint}") from None
+
+    set_params.__doc__ = BaseEstimator.set_params.__doc__
+
+
+# Methods that some solvers have ------------------------------------------------------
+
+
+class _OfSolversOfSteps:
+    """A method that is not there with ``solver="lbfgs"``.
+
+    As scikit-learn's `available_if`, but the last error names the cure.
+    """
+
+    def __init__(self, method):
+        self.method = method
+        update_wrapper(self, method)
+
+    def __get__(self, clf, owner=None):
+        if clf is None:
+            return self.method
+        if getattr(clf, "solver", None) == "lbfgs":
+            raise AttributeError(
+                f"{type(clf).__name__} has no {self.method.__name__} with "
+                "solver='lbfgs', which needs all rows in each iteration. Use "
+                "solver='sgd' or 'adam', or fit with warm_start=True."
+            )
+        return MethodType(self.method, clf)
+
+
+def for_solvers_of_steps(method: _Method) -> _Method:
+    """The method, which is not there with ``solver="lbfgs"``."""
+    return cast(_Method, _OfSolversOfSteps(method))

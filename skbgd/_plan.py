@@ -34,6 +34,7 @@ AUTO_STEPS = 100
 UNPLANNED_EPOCHS = 400
 LBFGS_ITERATIONS = 1000
 PATIENCE = 50
+AUTO_TOL = 1e-4
 
 
 def rows_per_batch(batch_size, n_samples):
@@ -79,6 +80,7 @@ class Plan(NamedTuple):
     schedule: str | Callable
     max_iter: int  # epochs at which to stop, those before `start` included
     start: int  # epochs of earlier calls that the plan does not count
+    tol: float | None
     n_iter_no_change: float
 
     @classmethod
@@ -120,10 +122,15 @@ class Plan(NamedTuple):
             max_iter = start + n_epochs
         else:
             start = 0
+        tol = clf.tol
         if isinstance(patience, str):
             patience = PATIENCE
             if planned:
-                patience = max(1, n_epochs // 2) if clf.early_stopping else inf
+                # A plan is completed unless it was asked for an earlier end.
+                completed = isinstance(tol, str) and not clf.early_stopping
+                patience = inf if completed else max(1, n_epochs // 2)
+        if isinstance(tol, str):
+            tol = AUTO_TOL
         if lbfgs and not clf.early_stopping:
             patience = inf  # the gradient ends it
         alpha = clf.alpha
@@ -137,6 +144,7 @@ class Plan(NamedTuple):
             rule,
             max_iter,
             start,
+            None if tol is None else float(tol),
             patience,
         )
 

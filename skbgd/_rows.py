@@ -1,5 +1,6 @@
 """Rows in the memory of this machine, and all that a descent asks of them."""
 
+from contextlib import contextmanager
 from zlib import crc32
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
 from ._core import backprop
-from ._core.arguments import check_csr
+from ._core.arguments import check_csr, quiet
 from ._core.threads import ThreadTeam
 from ._moments import Moments
 from ._targets import (
@@ -15,6 +16,7 @@ from ._targets import (
     class_totals,
     classes_in,
     encode,
+    is_missing,
     is_multilabel,
     row_weights,
 )
@@ -29,6 +31,9 @@ PASSES = 8
 
 # Rows that stand for all where an estimate will do.
 SAMPLE = 1000
+
+# Root mean square of a feature above which it should have been scaled.
+BADLY_SCALED_RMS = 10.0
 
 
 class LocalRows:
@@ -96,34 +101,38 @@ class LocalRows:
     def split(self, fraction, seed, multilabel):
         """Rows to learn from, and rows to validate with, each class in proportion.
 
-        Rows of weight zero and the only members of a class are for learning.
+        Rows of weight zero and the only members of a class are for learning. Where the
+        rows to validate with are fewer than the classes, some classes have none.
         """
         candidates = np.arange(self.n_samples)
         if self.sample_weight is not None:
             check_some_weight(self.sample_weight.max(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
-        stratify, n_least = None, 1
+        stratify, n_classes = None, 1
         if not multilabel:
             _, codes = np.unique(self.y[candidates], return_inverse=True)
             counts = np.bincount(codes)
             candidates = candidates[counts[codes] > 1]
-            stratify, n_least = self.y[candidates], max(1, (counts > 1).sum())
-        n_validation = max(int(np.ceil(fraction * len(candidates))), n_least)
+            stratify, n_classes = self.y[candidates], max(1, (counts > 1).sum())
+        n_validation = max(int(np.ceil(fraction * len(candidates))), 1)
         if len(candidates) == 0:
             raise ValueError(
                 "early_stopping cannot set rows aside for validation: no class has two "
                 "rows with a positive weight. Pass X_val and y_val."
             )
-        if len(candidates) < n_validation + n_least:
+        if len(candidates) < n_validation + n_classes:
             raise ValueError(
                 f"early_stopping cannot set {n_validation} rows aside for validation "
-                f"(validation_fraction={fraction:g}, but at least one of each class): "
-                f"of the {len(candidates)} rows that could be, at least {n_least} must "
-                "be left to learn from. Pass X_val and y_val."
+                f"(validation_fraction={fraction:g}): of the {len(candidates)} rows "
+                f"that could be, at least {n_classes} must be left to learn from. "
+                "Decrease validation_fraction, or pass X_val and y_val."
             )
-        _, aside = train_test_split(
-            candidates, test_size=n_validation, random_state=seed, stratify=stratify
-        )
+        if n_validation < n_classes:
+            aside = _spread(candidates, stratify, n_validation, seed)
+        else:
+            _, aside = train_test_split(
+                candidates, test_size=n_validation, random_state=seed, stratify=stratify
+            )
         aside.sort()
         rest = np.setdiff1d(np.arange(self.n_samples), aside, assume_unique=True)
         return self._take(rest), self._take(aside)
@@ -152,6 +161,25 @@ class LocalRows:
             *(None if a is None else a[rows] for a in (self.X, self.Y, self.weights))
         )
 
+    @quiet
+    def scaling_advice(self, network):
+        """A sentence, after a space, if the features are badly scaled; else ""."""
+        if network.shift is not None:  # they are standardised
+            return ""
+        some = self.X if self.weights is None else self.X[self.weights > 0]
+        if some.shape[0] == 0:
+            return ""
+        some = some.astype(float)
+        squares = some.multiply(some) if issparse(some) else some * some
+        scales = np.sqrt(squares.mean(axis=0))
+        if not scales.max() > BADLY_SCALED_RMS:
+            return ""
+        cure = "standardize=True" if not issparse(some) else "a MaxAbsScaler in front"
+        return (
+            " The features are badly scaled (root mean squares from "
+            f"{scales.min():.2g} to {scales.max():.2g}). Use {cure}."
+        )
+
     @classmethod
     def with_targets(cls, X, Y, weights):
         rows = cls(X, None, None, n_jobs=1)
@@ -169,6 +197,7 @@ class LocalRows:
         """Allocate once what calls of `loss_gradient` need."""
         self._allocate(network, self.n_samples, PASSES)
 
+    @quiet
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
         gradient = np.empty_like(theta)
@@ -229,6 +258,22 @@ class LocalRows:
             )
         finally:
             progress[:] = self.work.loss_sum, self.work.n_done
+
+
+def _spread(rows, labels, n, seed):
+    """n of the rows, fewer than there are classes, which all have two rows or more.
+
+    Every (len(rows) / n)th in the order of the classes, which is random, as is that of
+    the rows in a class: each class has its fraction, rounded up or down.
+    """
+    random_state = np.random.RandomState(seed)
+    _, codes = np.unique(labels, return_inverse=True)
+    rank = random_state.permutation(codes.max() + 1)
+    order = random_state.permutation(len(rows))
+    order = order[np.argsort(rank[codes[order]], kind="stable")]
+    # len(rows) > 2 n: no two of them are neighbours, so no class loses all its rows.
+    places = (np.arange(n) + random_state.uniform()) * (len(rows) / n)
+    return rows[order[places.astype(int)]]
 
 
 # The core, called for arrays ---------------------------------------------------------
@@ -295,6 +340,7 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     return out if finite else None
 
 
+@quiet
 def mean_squared_norm(X, weights):
     """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
     if issparse(X) and not X.has_canonical_format:
@@ -302,14 +348,49 @@ def mean_squared_norm(X, weights):
         X.sum_duplicates()
     squared_norms = np.empty(X.shape[0])
     backprop.row_norms(backprop.Rows(X), squared_norms)
-    with np.errstate(over="ignore"):  # inf is an answer
-        if weights is None:
-            return squared_norms.mean()
-        seen = weights > 0
-        return np.average(squared_norms[seen], weights=weights[seen])
+    if weights is None:
+        return squared_norms.mean()  # inf is an answer
+    seen = weights > 0
+    return np.average(squared_norms[seen], weights=weights[seen])
 
 
 # Arrays as the core takes them -------------------------------------------------------
+
+
+@contextmanager
+def naming_columns(X):
+    """Errors in the check of X inside say which column holds no numbers."""
+    try:
+        with np.errstate(all="ignore"):  # large or tiny numbers on the way to float32
+            yield
+    except (TypeError, ValueError) as error:
+        found = _first_that_is_no_number(X)
+        if found is None:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        name, value = found
+        raise kind(
+            f"{str(error).rstrip('.')}. Column {name!r} of X holds {value!r}; all must "
+            "hold numbers. Encode it (OneHotEncoder, OrdinalEncoder), or leave it out."
+        ) from error
+
+
+def _first_that_is_no_number(X):
+    """The name of its column, and the value; None if there is none."""
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of different lengths
+        return None
+    if array.ndim != 2 or array.dtype.kind in "biufc":
+        return None
+    names = getattr(X, "columns", range(array.shape[1]))
+    for name, column in zip(names, array.T.astype(object), strict=True):
+        for value in column:
+            try:
+                np.nan if is_missing(value) else float(value)
+            except (TypeError, ValueError):
+                return name, value
+    return None
 
 
 def without_duplicates(X):

@@ -3,6 +3,7 @@
 No private module is named in it: it can be loaded whatever becomes of them.
 """
 
+import re
 import warnings
 
 from sklearn.exceptions import InconsistentVersionWarning
@@ -16,6 +17,11 @@ FORMAT = 1
 
 # Marks what stands for a callable.
 CALLABLE = "callable parameter"
+
+# The first version whose models predict as those of this one, to the last bit. Set it
+# to the present version with each change of a prediction: models that were saved before
+# warn when they are loaded. Other new versions leave it, and their users in peace.
+SAME_PREDICTIONS_SINCE = "0.1.0"
 
 
 class SavedByAnotherVersion(InconsistentVersionWarning):
@@ -41,6 +47,22 @@ def to_plain(attributes):
     return attributes | {"_format": FORMAT, "_skbgd_version": __version__}
 
 
+def _release(version):
+    """The numbers of a version such as "0.2.0", "0.2.dev1" or "1.0rc1+local"."""
+    numbers = re.match(r"\d+(\.\d+)*", str(version))
+    if numbers is None:
+        return ()
+    return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers[0]).split(".")))
+
+
+def _predicts_alike(version):
+    """Whether a model that this version saved is known to predict as it did there."""
+    # What a later version has changed is not known here.
+    return (
+        _release(SAME_PREDICTIONS_SINCE) <= _release(version) <= _release(__version__)
+    )
+
+
 def from_plain(attributes, name):
     """The attributes of an estimator whose class has this name."""
     attributes = dict(attributes)
@@ -52,7 +74,7 @@ def from_plain(attributes, name):
             f"{__version__} reads the format {FORMAT}. Load it with the version that "
             "saved it."
         )
-    if version != __version__:
+    if not _predicts_alike(version):
         warnings.warn(
             SavedByAnotherVersion(
                 estimator_name=name,

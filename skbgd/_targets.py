@@ -1,14 +1,89 @@
 """Labels to codes, and weights of classes and rows."""
 
+from collections.abc import Collection
 from numbers import Real
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from ._core.arguments import quiet
 
 # Labels ------------------------------------------------------------------------------
 
 
+def plain_labels(labels, name):
+    """The labels as an array of a type that scikit-learn takes, or a ValueError.
+
+    Objects that are all numbers, or all booleans, become an array of these; strings may
+    stay objects.
+    """
+    if labels is None or issparse(labels):
+        return labels
+    refuse_lazy(labels, name)
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be a sequence of labels; got rows of different lengths. "
+            "MultiLabelBinarizer makes indicators of sets of labels."
+        ) from error
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be a sequence of labels; got {labels!r}.")
+    objects = array
+    if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
+        # NumPy has made text of what else there may be among the strings.
+        objects = np.asarray(labels, dtype=object)
+    _refuse_missing(objects, name)
+    if objects.dtype != object and objects.dtype.kind not in "STV":
+        return array
+    got, hint = f"an array of {array.dtype}", ""
+    if objects.dtype == object:
+        examples = {type(label): label for label in objects.ravel()}
+        if all(issubclass(kind, str) for kind in examples):
+            return array
+        if all(issubclass(kind, (bool, np.bool_)) for kind in examples):
+            return array.astype(bool)
+        if all(issubclass(kind, Real) for kind in examples) and bool not in examples:
+            numbers = np.array(array.tolist())
+            if numbers.dtype != object and (numbers == array).all():
+                return numbers
+        got = ", ".join(f"{kind.__name__} ({examples[kind]!r})" for kind in examples)
+        if any(issubclass(kind, Collection) for kind in examples if kind is not str):
+            hint = " MultiLabelBinarizer makes indicators of sets of labels."
+    raise ValueError(
+        f"The labels in {name} must be all numbers, all strings or all booleans, of "
+        f"types that scikit-learn takes; got {got}. Convert them, for instance to "
+        f"strings: np.asarray({name}).astype(str).{hint}"
+    )
+
+
+def _refuse_missing(labels, name):
+    n_missing = 0
+    if labels.dtype == object:
+        n_missing = sum(map(is_missing, labels.ravel()))
+    elif labels.dtype.kind in "fmM":
+        n_missing = (labels != labels).sum()
+    if n_missing:
+        raise ValueError(
+            f"{name} must not have missing labels; got None, NaN or NA in {n_missing} "
+            f"of {len(labels)} places. Drop these rows, or give them a label of their "
+            "own."
+        )
+
+
+def is_missing(value):
+    """Whether it is None, NaN, or what pandas has instead."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or isinstance(value, (float, np.floating))
+        and value != value
+    )
+
+
+@quiet
 def is_multilabel(y):
     return y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
 
@@ -34,7 +109,9 @@ def classes_for_partial_fit(y, classes, multilabel):
     """The sorted labels of the first call of partial_fit."""
     if multilabel:
         n_labels = y.shape[1]
-        if classes is not None and np.unique(classes).tolist() != [*range(n_labels)]:
+        if classes is not None and (
+            announced_classes(classes).tolist() != [*range(n_labels)]
+        ):
             raise ValueError(
                 f"y holds indicators of {n_labels} labels, whose classes are their "
                 f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Leave classes "
@@ -56,30 +133,29 @@ def classes_for_partial_fit(y, classes, multilabel):
 
 def announced_classes(classes):
     """The sorted labels that were passed as `classes`."""
-    labels = np.asarray(classes)
+    labels = plain_labels(classes, "classes")
     if labels.ndim != 1:
         raise ValueError(f"classes must be a sequence of labels; got {classes!r}.")
-    return _sorted_labels(labels, "classes")
+    # Twice each: scikit-learn warns of labels that are almost all different.
+    return _sorted_labels(np.repeat(labels, 2), "classes")
 
 
+@quiet
 def _sorted_labels(labels, name):
     """The distinct labels, sorted; an error if they cannot be labels of classes."""
-    classes = unique_labels(labels, name)
-    check_classification_targets(labels)
-    return classes
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Got {name} with values such as {labels[:3].tolist()}. "
+            "KBinsDiscretizer makes classes of them."
+        ) from error
+    return np.unique(labels)
 
 
 def unique_labels(labels, name):
-    """The distinct values, sorted, of an array that may come from pandas."""
-    if labels.dtype == object and any(x is None or x != x for x in labels):
-        raise ValueError(f"{name} must not have missing labels; got None or NaN.")
-    try:
-        return np.unique(labels)
-    except TypeError as error:
-        raise ValueError(
-            f"The labels in {name} must be all numbers or all strings; got "
-            f"{sorted({type(x).__name__ for x in labels.tolist()})}."
-        ) from error
+    """The distinct labels, sorted."""
+    return np.unique(plain_labels(labels, name))
 
 
 def encode(y, classes, multilabel):
@@ -131,15 +207,28 @@ def refuse_masked(array, name):
         )
 
 
+def refuse_lazy(values, name):
+    """An error for what has no rows yet, such as the LazyFrame of polars."""
+    if hasattr(values, "collect") and not hasattr(values, "__array__"):
+        raise ValueError(
+            f"{name} must be an array or a dataframe; got a {type(values).__name__}, "
+            f"which holds no rows yet. Pass {name}.collect()."
+        )
+
+
+@quiet
 def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
-    """sample_weight as an array of float64, or None."""
+    """sample_weight as an array of float64, or None; a number is that of every row."""
     if sample_weight is None:
         return None
     refuse_masked(sample_weight, name)
-    if isinstance(sample_weight, (Real, str)):
+    refuse_lazy(sample_weight, name)
+    if isinstance(sample_weight, Real) and not isinstance(sample_weight, bool):
+        sample_weight = np.full(n_samples, sample_weight, dtype=np.float64)
+    elif np.asarray(sample_weight).ndim == 0:
         raise ValueError(
-            f"{name} must have shape ({n_samples},), one weight per row; got "
-            f"{sample_weight!r}. For weights of classes use class_weight."
+            f"{name} must be an array of one weight per row, or one number for all; "
+            f"got {sample_weight!r}. For weights of classes use class_weight."
         )
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
@@ -170,6 +259,7 @@ def divided_by_max(weights):
     return weights / weights.max() if weights.any() else weights
 
 
+@quiet
 def class_totals(codes, sample_weight, n_classes):
     """The weight of the rows of each class, up to a common factor."""
     if sample_weight is not None:
@@ -177,6 +267,7 @@ def class_totals(codes, sample_weight, n_classes):
     return np.bincount(codes, weights=sample_weight, minlength=n_classes)
 
 
+@quiet
 def class_weights(class_weight, classes, multilabel, totals):
     """One weight per class, shape (n_classes,), or None.
 
@@ -211,6 +302,7 @@ def class_weights(class_weight, classes, multilabel, totals):
     return weights
 
 
+@quiet
 def row_weights(Y, sample_weight, weights_of_classes, dtype):
     """sample_weight times class weight, of mean 1 unless all are 0; None for all 1."""
     if sample_weight is None and weights_of_classes is None:

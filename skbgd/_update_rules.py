@@ -49,12 +49,19 @@ def schedule(rule, *, power_t, max_iter, start=0):
     n_epochs = max(1, max_iter - start)
     return {
         "constant": lambda state: 1.0,
-        "invscaling": lambda state: 1 / (state.t + 1) ** power_t,
+        "invscaling": lambda state: _inverse_power(state.t + 1, float(power_t)),
         "adaptive": lambda state: 0.2**state.stopping.n_rate_cuts,
-        "cosine": lambda state: (
+        "cosine": lambda state: float(
             (1 + np.cos(np.pi * min((state.n_iter - start) / n_epochs, 1))) / 2
         ),
     }[rule]
+
+
+def _inverse_power(base, exponent):
+    try:
+        return 1 / base**exponent
+    except OverflowError:
+        return 0.0
 
 
 def _checked_factor(factor, state):

@@ -1,11 +1,5 @@
 """What a fit warns of when it is over."""
 
-import numpy as np
-from scipy.sparse import issparse
-
-# Root mean square of a feature above which it should have been scaled.
-BADLY_SCALED_RMS = 10.0
-
 # A rise of the loss that deserves a warning: relative, plus absolute in nats.
 RISE = 0.01, 1e-3
 
@@ -49,13 +43,17 @@ def unlike_rows(X, X_val, names=None):
     )
 
 
-def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
+def final_warning(clf, minimizer, plan, n_before, loss, sample):
     """The warning that a fit deserves, or None.
 
-    It began after `n_before` epochs, and ends with an objective of `loss` for some
-    rows.
+    It began after `n_before` epochs, and ends with an objective of `loss` for a
+    `sample` of the rows. Its figures are those of parameters as the user can set them:
+    the step size before the schedule, not that of the last epoch.
     """
-    if clf.n_iter_ == n_before:
+    # L-BFGS looks at the gradient in each call: at the minimum there is no epoch to
+    # make, which is no fault.
+    at_minimum = clf.solver == "lbfgs" and clf.stop_reason_ == "converged"
+    if clf.n_iter_ == n_before and not at_minimum:
         if clf.stop_reason_ == "max_iter":
             return (
                 f"No epoch was made: max_iter={plan.max_iter} counts all epochs, "
@@ -63,9 +61,9 @@ def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
             )
         return (
             f"No epoch was made: training stopped in an earlier call (tol="
-            f"{clf.tol}, n_iter_no_change={plan.n_iter_no_change}), and neither "
+            f"{plan.tol:g}, n_iter_no_change={plan.n_iter_no_change}), and neither "
             "the rows nor the parameters have changed. Change tol or "
-            "n_iter_no_change to go on."
+            "n_iter_no_change to resume."
         )
     # Not that of epochs, in which small batches learn: the first may be far below.
     first = clf._state.stopping.initial_loss
@@ -73,25 +71,12 @@ def final_warning(clf, minimizer, plan, n_before, loss, some_rows):
     if minimizer.last_eta is not None and loss > first * (1 + share) + nats:
         return (
             f"The loss rose from {first:.3g} to {loss:.3g}. Try a smaller "
-            f"learning_rate (it was {clf.learning_rate_:g}), and scale the "
-            "features (StandardScaler)."
+            f"learning_rate (it was {clf.learning_rate_init_:g})."
+            f"{sample.scaling_advice(minimizer.network)}"
         )
-    if clf.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
+    if plan.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
         return None
-    message = minimizer.unfinished(clf.stop_reason_, plan, clf.tol)
+    message = minimizer.unfinished(clf.stop_reason_, plan)
     if clf.stop_reason_ == "converged" and not message:
         return None
-    if clf.scale_ is not None:
-        return message or None
-    some = some_rows.astype(float)
-    is_sparse = issparse(some)
-    with np.errstate(over="ignore"):  # inf tells enough
-        squares = some.multiply(some) if is_sparse else some * some
-        scales = np.sqrt(squares.mean(axis=0))
-    if scales.max() > BADLY_SCALED_RMS:
-        scaler = "MaxAbsScaler" if is_sparse else "StandardScaler"
-        message += (
-            " The features are badly scaled (root mean squares from "
-            f"{scales.min():.2g} to {scales.max():.2g}); put a {scaler} in front."
-        )
-    return message.strip() or None
+    return (message + sample.scaling_advice(minimizer.network)).strip() or None

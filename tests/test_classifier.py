@@ -8,6 +8,7 @@ import pytest
 import sklearn
 from helpers import same
 from scipy import sparse
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
@@ -358,6 +359,18 @@ def test_log_probabilities_are_finite_far_out(three_classes):
         np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoids_that_all_underflow_still_sum_to_1(three_classes, dtype):
+    X, y = three_classes
+    X = X.astype(dtype)
+    clf = quick(hidden_layer_sizes=()).fit(X, y)
+    clf.intercepts_[0][:] -= 2000
+    assert (expit(clf.decision_function(X)) == 0).all()
+    P = clf.predict_proba(X)
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(P.argmax(axis=1), clf.predict(X))
+
+
 # Life in scikit-learn
 
 
@@ -418,6 +431,24 @@ def test_multilabel_partial_fit_takes_classes_like_mlp(multilabel):
     np.testing.assert_array_equal(with_classes.coefs_[0], expected.coefs_[0])
     with pytest.raises(ValueError, match="numbers 0 to 3.*Leave classes out"):
         quick().partial_fit(X, Y, classes=["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize("number", [3, 0.25, np.float32(2), np.int64(7)], ids=repr)
+def test_one_weight_for_all_rows(binary, number):
+    """A number as sample_weight is the weight of every row, as in scikit-learn."""
+    X, y = binary
+    clf = quick(early_stopping=True).fit(X, y, number)
+    expected = quick(early_stopping=True).fit(X, y, np.full(len(y), number))
+    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
+    clf.partial_fit(X, y, sample_weight=number)
+    expected.partial_fit(X, y, sample_weight=np.full(len(y), number))
+    np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
+    clf.fit(X, y, X_val=X, y_val=y, sample_weight_val=number)
+    weights = np.full(len(y), number)
+    expected.fit(X, y, X_val=X, y_val=y, sample_weight_val=weights)
+    assert clf.validation_loss_curve_ == expected.validation_loss_curve_
+    with pytest.raises(ValueError, match="All weights are zero"):
+        clf.fit(X, y, 0)
 
 
 def test_extreme_weights(binary):

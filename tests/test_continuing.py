@@ -343,7 +343,7 @@ def test_a_call_that_makes_no_epoch_says_so(tol):
         assert clf.n_iter_ == 1
     # the cure
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "max_iter=. epochs were over")
+        warnings.filterwarnings("ignore", "max_iter=. epochs ended")
         for k in range(2, 6):
             clf.set_params(max_iter=k).fit(X, y)
         assert clf.n_iter_ == 5

@@ -79,6 +79,16 @@ def test_whole_batch_is_that_of_one_machine(client, case):
         assert remote.learning_rate_ == pytest.approx(local.learning_rate_, rel=1e-12)
 
 
+def test_labels_of_objects_and_one_weight_for_all(client):
+    """As their arrays, as one machine takes them."""
+    X, y = rows(3)
+    expected = small().fit(spread(X), spread(y))
+    for labels in (y.astype(object), np.array([*y[:300], *y[300:] * 1.0], object)):
+        clf = small().fit(spread(X), spread(labels), sample_weight=2.0)
+        same(clf, expected)
+        assert clf.classes_.dtype.kind in "if"
+
+
 def test_float32_stays(client):
     X, y = rows()
     remote = small().fit(spread(X.astype("f4")), spread(y))
@@ -313,6 +323,48 @@ BAD = {
         spread(X),
         Y,
         {"sample_weight": spread(np.zeros(N))},
+    ),
+    "negative number": (
+        ValueError,
+        "sample_weight must not be negative; got -2",
+        spread(X),
+        Y,
+        {"sample_weight": -2.0},
+    ),
+    "zero number": (
+        ValueError,
+        "All weights are zero",
+        spread(X),
+        Y,
+        {"sample_weight": 0},
+    ),
+    "text weight": (
+        ValueError,
+        "or one number for all; got 'a'",
+        spread(X),
+        Y,
+        {"sample_weight": "a"},
+    ),
+    "text": (
+        ValueError,
+        "Column 0 of X holds 'a'",
+        spread(np.where(X > 1, "a", "1").astype(object)),
+        Y,
+        {},
+    ),
+    "mixed y": (
+        ValueError,
+        "labels in y must be all numbers, all strings or all booleans",
+        spread(X),
+        spread(np.array([1] * 300 + ["a"] * (N - 300), dtype=object)),
+        {},
+    ),
+    "None in y": (
+        ValueError,
+        "missing labels",
+        spread(X),
+        spread(np.array([None, "a"] * (N // 2), dtype=object)),
+        {},
     ),
     "no rows": (ValueError, "at least one row", spread(X)[:0], spread(Y)[:0], {}),
     "nan": (ValueError, "Input X contains NaN", spread(with_value(X, np.nan)), Y, {}),

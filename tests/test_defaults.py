@@ -1,5 +1,6 @@
 """What "auto" stands for: the plan, explicit values, warnings, models that learn."""
 
+import re
 import warnings
 
 import numpy as np
@@ -115,13 +116,45 @@ def test_a_number_is_the_step_of_every_epoch():
 
 
 def test_a_plan_is_followed_to_its_end():
-    """A loss that stands still ends it only if n_iter_no_change is a number."""
-    assert BGDClassifier(tol=1e6, random_state=0).fit(*MOONS).n_iter_ == 25
+    """A loss that stops improving ends it only if the user asked for that."""
+    flat = {"learning_rate": 1e-12, "learning_rate_schedule": "cosine"}
+    clf = BGDClassifier(**flat, random_state=0).fit(*MOONS)
+    assert (clf.n_iter_, clf.stop_reason_) == (25, "max_iter")
+    clf = BGDClassifier(**flat, n_iter_no_change=4, random_state=0).fit(*MOONS)
+    assert (clf.n_iter_, clf.stop_reason_) == (5, "converged")
+    clf = BGDClassifier(**flat, early_stopping=True, random_state=0).fit(*MOONS)
+    assert (clf.n_iter_, clf.stop_reason_) == (13, "early_stopping")
+    clf = BGDClassifier(tol=1e6, random_state=0).fit(*MOONS)
+    assert (clf.n_iter_, clf.stop_reason_) == (13, "converged")  # half of the plan
+    clf = BGDClassifier(tol=1e-12, random_state=0).fit(*MOONS)
+    assert clf.n_iter_ == 25  # it improves all the time
+    clf = BGDClassifier(tol=None, n_iter_no_change=4, **flat, random_state=0)
+    assert clf.fit(*MOONS).n_iter_ == 25
     clf = BGDClassifier(tol=1e6, n_iter_no_change=4, random_state=0).fit(*MOONS)
     assert (clf.n_iter_, clf.stop_reason_) == (5, "converged")
     clf = BGDClassifier(tol=1e6, early_stopping=True, random_state=0).fit(*MOONS)
     assert clf.stop_reason_ == "early_stopping"
     assert clf.n_iter_ == 1 + clf.max_iter_ // 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"learning_rate": 0.3, "n_iter_no_change": 3},
+        {"early_stopping": True},
+        {"solver": "lbfgs", "alpha": 1e-3},
+        {"learning_rate_schedule": "constant", "max_iter": 30},
+    ],
+    ids=["constant", "early stopping", "lbfgs", "automatic step"],
+)
+def test_automatic_tol_is_1e_4(params):
+    """... but for a cosine that ends by the training loss, which it does not end."""
+    clf = BGDClassifier(**params, random_state=0).fit(*MOONS)
+    same = BGDClassifier(**params, random_state=0, tol=1e-4).fit(*MOONS)
+    assert clf.get_params()["tol"] == "auto"
+    np.testing.assert_array_equal(parameters(clf), parameters(same))
+    assert clf.n_iter_ == same.n_iter_
 
 
 def test_streams_have_no_end():
@@ -158,6 +191,47 @@ def test_bad_values(name, value):
         BGDClassifier(**{name: value}).fit(*MOONS)
     with pytest.raises(ValueError, match="Got learning_rate_schedule='x'; .*'auto'"):
         BGDClassifier(learning_rate_schedule="x").fit(*MOONS)
+
+
+# Parameters without effect
+
+STEPS = {
+    "batch_size": 3, "learning_rate": 0.01, "learning_rate_schedule": "invscaling",
+    "momentum": 0.9, "nesterov": True, "max_gradient_norm": 1e-3, "shuffle": False,
+    "n_iter_no_change": 1,
+}  # fmt: skip
+ADAM = {"beta_1": 0.1, "beta_2": 0.2, "epsilon": 0.5}
+VALIDATION = {"validation_fraction": 0.5, "scoring": "accuracy"}
+OTHERS = {"power_t": 3.0, **VALIDATION}
+
+
+@pytest.mark.parametrize(
+    "params, name, value",
+    [
+        (params, *item)
+        for params, unused in (
+            ({"solver": "lbfgs"}, STEPS | ADAM | OTHERS),
+            ({"solver": "sgd"}, ADAM | OTHERS | {"nesterov": True}),
+            ({"solver": "adam"}, OTHERS | {"momentum": 0.9, "nesterov": True}),
+            ({"batch_size": "full"}, {"shuffle": False}),
+            ({"hidden_layer_sizes": ()}, {"activation": "relu"}),
+        )
+        for item in unused.items()
+    ],
+    ids=str,
+)
+def test_a_parameter_without_effect_is_ignored_in_silence(params, name, value):
+    """... and its description says when it is used."""
+    params = {"hidden_layer_sizes": (4,), "random_state": 0} | params
+    expected = BGDClassifier(**params).fit(*MOONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = BGDClassifier(**params | {name: value}).fit(*MOONS)
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
+    described = re.search(
+        rf"\n    [^\n]*\b{name}\b[^\n]* : (.*?)\n    \w", BGDClassifier.__doc__, re.S
+    )
+    assert "Only used when" in " ".join(described[1].split())
 
 
 # Warnings

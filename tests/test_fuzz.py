@@ -67,7 +67,7 @@ SETTINGS = {
     "max_gradient_norm": [None, None, 1e-3, 1e300],
     "alpha": ["auto", "auto", 0.0, 1e-300, 0.1, 1e6],
     "max_iter": [1, 2, 3, 3, 3, "auto"],
-    "tol": [1e-4, None, 0.0, 1e300],
+    "tol": ["auto", 1e-4, None, 0.0, 1e300],
     "n_iter_no_change": ["auto", 1, 3],
     "shuffle": [True, True, False],
     "early_stopping": [*5 * [False], True],

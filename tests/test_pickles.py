@@ -12,7 +12,7 @@ from joblib import dump, load
 from sklearn.datasets import load_iris
 from sklearn.exceptions import InconsistentVersionWarning
 
-from skbgd import BGDClassifier
+from skbgd import BGDClassifier, _saving
 
 X, y = load_iris(return_X_y=True)
 SAVED = Path(__file__).parent / "model_format_1.pickle"
@@ -188,11 +188,37 @@ def test_another_format_is_an_error():
             BGDClassifier().__setstate__({**state, "_format": number})
 
 
-def test_another_version_warns():
-    state = fitted().__getstate__()
-    clf = BGDClassifier()
-    with pytest.warns(InconsistentVersionWarning, match="from skbgd version 0.0.1 "):
-        clf.__setstate__({**state, "_skbgd_version": "0.0.1"})
+@pytest.mark.parametrize(
+    "saved_by, warns",
+    [
+        ("0.2.9", True),
+        ("0.2.10.dev1", True),
+        ("0.3", False),
+        ("0.3.0rc1", False),
+        ("0.3.1.dev12+g12ab", False),
+        ("0.10.0", False),
+        ("0.10.2", False),
+        ("0.10.3", True),
+        ("1.0", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_versions_that_predicted_otherwise_warn(monkeypatch, saved_by, warns):
+    """Those before the last change of a prediction, and those that are not known."""
+    monkeypatch.setattr(_saving, "SAME_PREDICTIONS_SINCE", "0.3.0")
+    monkeypatch.setattr(_saving, "__version__", "0.10.2")
+    state = {**fitted().__getstate__(), "_skbgd_version": saved_by}
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        BGDClassifier().__setstate__(state)
+    assert [w.category for w in record] == [_saving.SavedByAnotherVersion] * warns
+    for warning in record:
+        assert issubclass(warning.category, InconsistentVersionWarning)
+        assert f"from skbgd version {saved_by} when" in str(warning.message)
+
+
+def test_the_present_version_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pickle.loads(pickle.dumps(clf))
+        pickle.loads(pickle.dumps(fitted()))

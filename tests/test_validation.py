@@ -19,6 +19,8 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from skbgd import BGDClassifier
 from skbgd._warnings import unlike_rows
 
+from skbgd._rows import LocalRows
+
 
 def test_own_validation_set_is_only_recorded_without_early_stopping(moons):
     """The descent is the same with and without; the curve is the log-loss."""
@@ -157,16 +159,78 @@ def test_bad_validation_rows(moons, call, match):
     np.testing.assert_array_equal(parameters(clf), before)
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.4])
+@pytest.mark.parametrize(
+    "counts",
+    [[3] * 100, [2] * 50, [300, *[2] * 90], [1, 1, *[2, 3] * 20]],
+    ids=["all of three", "all of two", "one large class", "single rows"],
+)
+def test_rare_classes_do_not_enlarge_what_is_set_aside(counts, fraction):
+    """The fraction asked for, each class in proportion to one row, none without rows.
+
+    The same rows for the same seed, other ones for another.
+    """
+    y = np.repeat(np.arange(len(counts)), counts)
+    rows = LocalRows(np.arange(len(y), dtype=float)[:, None], y, None, 1)
+    rest, aside = rows.split(fraction, seed=0, multilabel=False)
+    counts = np.array(counts)
+    n_candidates = counts[counts > 1].sum()
+    n_aside = int(np.ceil(fraction * n_candidates))
+    assert (rest.n_samples, aside.n_samples) == (len(y) - n_aside, n_aside)
+    taken = np.bincount(aside.y, minlength=len(counts))
+    assert (taken[counts == 1] == 0).all()
+    assert (taken < counts).all()
+    expected = n_aside * counts / n_candidates
+    assert (abs(taken - expected)[counts > 1] < 1.01).all()
+    np.testing.assert_array_equal(
+        np.sort([*rest.X, *aside.X], axis=0)[:, 0], np.arange(len(y))
+    )
+    np.testing.assert_array_equal(aside.X[:, 0], np.unique(aside.X))
+    again, other = (rows.split(fraction, s, multilabel=False)[1] for s in (0, 1))
+    np.testing.assert_array_equal(again.X, aside.X)
+    assert not np.array_equal(other.X, aside.X)
+
+
+def test_every_class_has_its_turn():
+    """Which of the rare classes have a validation row is random."""
+    y = np.repeat(np.arange(40), 2)
+    rows = LocalRows(np.arange(80.0)[:, None], y, None, 1)
+    seen = [rows.split(0.1, seed, multilabel=False)[1] for seed in range(200)]
+    times = np.bincount(np.concatenate([aside.X[:, 0] for aside in seen]).astype(int))
+    assert len(times) == 80
+    assert 5 <= times.min() <= times.max() <= 40  # 20 of 200 on average
+
+
+@pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr", "top_k_accuracy"])
+def test_a_scorer_that_needs_all_classes(scoring):
+    """The error names a class without validation rows, and what to do."""
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([*"abcd" * 5], 3)
+    y = np.repeat([f"class {k}" for k in range(20)], 3)
+    clf = small(early_stopping=True, scoring=scoring)
+    with pytest.raises(
+        ValueError, match=f"scoring='{scoring}' failed .*no row of 14 cl"
+    ):
+        clf.fit(X, y)
+    clf.set_params(validation_fraction=0.4).fit(X, y)
+    assert len(clf.validation_scores_) == 12
+
+    def broken(clf, X, y):
+        raise ValueError("for another reason")
+
+    with pytest.raises(ValueError, match="^for another reason$"):
+        clf.set_params(scoring=broken).fit(X, y)
+
+
 def test_too_few_rows_to_set_any_aside():
-    """One row of each class with several members is set aside, and one is left."""
+    """One row of each class with several members is left to learn from."""
     clf = small(early_stopping=True)
-    assert clf.fit(np.eye(5), [0, 0, 1, 1, 2]).t_ == 12 * 3
+    assert clf.fit(np.eye(5), [0, 0, 1, 1, 2]).t_ == 12 * 4
     for y, match in (
         ([0, 1], "no class has two rows"),
         ([0, 0, 0, 1, 1], "cannot set 5 rows aside .*of the 5 rows that could be"),
     ):
         clf.set_params(validation_fraction=0.9)
-        with pytest.raises(ValueError, match=f"{match}.*Pass X_val and y_val"):
+        with pytest.raises(ValueError, match=f"{match}.*[Pp]ass X_val and y_val"):
             clf.fit(np.eye(len(y)), y)
 
 

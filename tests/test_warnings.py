@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbgd import BGDClassifier
 
 MOONS = make_moons(300, noise=0.2, random_state=0)
-ROSE = "The loss rose from .* to .*smaller learning_rate"
+ROSE = r"The loss rose from .* to .*smaller learning_rate \(it was 2\)\."
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,57 @@ def test_a_loss_that_ends_above_where_it_began(params):
         max_iter=12, learning_rate_schedule=lambda k: 1.0 if k < 3 else 1e-12,
         standardize=False,
     ).set_params(**params)  # fmt: skip
-    with pytest.warns(ConvergenceWarning, match=ROSE):
+    with pytest.warns(ConvergenceWarning, match=f"{ROSE} .*StandardScaler") as record:
         clf.fit(X, y)
     assert clf.loss_ > 1.1 * clf.loss_curve_[0]
+    assert "1e-12" not in str(record[0].message)  # the last step, which nobody chose
+
+
+@pytest.mark.parametrize("learning_rate", ["auto", 30.0])
+def test_advice_is_about_what_can_be_set(learning_rate):
+    """The step before the schedule, given or chosen; no scaling of scaled features."""
+    X, y = MOONS
+    clf = BGDClassifier(
+        (30, 30, 30), activation="identity", learning_rate=learning_rate, alpha=0,
+        batch_size=1, learning_rate_schedule=lambda k: 1e4 if k == 0 else 1e-9,
+        max_iter=2, max_gradient_norm=1.0, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="The loss rose") as record:
+        clf.fit(X, y)
+    advice = f"Try a smaller learning_rate (it was {clf.learning_rate_init_:g})."
+    assert str(record[0].message).endswith(advice)
+    assert clf.learning_rate_ < 1e-6 * clf.learning_rate_init_
+
+
+def test_a_divergence_names_the_step_and_the_schedule():
+    """What can be set first; scales only where they are bad."""
+    X, y = MOONS
+    params = {"activation": "relu", "learning_rate": 1e150, "random_state": 0}
+    clf = BGDClassifier((3, 3), **params, learning_rate_schedule=lambda k: 1e50)
+    says = (
+        r"with learning_rate=1e\+150 \(step size 1e\+200\) and .*learning_rate\.[^S]*$"
+    )
+    with pytest.raises(ValueError, match=says):
+        clf.fit(X, y)
+    with pytest.raises(ValueError, match=r"badly scaled \(.* to 1e\+04\); put a Sta"):
+        clf.fit(X * [1e4, 1], y)
+    with pytest.raises(ValueError, match="badly scaled .* put a MaxAbsScaler"):
+        clf.partial_fit(sparse.csr_array(X * [1e4, 1]), y, classes=[0, 1])
+    w = np.ones(len(y))
+    w[7] = 0
+    X = X.copy()
+    X[7] = 1e9  # no advice for the sake of a row that does not count
+    with pytest.raises(ValueError, match=says):
+        clf.fit(X, y, w)
+
+
+def test_rows_that_a_trained_network_cannot_take():
+    """A warm start without an epoch to make, on rows whose loss is infinite."""
+    X, y = MOONS
+    clf = small(activation="identity", warm_start=True).fit(X, y)
+    clf.coefs_[0][:] = 1e10
+    with pytest.raises(ValueError, match="The loss after the last step is .*scaled"):
+        clf.fit(X * 1e306, y)
 
 
 @pytest.mark.parametrize("tol", [None, 1e-4])

@@ -54,5 +54,11 @@ def _chosen() -> ModuleType:
 
 backprop = _chosen()
 COMPILED = hasattr(backprop, "SharedTeam")
-INSTRUCTION_SET = INSTRUCTION_SET or backprop.instruction_sets()[-1]
+_names = backprop.instruction_sets()
+INSTRUCTION_SET = INSTRUCTION_SET or _names[-1]
+if INSTRUCTION_SET not in _names:
+    raise ValueError(
+        f"Got SKBGD_ISA={INSTRUCTION_SET!r}; on this machine it must be one of "
+        f"{[*dict.fromkeys(['numpy', *_names])]}."
+    )
 backprop.use_instruction_set(INSTRUCTION_SET)

@@ -22,7 +22,6 @@ A batch may have any number of rows: at most `tile` of them, those that the cach
 are taken through the network and back at a time.
 """
 
-from functools import wraps
 from math import isfinite, nan, sqrt
 
 import numpy as np
@@ -35,6 +34,7 @@ from .arguments import (  # noqa: F401
     Parameters,
     Rows,
     Workspace,
+    quiet,
 )
 
 
@@ -198,17 +198,6 @@ def sum_of_squares(x):
 
 
 # The doors ----------------------------------------------------------------------------
-
-
-def quiet(function):
-    """Numbers may overflow: what is not finite is found in the results."""
-
-    @wraps(function)
-    def wrapped(*args):
-        with np.errstate(all="ignore"):
-            return function(*args)
-
-    return wrapped
 
 
 @quiet

@@ -5,6 +5,7 @@ not changed behind its back, cannot make it read or write past an array.
 """
 
 from collections import namedtuple
+from functools import wraps
 
 import numpy as np
 from scipy.sparse import issparse
@@ -15,6 +16,20 @@ HIDDEN, OUTPUT = ACTIVATIONS[:4], ("logistic", "softmax")
 
 # What one random number adds to the state of the generator, see `shuffle`.
 SPLITMIX_STEP = 0x9E3779B97F4A7C15
+
+
+def quiet(function):
+    """Numbers may overflow or underflow in it, whatever `numpy.seterr` says.
+
+    What is not finite is found in the results.
+    """
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def checked(name, array, shape, types, writable=False):

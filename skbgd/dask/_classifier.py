@@ -171,7 +171,8 @@ class DaskBGDClassifier(BGDClassifier):
             Class labels (at least two), or indicators 0/1 of several labels.
 
         sample_weight : dask array or series of shape (n_samples,), default=None
-            Weights of the rows: not negative, not all zero. Only their ratios matter.
+            Weights of the rows: not negative, not all zero. Only their ratios matter. A
+            number is the weight of every row.
 
         X_val : dask array or dataframe, or array-like, default=None
             Validation rows, of shape (n_validation_samples, n_features): their loss is

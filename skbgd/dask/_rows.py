@@ -8,6 +8,7 @@ which task is over first, nor on workers that are lost and replaced on the way.
 
 import warnings
 from math import ceil, isfinite
+from numbers import Real
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -19,8 +20,11 @@ from distributed import Future, futures_of, wait
 from sklearn.utils.validation import column_or_1d
 
 from .._core import backprop
+from .._core.arguments import quiet
 from .._rows import LocalRows
 from .._targets import (
+    check_sample_weight,
+    check_some_weight,
     classes_in,
     divided_by_max,
     encode,
@@ -112,6 +116,11 @@ class DaskRows:
         if not in_memory:
             X = X.map_blocks(as_rows, dtype, dtype=dtype, meta=np.empty((0, 0), dtype))
         parts = [X, as_dask_array(y, "y", X)]
+        if isinstance(sample_weight, (Real, str)):
+            # The same for every row: as none, if it is positive.
+            weight = check_sample_weight(sample_weight, 1)
+            check_some_weight(weight.max(), "sample_weight")
+            sample_weight = None
         if sample_weight is not None:
             parts.append(as_dask_array(sample_weight, "sample_weight", X))
         X, y, *weights = self._align_chunks(parts)
@@ -242,6 +251,7 @@ class DaskRows:
             if not self.multilabel:
                 encode(summary.labels, classes, multilabel)
 
+    @quiet
     def class_totals(self, classes):
         """The weight of the rows of each class, up to a common factor."""
         return divided_by_max(self._totals(classes))
@@ -257,6 +267,7 @@ class DaskRows:
             totals[codes] += summary.totals * (summary.largest / (largest or 1))
         return totals
 
+    @quiet
     def set_targets(self, classes, multilabel, class_weights):
         """Let the workers make codes, and row weights of mean 1, of the labels."""
         factors, self.total_weight = None, self.n_samples
@@ -309,6 +320,7 @@ class DaskRows:
             return None
         return self.sum(sum_moments, np.empty(0, self.dtype))[0]
 
+    @quiet
     def mean_squared_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
         total, weight = self.sum(sum_squared_norms, np.empty(0, self.dtype))
@@ -326,6 +338,7 @@ class DaskRows:
     def prepare_sums(self, network):
         """Nothing: the workers allocate what they need in each round."""
 
+    @quiet
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
         loss, gradient = self.sum(sum_gradients, theta, network)
@@ -339,6 +352,7 @@ class DaskRows:
         self.n_rounds = -(-self.n_samples // batch_size)
         self.shuffled = shuffle and self.n_rounds > 1
 
+    @quiet
     def run_epoch(self, state, rule, progress):
         """As `LocalRows.run_epoch`: a round for each step, which is made here.
 

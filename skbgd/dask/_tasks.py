@@ -8,9 +8,15 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from .._core import backprop
+from .._core.arguments import quiet
 from .._moments import Moments
-from .._rows import check_core_layout, mean_squared_norm, sum_of_losses
-from .._targets import check_sample_weight, divided_by_max, encode, unique_labels
+from .._rows import (
+    check_core_layout,
+    mean_squared_norm,
+    naming_columns,
+    sum_of_losses,
+)
+from .._targets import check_sample_weight, divided_by_max, encode, plain_labels
 
 # Rows of a mini-batch that are gathered from a block at a time.
 GATHERED_ROWS = 4096
@@ -105,6 +111,7 @@ def sum_moments(theta, network, blocks, targets, orders, shares):
     )
 
 
+@quiet
 def sum_squared_norms(theta, network, blocks, targets, orders, shares):
     """sum_i w_i ||x_i||^2 and [sum_i w_i] of the rows of a shard."""
     terms = []
@@ -125,21 +132,23 @@ def random_orders(lengths, states):
 
 def as_rows(block, dtype):
     """A block of X as the core takes it."""
-    rows = check_array(
-        block,
-        dtype=dtype,
-        order="C",
-        accept_sparse="csr",
-        ensure_min_samples=0,
-        input_name="X",
-    )
+    with naming_columns(block):
+        rows = check_array(
+            block,
+            dtype=dtype,
+            order="C",
+            accept_sparse="csr",
+            ensure_min_samples=0,
+            input_name="X",
+        )
     return check_core_layout(rows)
 
 
+@quiet
 def summarize(X, y, weights, dtype):
     """Check a block, and say what the client needs to know of it."""
     rows = as_rows(X, dtype)
-    y = np.asarray(y)
+    y = plain_labels(y, "y")
     if len(y) != X.shape[0]:
         raise ValueError(
             f"A block of X has {X.shape[0]} rows, the block of y beside it {len(y)}."
@@ -149,9 +158,7 @@ def summarize(X, y, weights, dtype):
     if weights is not None:
         largest = float(weights.max())
         weights = divided_by_max(weights)
-    labels = unique_labels(
-        check_array(y, ensure_2d=False, dtype=None, input_name="y"), "y"
-    )
+    labels = np.unique(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
     if y.ndim == 2:
         codes = np.zeros(len(y), dtype=int)
     else:
@@ -162,9 +169,10 @@ def summarize(X, y, weights, dtype):
     return Summary(sizeof(rows), fits, issparse(X), labels, totals, largest)
 
 
+@quiet
 def targets_of(y, weights, classes, multilabel, factors, largest, dtype):
     """Codes and final weights of a block."""
-    Y = encode(np.asarray(y), classes, multilabel)
+    Y = encode(plain_labels(y, "y"), classes, multilabel)
     if factors is None:
         return Y, None
     factor = factors if multilabel else factors[Y[:, 0]]
