@@ -18,8 +18,10 @@ AUTO_STREAM_BATCH_SIZES = 4, 32
 # is then equal to a repeated row.
 FEW_ROWS = 40
 
-# The batch size above which the step no longer grows.
+# The step size is STEP times the root of the rows per batch, of LARGEST_STEP at most.
+STEP = 0.4
 LARGEST_STEP = 128
+ADAM_STEP = 0.05
 
 # n alpha: the L2 penalty on the sum of the losses. For fewer rows than PENALIZED_ROWS it
 # falls with their square: a larger one holds small networks at chance (XOR).
@@ -140,9 +142,7 @@ class Plan(NamedTuple):
         if isinstance(max_iter, str):
             n_epochs = LBFGS_ITERATIONS if lbfgs else UNPLANNED_EPOCHS
             if planned:
-                n_epochs = planned_epochs(
-                    n_samples, batch_size, n_hidden, clf.solver
-                )
+                n_epochs = planned_epochs(n_samples, batch_size, n_hidden, clf.solver)
             max_iter = start + n_epochs
         else:
             start = 0
@@ -192,14 +192,16 @@ def default_step_size(network, squared_norm, plan, rule):
     m = inf if plan.full else plan.batch_size * plan.weight_ratio
     rms = np.sqrt(squared_norm / network.units[0])
     if rule.solver == "adam":
-        step_size = (0.05 if logistic or n_hidden == 0 else 0.01) / max(1, n_hidden)
+        step_size = ADAM_STEP / max(1, n_hidden)
+        if not logistic and n_hidden > 0:
+            step_size /= 5
         return float(step_size / max(1.0, rms) ** 0.5)
     if not np.isfinite(squared_norm):
         raise ValueError(
             "The features are too large for learning_rate='auto': the mean of their "
             "squares is not finite. Scale them (StandardScaler)."
         )
-    step_size = 0.4 * np.sqrt(min(m, LARGEST_STEP))
+    step_size = STEP * np.sqrt(min(m, LARGEST_STEP))
     curvature = rule.alpha
     if n_hidden == 0:
         s = 0.5 if network.output_activation == "softmax" else 0.25
