@@ -1,32 +1,47 @@
 """
-How the default hyper-parameters were chosen
-============================================
+How the default parameters were chosen
+======================================
 
-Compares `BGDClassifier()` and `BGDClassifier(solver="adam")` with `MLPClassifier()`:
-mean accuracy and log-loss over shuffled folds, and the time of a fit, in turns on each
-fold, in one process on one thread. Then each rule of the defaults is switched off by
-itself. The sets are those that scikit-learn bundles and made ones, behind a
-StandardScaler unless the table says otherwise. Prints Markdown, in a quarter of an
-hour, or in two minutes without the large sets and with one fold of the small ones::
+Compares `BGDClassifier()` and `BGDClassifier(solver="adam")`, which get the numbers as
+they are, with `MLPClassifier()`, `LogisticRegression()` and
+`HistGradientBoostingClassifier()`. The first two get their numbers standardised, except
+columns of two values. It prints accuracy and log-loss over shuffled folds and the speed
+of `fit`. All run in one process, in turns on each fold, on one thread. Then each rule of
+the defaults is switched off by itself.
 
-    python examples/study_defaults.py > examples/study_defaults.md
+The real tables are UCI's. They come from OpenML (`sklearn.datasets.fetch_openml`), or
+from a folder of files ``NAME.csv.gz`` with a column ``class`` and the columns
+``n:...`` of numbers and ``c:...`` of categories. Missing numbers become the median,
+categories one-hot columns. The other sets are made or come with scikit-learn. Prints
+Markdown, in an hour, or in some minutes without the slow parts::
+
+    python examples/study_defaults.py --tables FOLDER > examples/study_defaults.md
     python examples/study_defaults.py --quick
 """
 
 import argparse
 import time
 import warnings
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from scipy import sparse
+import pandas as pd
 from sklearn import datasets
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.model_selection import (
+    RepeatedStratifiedKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
@@ -195,28 +210,6 @@ def product(n, d):
     return X, X[:, 0] * X[:, 1] + 0.1 * rng.normal(size=n) > 0
 
 
-def text(n):
-    """Texts of two kinds as counts of 60 words of Zipf's law, hashed, of length 1."""
-    rng = np.random.default_rng(0)
-    n_words, n_columns = 20_000, 2**18
-    weights = 1 / np.arange(5, n_words + 5)
-    columns = rng.permutation(n_columns)[:n_words]
-    y = rng.integers(2, size=n)
-    tilts = np.exp(0.25 * rng.normal(size=(2, n_words)))
-    words = np.empty((n, 60), dtype=int)
-    for k in (0, 1):
-        p = weights * tilts[k]
-        words[y == k] = rng.choice(n_words, size=((y == k).sum(), 60), p=p / p.sum())
-    data = np.full(words.size, 60**-0.5)
-    X = sparse.csr_matrix(
-        (data, columns[words.ravel()], np.arange(0, words.size + 1, 60)),
-        shape=(n, n_columns),
-    )
-    X.sum_duplicates()
-    norms = np.sqrt(X.multiply(X).sum(axis=1)).A1
-    return sparse.csr_matrix(sparse.diags(1 / norms) @ X), y
-
-
 # The rules were chosen on these; those of HELD_OUT were not used for that.
 CHOSEN_ON = {
     "iris": lambda: bundled("iris"),
@@ -300,48 +293,79 @@ RADIAL = {
 LARGE = "20 000 rows", "60 000 rows", "30 000 rows, 90 / 7 / 3 %", "a tree"
 LAYERED = "iris", "breast cancer", "digits", "moons", "4 x 4 checkerboard"
 LAYERED += ("10 informative of 20",)
-BUNDLED = "iris", "wine", "breast cancer", "digits"
-OURS = {"BGDClassifier()": {}, 'solver="adam"': {"solver": "adam"}}
 
-
-def glorot(network, random_state, dtype):
-    """The first layer starts as the others do."""
-    theta = Network.start(network, random_state, dtype)
-    if len(network.units) > 2:
-        d, k = network.units[:2]
-        gain = 4.0 if network.activation == "logistic" else 1.0
-        theta[: (d + 1) * k] *= gain * np.sqrt(6 / (d + k)) / abs(theta[: d * k]).max()
-    return theta
-
-
-Network.start = Network.initial_parameters
-RULES = {
-    "batches of 32 rows": ({"batch_size": 32}, None),
-    "batches of 200 rows": ({"batch_size": 200}, None),
-    "alpha=1e-4": ({"alpha": 1e-4}, None),
-    "no more alpha for few rows": (
-        {}, (_plan, {"LEAST_PENALTY": {"sgd": 0, "adam": 0}}),
-    ),
-    "the steps do not fall": (
-        {"learning_rate_schedule": "constant", "n_iter_no_change": 400,
-         "max_iter": "planned"}, None,
-    ),
-    "no plan: steps of one size until the loss stands still, 400 epochs at most": (
-        {"learning_rate_schedule": "constant"}, None,
-    ),
-    "half the epochs": ({}, (_plan, {"AUTO_EPOCHS": 13, "AUTO_STEPS": 50})),
-    "twice the epochs": ({}, (_plan, {"AUTO_EPOCHS": 50, "AUTO_STEPS": 200})),
-    "25 epochs for all": ({}, (_plan, {"AUTO_STEPS": 0})),
-    "a start that thinks of the fan-out": (
-        {}, (Network, {"initial_parameters": glorot}),
-    ),
-    "steps half as large": ({"learning_rate": 0.5}, None),
-    "steps twice as large": ({"learning_rate": 2.0}, None),
+# Numbers of the tables on OpenML.
+OPENML = {
+    "anneal": 2, "audiology": 7, "balance.scale": 11, "breast.w": 15, "car": 40975,
+    "colic": 25, "column3C": 1523, "credit.g": 31, "dermatology": 35, "ecoli": 39,
+    "glass": 41, "heart.c": 49, "heart.statlog": 53, "hypothyroid": 57, "iris": 61,
+    "letter": 6, "mushroom": 24, "optdigits": 28, "pendigits": 32,
+    "primary.tumor": 171, "sick": 38, "solar.flare2": 173, "soybean": 42,
+    "spect.test": 336, "spectf.test": 337, "spectrometer": 313, "tae": 48,
+    "vehicle": 54, "vowel": 307, "wine": 187,
 }  # fmt: skip
 
 
-def folds(make, quick, scaler=StandardScaler):
-    """Seed, training rows and labels, test rows and labels; more folds of few rows."""
+# Those that get their numbers standardised.
+SCALED = MLPClassifier, LogisticRegression
+
+
+def estimators():
+    """Name and constructor of what is compared."""
+    return {
+        "MLPClassifier": MLPClassifier,
+        "BGDClassifier()": BGDClassifier,
+        'solver="adam"': lambda: BGDClassifier(solver="adam"),
+    }
+
+
+def peers():
+    return {
+        "LogisticRegression": lambda: LogisticRegression(max_iter=1000),
+        "HistGradientBoosting": HistGradientBoostingClassifier,
+    }
+
+
+# Folds --------------------------------------------------------------------------------
+
+
+def table_from_file(path):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    y = table.pop("class").fillna("?").to_numpy().astype(str)
+    numbers = [name for name in table if name.startswith("n:")]
+    return table.astype({name: float for name in numbers}), y, numbers
+
+
+def table_from_openml(data_id):
+    table, y = datasets.fetch_openml(data_id=data_id, return_X_y=True, as_frame=True)
+    numbers = table.select_dtypes("number").columns.tolist()
+    return table, y.astype(str).to_numpy(), numbers
+
+
+def folds_of_table(load, quick):
+    """Two shuffles of three folds. Classes of fewer than three rows are left out."""
+    table, y, numbers = load()
+    labels, counts = np.unique(y, return_counts=True)
+    kept = np.isin(y, labels[counts >= 3])
+    table, y = table[kept], y[kept]
+    categories = [name for name in table if name not in numbers]
+    table = table.astype({name: object for name in categories})
+    table[categories] = table[categories].fillna("?")
+    splitter = RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0)
+    for seed, (train, test) in enumerate(splitter.split(table, y)):
+        columns = make_column_transformer(
+            (SimpleImputer(strategy="median"), numbers),
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categories),
+        )
+        X = np.ascontiguousarray(columns.fit_transform(table.iloc[train]), float)
+        X_test = np.ascontiguousarray(columns.transform(table.iloc[test]), float)
+        yield seed, X, y[train], X_test, y[test]
+        if quick:
+            return
+
+
+def folds_of_set(make, quick):
+    """More folds where rows are few."""
     X, y = make()
     n = X.shape[0]
     if n <= 700:
@@ -358,212 +382,320 @@ def folds(make, quick, scaler=StandardScaler):
         splitter = StratifiedShuffleSplit(n_splits, test_size=size, random_state=0)
         splits = list(splitter.split(X, y))
     for seed, (train, test) in enumerate(splits[:1] if quick else splits):
-        X_train, X_test = X[train], X[test]
-        if scaler is not None:
-            fitted = scaler().fit(X_train)
-            X_train, X_test = fitted.transform(X_train), fitted.transform(X_test)
-        yield seed, X_train, y[train], X_test, y[test]
+        yield seed, X[train], y[train], X[test], y[test]
 
 
-def evaluate(estimators, sets, quick, scaler=StandardScaler):
-    """Per set and estimator: accuracy, log-loss, seconds, epochs, warned, failed."""
-    results = {}
-    for name, make in sets.items():
-        rows = []
-        for seed, X, y, X_test, y_test in folds(make, quick, scaler):
-            for build in estimators:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", ConvergenceWarning)
-                    clf = build(X, y).set_params(random_state=seed)
-                    start = time.perf_counter()
-                    try:
-                        clf.fit(X, y)
-                    except ValueError:
-                        rows.append((0, np.inf, np.nan, 0, 0, 1))
-                        continue
-                    seconds = time.perf_counter() - start
-                P = clf.predict_proba(X_test)
-                accuracy = accuracy_score(y_test, clf.classes_[P.argmax(axis=1)])
-                loss = log_loss(y_test, P)
-                epochs = np.max(clf.n_iter_)
-                rows.append((accuracy, loss, seconds, epochs, len(caught) > 0, 0))
-        results[name] = np.reshape(rows, (-1, len(estimators), 6)).mean(axis=0)
+# Comparisons --------------------------------------------------------------------------
+
+
+def standardise_numbers(X, X_test):
+    """Columns of two values are left as they are, as a user would leave them."""
+    columns = [j for j in range(X.shape[1]) if len(np.unique(X[:, j])) > 2]
+    scaler = StandardScaler().fit(X[:, columns])
+    results = []
+    for rows in (X, X_test):
+        rows = rows.copy()
+        rows[:, columns] = scaler.transform(rows[:, columns])
+        results.append(rows)
     return results
 
 
-def mlp(**params):
-    return lambda X, y: MLPClassifier(**params)
-
-
-def ours(**params):
-    def build(X, y):
-        explicit = dict(params)
-        if "learning_rate" in explicit:  # a multiple of what "auto" is
-            probe = BGDClassifier(**{**params, "learning_rate": "auto"})
-            probe.set_params(max_iter=1, tol=None).fit(X[:2000], y[:2000])
-            n = X.shape[0]
-            m, few = (
-                _plan.rows_per_batch(explicit.get("batch_size", "auto"), rows)
-                for rows in (n, min(n, 2000))
-            )
-            eta = probe.learning_rate_init_ * explicit["learning_rate"]
-            if explicit.get("solver") != "adam":
-                eta *= np.sqrt(min(m, 128) / min(few, 128))
-            explicit.update(learning_rate=eta, learning_rate_schedule="cosine")
-        if explicit.get("max_iter") == "planned":
-            m = _plan.rows_per_batch("auto", X.shape[0])
-            explicit["max_iter"] = _plan.planned_epochs(X.shape[0], m)
-        return BGDClassifier(**explicit)
-
-    return build
+def evaluate(constructors, sets, quick):
+    """Per set and estimator: accuracy, log-loss, seconds, epochs, warned."""
+    results = {}
+    for name, folds in sets.items():
+        rows = []
+        for seed, X, y, X_test, y_test in folds(quick):
+            raw, scaled = (X, X_test), standardise_numbers(X, X_test)
+            for construct in constructors:
+                clf = construct()
+                clf.set_params(**{name: seed for name in clf.get_params()
+                                  if name.endswith("random_state")})  # fmt: skip
+                X, X_test = scaled if isinstance(clf, SCALED) else raw
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", ConvergenceWarning)
+                    start = time.perf_counter()
+                    clf.fit(X, y)
+                    seconds = time.perf_counter() - start
+                P = clf.predict_proba(X_test)
+                accuracy = accuracy_score(y_test, clf.classes_[P.argmax(axis=1)])
+                loss = log_loss(y_test, P, labels=clf.classes_)
+                last = getattr(clf, "steps", [(None, clf)])[-1][1]
+                epochs = np.max(last.n_iter_)
+                rows.append((accuracy, loss, seconds, epochs, len(caught) > 0))
+        results[name] = np.reshape(rows, (-1, len(constructors), 5)).mean(axis=0)
+    return results
 
 
 def row(cells):
-    print("| " + " | ".join(cells) + " |")
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def table(title, sets, quick, mlp_params=None, our_params=None, names=OURS, **kwargs):
-    """One row per set; returns the results."""
-    our_params = our_params or {}
-    mlp_params = mlp_params or {}
-    estimators = [mlp(**mlp_params)]
-    estimators += [ours(**params, **our_params) for params in names.values()]
-    results = evaluate(estimators, sets, quick, **kwargs)
+def header(cells):
+    row(cells)
+    row(["---"] * len(cells))
+
+
+def table(title, sets, quick, constructors=None):
+    """One row per set, MLPClassifier first; returns the results."""
+    constructors = constructors or estimators()
     print(f"\n### {title}\n")
-    row(["set", "MLPClassifier", *(f"`{name}`" for name in names)])
-    row(["---"] * (2 + len(names)))
-    for name, (reference, *others) in results.items():
+    header(["set", *constructors])
+    results = {}
+    for name, folds in sets.items():
+        results |= evaluate(constructors.values(), {name: folds}, quick)
+        reference, *others = results[name]
         cells = [f"{reference[0]:.3f} / {reference[1]:.3f} ({reference[3]:.0f})"]
-        for accuracy, loss, seconds, epochs, warned, failed in others:
+        for accuracy, loss, seconds, epochs, warned in others:
             cell = f"{accuracy:.3f} / {loss:.3f} ({epochs:.0f}) "
             cell += f"{100 * (accuracy - reference[0]):+.1f}, "
-            cell += f"{reference[2] / seconds:.1f}x"
-            cell += ", warned" * bool(warned) + ", error" * bool(failed)
+            cell += f"{reference[2] / seconds:.1f}x" + ", warned" * bool(warned)
             cells.append(cell)
         row([name, *cells])
     return results
 
 
-def summary(results, column):
-    """Points gained (mean, worst), sets of better log-loss, speed, warnings."""
+SUMMARY = ["mean gain", "median", "worst", "at least as accurate", "lower log-loss",
+           "speed (geometric mean)", "least speed", "sets with a warning"]  # fmt: skip
+
+
+def summary(label, results, column):
+    """One row on what an estimator gains on MLPClassifier, in points of accuracy."""
     R = np.array(list(results.values()))
     gain = 100 * (R[:, column, 0] - R[:, 0, 0])
     speed = R[:, 0, 2] / R[:, column, 2]
-    stopped = R[:, 0, 3] < 200
-    return [
+    cells = [
         f"{gain.mean():+.2f}",
+        f"{np.median(gain):+.2f}",
         f"{gain.min():+.1f}",
+        f"{100 * (gain >= 0).mean():.0f} %",
         f"{100 * (R[:, column, 1] < R[:, 0, 1]).mean():.0f} %",
         f"{np.exp(np.log(speed).mean()):.0f}x",
-        f"{speed[~stopped].min():.1f}x" if (~stopped).any() else "",
-        f"{speed[stopped].min():.1f}x" if stopped.any() else "",
+        f"{speed.min():.1f}x",
         f"{(R[:, column, 4] > 0).sum()}",
     ]
+    row([label, *cells])
 
 
-HEAD = ["mean", "worst", "better log-loss", "speed (geometric mean)",
-        "least speed, 200 epochs of MLPClassifier", "least speed, fewer epochs",
-        "sets with a warning"]  # fmt: skip
-
-
-def summaries(title, groups):
+def summaries(title, groups, names):
     print(f"\n### {title}\n")
-    row(["", *HEAD])
-    row(["---"] * (1 + len(HEAD)))
-    for label, (results, column) in groups.items():
-        row([label, *summary(results, column)])
+    header(["", *SUMMARY])
+    for label, results in groups.items():
+        for column, name in enumerate(names[1:], 1):
+            summary(f"{label}: `{name}`", results, column)
+
+
+# Each rule switched off ---------------------------------------------------------------
+
+
+def earlier_alpha(n, n_hidden, *, stream=False):
+    """2e-4 where n alpha is between 0.5 and 2, otherwise the nearer of these bounds."""
+    return np.clip(2e-4, 0.5 / max(n, 40), 2 / n) / max(1, n_hidden) ** 2
+
+
+def two_valued_too():
+    return make_pipeline(StandardScaler(), BGDClassifier(standardize=False))
+
+
+RULES = {
+    "sigmoid units for more than two classes": ({"output_activation": "logistic"}, {}),
+    "batches of 16 to 64 rows": ({}, {"AUTO_BATCH_SIZES": (16, 64)}),
+    "batches of 200 rows": ({"batch_size": 200}, {}),
+    "25 epochs": ({}, {"AUTO_EPOCHS": (25, 25)}),
+    "40 epochs": ({}, {"AUTO_EPOCHS": (40, 40)}),
+    "80 epochs": ({}, {"AUTO_EPOCHS": (80, 80)}),
+    "at least 100 steps": ({}, {"AUTO_STEPS": 100}),
+    "at least 2000 steps": ({}, {"AUTO_STEPS": 2000}),
+    "steps half as large": ({}, {"STEP": 0.2, "ADAM_STEP": 0.025}),
+    "steps twice as large": ({}, {"STEP": 0.8, "ADAM_STEP": 0.1}),
+    "n alpha = 0.25": ({}, {"AUTO_PENALTY": 0.25}),
+    "n alpha = 1": ({}, {"AUTO_PENALTY": 1.0}),
+    "n alpha from 0.5 to 2": ({}, {"default_alpha": earlier_alpha}),
+    "alpha does not fall below 100 rows": ({}, {"PENALIZED_ROWS": 40}),
+}
 
 
 def rules(sets, quick, base):
-    """Each rule switched off: what it costs."""
-    print("\n### Each rule switched off\n")
-    print("The sets that the rules were chosen on, without the large ones.\n")
-    row(["", *HEAD])
-    row(["---"] * (1 + len(HEAD)))
-    for solver, extra in OURS.items():
-        column = 1 + list(OURS).index(solver)
-        kept = {name: base[name] for name in sets}
-        row([f"**{solver}**", *summary(kept, column)])
-        for label, (params, patch) in RULES.items():
-            build = [ours(**extra, **params)]
-            if patch is None:
-                found = evaluate(build, sets, quick)
-            else:
-                target, values = patch
-                with mock.patch.multiple(target, **values):
-                    found = evaluate(build, sets, quick)
-            joined = {name: np.vstack([base[name][:1], found[name]]) for name in found}
-            row([f"{solver}: {label}", *summary(joined, 1)])
+    """What each rule gains: the summary without it."""
+    print("\n### Each rule switched off: the real tables\n")
+    header(["", *SUMMARY])
+    for column, params in ((1, {}), (2, {"solver": "adam"})):
+        name = list(estimators())[column]
+        summary(f"**{name}**", base, column)
+        for label, (explicit, constants) in RULES.items():
+            with mock.patch.multiple(_plan, **constants):
+                construct = lambda p=params | explicit: BGDClassifier(**p)  # noqa: E731
+                found = evaluate([construct], sets, quick)
+            summary(f"{name}: {label}", joined(base, found), 1)
+    start = Network.fit_start
+    with mock.patch.object(Network, "fit_start", lambda self, theta, norm: None):
+        found = evaluate([BGDClassifier], sets, quick)
+    assert Network.fit_start is start
+    summary("initial weights whatever the features' size", joined(base, found), 1)
+    found = evaluate([two_valued_too], sets, quick)
+    summary("two-valued columns standardised too", joined(base, found), 1)
+
+
+def joined(base, found):
+    """The results of MLPClassifier and of another estimator."""
+    return {name: np.vstack([base[name][:1], found[name]]) for name in found}
+
+
+# First contact ------------------------------------------------------------------------
+
+
+def small_problems():
+    corners = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    for n in (4, 12, 40):
+        y = np.tile([0, 1, 1, 0], n // 4)
+        for low, high in ((0, 1), (-1, 1), (10, 11)):
+            X = low + (high - low) * np.tile(corners, (n // 4, 1))
+            yield f"XOR on {{{low}, {high}}}, {n} rows", X, y
+    X, y = datasets.make_circles(40, noise=0.05, factor=0.5, random_state=0)
+    yield "two circles, 40 rows", X, y
+    X = (np.arange(8)[:, np.newaxis] >> np.arange(3) & 1).astype(float)
+    yield "parity of 3 bits, 8 rows", X, X.sum(axis=1).astype(int) % 2
+    X = np.random.default_rng(0).uniform(size=(100, 2))
+    yield "XOR on [0, 1]^2, 100 rows", X, (X > 0.5).sum(axis=1) % 2
+
+
+def few_rows():
+    print("\n### Few rows: mean accuracy on them, and seeds of 10 without an error\n")
+    constructors = {
+        "MLPClassifier": MLPClassifier,
+        **{s: lambda s=s: BGDClassifier(solver=s) for s in ("sgd", "adam", "lbfgs")},
+    }
+    header(["", *constructors])
+    for name, X, y in small_problems():
+        cells = []
+        for construct in constructors.values():
+            scores = np.array(
+                [construct().set_params(random_state=k).fit(X, y).score(X, y)
+                 for k in range(10)]
+            )  # fmt: skip
+            cells.append(f"{scores.mean():.3f}, {(scores == 1).sum()}")
+        row([name, *cells])
+
+
+def streams():
+    print("\n### Streams: 16 noisy sets of 1 000 rows, five passes in chunks of 100\n")
+    header(
+        ["solver", "accuracy, minus that of fit", "log-loss over that of fit", "worst"]
+    )
+    for solver in ("sgd", "adam"):
+        gains, ratios = [], []
+        for seed in range(16):
+            n_classes, d = (2, 2, 3, 5)[seed % 4], (5, 10, 20, 40)[seed // 4]
+            X, y = made(
+                3000, d, n_informative=max(4, d // 2), n_redundant=0,
+                n_classes=n_classes, n_clusters_per_class=1 + seed % 2,
+                flip_y=(0.02, 0.05, 0.1, 0.2)[seed // 2 % 4], class_sep=1.5,
+                random_state=seed,
+            )  # fmt: skip
+            fitted = BGDClassifier(solver=solver, random_state=0).fit(
+                X[:1000], y[:1000]
+            )
+            stream = BGDClassifier(solver=solver, random_state=0)
+            for _ in range(5):
+                for i in range(0, 1000, 100):
+                    rows = slice(i, i + 100)
+                    stream.partial_fit(X[rows], y[rows], classes=np.unique(y))
+            some = X[1000:], y[1000:]
+            gains.append(100 * (stream.score(*some) - fitted.score(*some)))
+            losses = [
+                log_loss(some[1], c.predict_proba(some[0])) for c in (stream, fitted)
+            ]
+            ratios.append(losses[0] / losses[1])
+        row([solver, f"{np.mean(gains):+.1f}", f"{np.mean(ratios):.2f}",
+             f"{max(ratios):.2f}"])  # fmt: skip
+
+
+def rare_class():
+    print('\n### 20 of 20 000 rows in one class, class_weight="balanced"\n')
+    header(["", "area under the ROC curve", "largest weight"])
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40_000, 10))
+    score = X @ rng.normal(size=10) + rng.normal(size=40_000)
+    y = (score >= np.sort(score)[-40]).astype(int)
+    train, test = slice(20_000), slice(20_000, None)
+    for clf in (
+        *(BGDClassifier(solver=s, class_weight="balanced") for s in ("sgd", "adam")),
+        LogisticRegression(class_weight="balanced"),
+    ):
+        clf.set_params(random_state=0).fit(X[train], y[train])
+        area = roc_auc_score(y[test], clf.decision_function(X[test]))
+        W = clf.coefs_ if hasattr(clf, "coefs_") else [clf.coef_]
+        row([str(clf), f"{area:.3f}", f"{max(abs(w).max() for w in W):.1f}"])
+
+
+# The whole ----------------------------------------------------------------------------
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="one fold, no large sets")
-    quick = parser.parse_args().quick
+    parser.add_argument("--tables", type=Path, help="folder of NAME.csv.gz")
+    options = parser.parse_args()
+    quick = options.quick
     warnings.simplefilter("ignore", ConvergenceWarning)
-    groups = {"chosen on": CHOSEN_ON, "held out": HELD_OUT, "radial": RADIAL}
-    if quick:
-        groups = {
-            label: {k: v for k, v in sets.items() if k not in LARGE}
-            for label, sets in groups.items()
-        }
     print(
-        "Each cell: accuracy / log-loss (epochs); ours: points of accuracy gained on\n"
-        "MLPClassifier with default settings, and how many times as fast the fit was.\n"
-        "In turns, one thread, behind a StandardScaler unless the title says otherwise."
+        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained on\n"
+        "MLPClassifier with default parameters, and its time of fit over this one's."
     )
+    if options.tables:
+        loads = {
+            path.name.removesuffix(".csv.gz"): lambda path=path: table_from_file(path)
+            for path in sorted(options.tables.glob("*.csv.gz"))
+        }
+    else:
+        loads = {
+            name: lambda number=number: table_from_openml(number)
+            for name, number in OPENML.items()
+        }
+    tables = {
+        name: lambda quick, load=load: folds_of_table(load, quick)
+        for name, load in loads.items()
+    }
+    constructors = estimators() | peers()
+    real = table("Real tables", tables, quick, constructors)
+    groups = {
+        label: {
+            name: lambda quick, make=make: folds_of_set(make, quick)
+            for name, make in sets.items()
+            if not (quick and name in LARGE)
+        }
+        for label, sets in (
+            ("chosen on", CHOSEN_ON), ("held out", HELD_OUT), ("radial", RADIAL)
+        )
+    }  # fmt: skip
     done = {
-        label: table(f"Defaults: sets {label}", sets, quick)
+        label: table(f"Made and bundled sets: {label}", sets, quick)
         for label, sets in groups.items()
     }
-    both = {**done["chosen on"], **done["held out"]}
-    every = {}
-    for k, name in enumerate(OURS, 1):
-        for label, results in {**done, "all but radial": both}.items():
-            every[f"`{name}`, {label}"] = results, k
-    summaries("Summary", every)
+    summaries("Summary: real tables", {"real": real}, list(constructors))
+    summaries("Summary: made and bundled sets", done, list(estimators()))
     for hidden in ((300,), (100, 100), (50, 50, 50), (5,), ()):
-        params = {"hidden_layer_sizes": hidden}
-        some = {name: CHOSEN_ON[name] for name in LAYERED}
-        table(f"hidden_layer_sizes={hidden}", some, quick, params, params)
-    some = {name: CHOSEN_ON[name] for name in BUNDLED}
-    table("Features as they are, unscaled", some, quick, scaler=None)
-    for activation in ("tanh", "relu", "identity"):
-        for hidden in ((50,), (50, 50), (50, 50, 50)):
-            params = {"activation": activation, "hidden_layer_sizes": hidden}
-            table(f"{activation}, {hidden}", some, quick, params, params)
-    table("early_stopping=True", some, quick, {}, {"early_stopping": True})
-    table('batch_size="full"', some, quick, {}, {"batch_size": "full"})
-    lbfgs = {'solver="lbfgs"': {"solver": "lbfgs"}}
-    small = {
-        k: v
-        for k, v in {**CHOSEN_ON, **HELD_OUT}.items()
-        if k not in LARGE and k != "shifted digits"
-    }
-    title = 'L-BFGS, against MLPClassifier(solver="lbfgs")'
-    peers = table(title, small, quick, {"solver": "lbfgs"}, names=lbfgs)
-    reference = {k: both[k] for k in small}
-    against_default = {k: np.vstack([reference[k][:1], peers[k][1:]]) for k in small}
-    summaries(
-        "Summary of L-BFGS",
+        some = {name: groups["chosen on"][name] for name in LAYERED}
+        layered = {
+            "MLPClassifier": lambda h=hidden: MLPClassifier(h),
+            "BGDClassifier()": lambda h=hidden: BGDClassifier(h),
+            'solver="adam"': lambda h=hidden: BGDClassifier(h, solver="adam"),
+        }
+        table(f"hidden_layer_sizes={hidden}", some, quick, layered)
+    table(
+        'solver="lbfgs"',
+        {k: v for k, v in tables.items() if quick or k != "letter"},
+        quick,
         {
-            'against `MLPClassifier(solver="lbfgs")`': (peers, 1),
-            "against `MLPClassifier()`": (against_default, 1),
+            "MLPClassifier": estimators()["MLPClassifier"],
+            'solver="lbfgs"': lambda: BGDClassifier(solver="lbfgs"),
         },
     )
-    sparse_rows = {"20 000 texts, 2^18 columns": lambda: text(25_000)}
-    print("\n### Sparse rows: accuracy / log-loss, seconds\n")
-    estimators = [ours(), lambda X, y: LogisticRegression(max_iter=1000)]
-    names = "`BGDClassifier()`", "LogisticRegression"
-    for name, found in evaluate(estimators, sparse_rows, True, scaler=None).items():
-        for label, (accuracy, loss, seconds, *_) in zip(names, found, strict=True):
-            print(f"- {name}, {label}: {accuracy:.3f} / {loss:.3f}, {seconds:.1f} s")
-    small = {
-        k: v
-        for k, v in groups["chosen on"].items()
-        if k not in LARGE and k != "shifted digits"
-    }
-    rules(small, quick, done["chosen on"])
+    few_rows()
+    streams()
+    rare_class()
+    if not quick:
+        rules(tables, quick, real)
 
 
 if __name__ == "__main__":

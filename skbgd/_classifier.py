@@ -541,7 +541,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         hidden_layer_sizes: "LayerSizes" = (100,),
         *,
         activation: "Activation" = "logistic",
-        output_activation: "OutputActivation" = "logistic",
+        output_activation: "OutputActivation" = "auto",
         batch_size: "BatchSize" = "auto",
         learning_rate: "float | Auto" = "auto",
         learning_rate_schedule: "Schedule" = "auto",
@@ -1018,6 +1018,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
                 self._check_same_network()
                 self._check_same_classes(rows.classes())
                 self._state = self._state.copy()
+                self._state.end_averaging()
             else:
                 self._initialize(rows, rows.classes())
             callback_args = X, y, sample_weight
@@ -1033,7 +1034,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
                 named = False
             self._set_targets(rows, "sample_weight times class weight", validation_rows)
             self._start_stopping_rule(rows, validation_rows)
-            plan = self._plan(rows.n_samples)
+            plan = self._plan(rows)
             progress = Progress(self, self._state, *callback_args, named)
             minimizer = self._make_minimizer(rows, plan)
             with rows:
@@ -1065,9 +1066,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             self._state = self._state.copy(curves=False)
             self._state.restart_from_best()
             if rows.total_weight > 0:
-                plan = self._plan(rows.n_samples, ends=False)
+                plan = self._plan(rows, ends=False)
+                averaged = plan.schedule == "averaged"
+                if not averaged:
+                    self._state.end_averaging()
                 descent = self._make_minimizer(rows, plan)
                 descent.epoch()
+                if averaged:
+                    self._state.average_in()
                 self.learning_rate_ = descent.last_eta
                 self.learning_rate_init_ = descent.rule.eta
         self._set_fitted_attributes()
@@ -1146,10 +1152,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         return Network(
             (int(self.n_features_in_), *hidden, n_outputs),
             self.activation,
-            self.output_activation if exclusive else "logistic",
+            self._output_activation(exclusive),
             exclusive=not self._multilabel,
             standardize=bool(self.standardize),
         )
+
+    def _output_activation(self, exclusive):
+        """Of the units of more than two classes (exclusive), or of other outputs."""
+        if not exclusive:
+            return "logistic"
+        given = self.output_activation
+        return "softmax" if given == "auto" else given
 
     def _check_same_network(self):
         network = self._new_network()
@@ -1206,14 +1219,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
 
     _rows_per_batch = staticmethod(rows_per_batch)
 
-    def _plan(self, n_samples, ends=True):
+    def _plan(self, rows, ends=True):
         """The plan of this call. Sets `batch_size_`, `alpha_`, in fit `max_iter_`."""
         plan = Plan.of(
             self,
-            n_samples,
+            rows,
             self._state.stopping.start,
             ends=ends,
-            rows=self._rows_per_batch,
+            rows_per_batch=self._rows_per_batch,
         )
         self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
         if ends:

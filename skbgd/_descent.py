@@ -18,6 +18,9 @@ from ._update_rules import schedule
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).
 SMALLEST_ADAPTIVE_STEP = 1e-6
 
+# The average of a stream has about a ninth of the calls in view.
+AVERAGED_CALLS = 9
+
 
 @dataclass
 class StoppingRule:
@@ -67,6 +70,8 @@ class State:
     validation_loss_curve: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
     best_theta: np.ndarray | None = None
+    average: np.ndarray | None = None  # of theta over the calls of an averaged stream
+    n_averaged: int = 0
     stopping: StoppingRule = field(default_factory=StoppingRule)
 
     def copy(self, curves=True):
@@ -102,8 +107,31 @@ class State:
 
     @property
     def best_or_last_theta(self):
-        """The parameters to predict with: the best, if they were kept, or the last."""
-        return self.theta if self.best_theta is None else self.best_theta
+        """The parameters to predict with: the best or the average, if kept, or theta."""
+        if self.best_theta is not None:
+            return self.best_theta
+        return self.theta if self.average is None else self.average
+
+    def average_in(self):
+        """Move the average of a stream towards theta, after k calls before this one:
+
+            average = average + 9 / (k + 9) (theta - average)
+
+        The steps of a stream do not fall to 0, and theta is noisy; the average of the
+        last calls, a growing number of them, is not (Shamir & Zhang, ICML 2013).
+        """
+        if self.average is None:
+            self.average, self.n_averaged = self.theta.copy(), 0
+        else:
+            k = self.n_averaged + AVERAGED_CALLS
+            self.average += AVERAGED_CALLS / k * (self.theta - self.average)
+        self.n_averaged += 1
+
+    def end_averaging(self):
+        """Continue from the average of a stream, if there is one, with momentum 0."""
+        if self.average is not None:
+            self.theta, self.average = self.average, None
+            self.velocity = self.second_moment = None
 
     def restarted_at(self, theta):
         """The state of a descent that continues from given parameters."""
@@ -112,6 +140,7 @@ class State:
             theta=theta,
             given=True,
             best_theta=None,
+            average=None,
             velocity=None,
             second_moment=None,
             stopping=StoppingRule(),

@@ -141,13 +141,15 @@ class Network:
 
     @quiet
     def fit_start(self, theta, squared_norm):
-        """Divide W_1 by sqrt(rms), rms the features' root mean square, if rms > 1.
+        """Divide W_1 by r, the features' root mean square, or by sqrt(r) if r > 1.
 
-        Half-way, so that small features beside a large one are still seen.
+        Small features, such as one-hot columns, then give the first hidden layer the
+        pre-activations that FIRST_GAIN names. Large ones are met half-way, so that
+        small features beside a large one are still seen.
         """
         rms = np.sqrt(squared_norm / self.units[0])
-        if len(self.layers) > 1 and 1 < rms < np.inf:
-            theta[self.layers[0][0]] /= np.sqrt(rms)
+        if len(self.layers) > 1 and 0 < rms < np.inf:
+            theta[self.layers[0][0]] /= rms if rms < 1 else np.sqrt(rms)
 
     # Predictions. `outputs(activated, rows)` gives Z_L of some rows, if activated A_L.
 

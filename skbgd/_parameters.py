@@ -113,7 +113,7 @@ RULES = {
         "a positive int or a sequence of positive ints, () for a single neuron",
     ),
     "activation": one_of(ACTIVATIONS),
-    "output_activation": one_of(OUTPUT_ACTIVATIONS),
+    "output_activation": one_of(("auto", *OUTPUT_ACTIVATIONS)),
     "solver": one_of(SOLVERS),
     "batch_size": (
         either(("full", "auto"), is_positive_int),

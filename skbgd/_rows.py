@@ -146,6 +146,13 @@ class LocalRows:
 
     # Sums over the rows
 
+    def effective_samples(self):
+        """(sum_i w_i)^2 / sum_i w_i^2, the number of rows if all weights are equal."""
+        if self.weights is None:
+            return self.n_samples
+        # The weights average 1.
+        return self.n_samples**2 / np.square(self.weights, dtype=float).sum()
+
     def moments(self):
         """Mean and standard deviation of the features; None of sparse rows."""
         return None if issparse(self.X) else Moments.of(self.X, self.weights)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 SOLVERS = ("sgd", "adam", "lbfgs")
+# Rows after which the step of an averaged stream begins to fall.
+STREAM_ROWS = 1000
+
 SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
 
@@ -42,6 +45,7 @@ def schedule(rule, *, power_t, max_iter, start=0):
     - "adaptive": 1 / 5^c
     - "cosine": (1 + cos(pi (k - start) / (max_iter - start))) / 2, and 0 after
       `max_iter` epochs
+    - "averaged": 1 / sqrt(1 + t / 1000), for streams whose parameters are averaged
     - callable: rule(k)
     """
     if callable(rule):
@@ -50,6 +54,7 @@ def schedule(rule, *, power_t, max_iter, start=0):
     return {
         "constant": lambda state: 1.0,
         "invscaling": lambda state: _inverse_power(state.t + 1, float(power_t)),
+        "averaged": lambda state: (1 + state.t / STREAM_ROWS) ** -0.5,
         "adaptive": lambda state: 0.2**state.stopping.n_rate_cuts,
         "cosine": lambda state: float(
             (1 + np.cos(np.pi * min((state.n_iter - start) / n_epochs, 1))) / 2

@@ -1,4 +1,7 @@
-"""What a fit warns of when it is over."""
+"""The warnings of a fit."""
+
+import numpy as np
+from scipy.sparse import issparse
 
 # A rise of the loss that deserves a warning: relative, plus absolute in nats.
 RISE = 0.01, 1e-3

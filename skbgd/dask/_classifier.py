@@ -348,10 +348,10 @@ class DaskBGDClassifier(BGDClassifier):
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
     @staticmethod
-    def _rows_per_batch(batch_size, n_samples):
-        if batch_size == "auto":
+    def _rows_per_batch(batch_size, n_samples, *, stream=False):
+        if batch_size == "auto" and not stream:
             batch_size = max(AUTO_BATCH_SIZE, ceil(n_samples / AUTO_ROUNDS))
-        return rows_per_batch(batch_size, n_samples)
+        return rows_per_batch(batch_size, n_samples, stream=stream)
 
     def _open(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""

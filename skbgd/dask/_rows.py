@@ -41,6 +41,7 @@ from ._tasks import (
     sum_losses,
     sum_moments,
     sum_squared_norms,
+    sum_squared_weights,
     summarize,
     targets_of,
 )
@@ -271,7 +272,8 @@ class DaskRows:
     def set_targets(self, classes, multilabel, class_weights):
         """Let the workers make codes, and row weights of mean 1, of the labels."""
         factors, self.total_weight = None, self.n_samples
-        if class_weights is not None or self.weights[0] is not None:
+        self.weighted = class_weights is not None or self.weights[0] is not None
+        if self.weighted:
             totals = self._totals(classes)
             factors = np.ones(len(totals))
             if class_weights is not None:
@@ -313,6 +315,13 @@ class DaskRows:
         )
 
     # Sums over the rows
+
+    def effective_samples(self):
+        """(sum_i w_i)^2 / sum_i w_i^2, the number of rows if all weights are equal."""
+        if not self.weighted:
+            return self.n_samples
+        total, _ = self.sum(sum_squared_weights, np.empty(0, self.dtype))
+        return self.n_samples**2 / total
 
     def moments(self):
         """Mean and standard deviation of the features; None if a block is sparse."""

@@ -101,6 +101,12 @@ def sum_losses(theta, network, blocks, targets, orders, shares):
     )
 
 
+def sum_squared_weights(theta, network, blocks, targets, orders, shares):
+    """sum_i w_i^2 of the rows of a shard."""
+    squares = [np.square(weights, dtype=float).sum() for _, weights in targets]
+    return sum(squares), None
+
+
 def sum_moments(theta, network, blocks, targets, orders, shares):
     """Moments of the dense rows of a shard."""
     return add(
