@@ -23,7 +23,7 @@ Auto: TypeAlias = Literal["auto"]
 BatchSize: TypeAlias = int | Literal["full", "auto"]
 ClassWeight: TypeAlias = dict[Any, float] | Literal["balanced"] | None
 LayerSizes: TypeAlias = int | Sequence[int] | NDArray[np.integer]
-OutputActivation: TypeAlias = Literal["logistic", "softmax"]
+OutputActivation: TypeAlias = Literal["auto", "logistic", "softmax"]
 RandomState: TypeAlias = int | np.random.RandomState | None
 Schedule: TypeAlias = (
     Literal["auto", "constant", "invscaling", "adaptive", "cosine"]
