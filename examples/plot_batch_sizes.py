@@ -94,10 +94,10 @@ print(f"Fastest: {batch_sizes[total.argmin()]} samples per step.")
 # %%
 # The trade: epochs, the time of each, and the product.
 plt.style.use("seaborn-v0_8-colorblind")
-figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.8), layout="constrained")
 is_power = np.isin(batch_sizes, powers)
 for ax, values, title in (
-    (axes[0], epochs, f"Epochs to a training cost of {COST}"),
+    (axes[0], epochs, f"Epochs to a cost of {COST}"),
     (axes[1], 1e3 * seconds, "Time of an epoch (ms)"),
     (axes[2], 1e3 * total, "Product: training time (ms)"),
 ):

@@ -15,8 +15,16 @@ descents start at w = b = 0 and take 60 steps each:
 - Adam: it divides each weight's step by the size of that weight's recent gradients, so
   that all steps are about as long as the step size says, however small the slope.
 
-The three pictures differ in the step size only. All steps count the same here, but a
-step with the whole batch computes 64 gradients and a stochastic step one.
+The three pictures differ in the step size only. The whole batch alone could take steps
+of 4, the stochastic descent could not: a noisy gradient needs smaller steps. A step
+with the whole batch also computes 64 gradients, and a stochastic step only one.
+
+Predict what a change does, then try it:
+
+- a momentum of 0.99: the path runs far past the minimum, and back;
+- batches of 32: their path hardly differs from that of the whole batch;
+- ``x = x - x.mean()``, a scaled input: the valley becomes rounder and every path
+  shorter.
 
 Writes ``loss_surface.png`` beside this file. Runs in seconds::
 
@@ -97,7 +105,7 @@ DESCENTS = {
     "whole batch, momentum": {"batch_size": 64, "momentum": 0.9, "color": "#CC79A7"},
     "whole batch, Adam": {"batch_size": 64, "solver": "adam", "color": "#009E73"},
 }
-STEP_SIZES = {"Too small": 0.03, "Right": 1.0, "Too large": 16.0}
+STEP_SIZES = {"Too small": 0.03, "About right": 1.0, "Too large": 16.0}
 
 
 def picture():
@@ -137,7 +145,7 @@ def window():
     (curve,) = right.plot([], [], color="#0072B2")
     right.axhline(cost(*minimum), color="0.4", linestyle="--", label="minimum")
     right.set(xlim=(0, 60), ylim=(0.3, 1.2), xlabel="Step", ylabel="Cost")
-    right.legend()
+    right.legend(loc="upper right")
 
     def slider(height, *args, **params):
         return Slider(figure.add_axes([0.2, height, 0.6, 0.03]), *args, **params)
