@@ -87,7 +87,7 @@ def cross_entropy(y_hat, y):
     return -(y * np.log(y_hat) + (1 - y) * np.log(1 - y_hat))
 
 
-# One sample x, and a batch X of m samples. `BGDClassifier(())` is one neuron.
+# One sample x, and a batch X of m samples.
 rng = np.random.default_rng(0)
 n, m, lam = 3, 6, 0.5
 w, b = rng.normal(size=n), 0.3
@@ -98,10 +98,12 @@ y_hat = sigma(z)
 
 
 def neuron(w, b, **params):
+    """A BGDClassifier that is one neuron."""
     return classifier([w[np.newaxis]], [np.array([[b]])], X, y, **params)
 
 
 def w_and_b(clf):
+    """Its weights, then its bias."""
     return np.append(clf.coef_, clf.intercept_)
 
 
@@ -142,10 +144,12 @@ def step(w, nabla_J):
 
 
 def J_of_w(w):
+    """The cost of the sample as a function of w."""
     return cross_entropy(sigma(weighted_sum(w, b, x)), y[0])
 
 
 def J_of_b(b):
+    """The cost of the sample as a function of b."""
     return cross_entropy(sigma(weighted_sum(w, b, x)), y[0])
 
 
@@ -234,7 +238,7 @@ def batch_cost(y_hat, y):
 
 
 def batch_step_w(w, y_hat, y, X):
-    """w = w - 1/m sum_m lambda (y_hat - y) x"""
+    """w = w - sum_m lambda nabla J^(m) = w - 1/m sum_m lambda (y_hat - y) x"""
     return w - X @ (lam * (y_hat - y)) / len(y)
 
 
@@ -267,8 +271,8 @@ slip(
 # A network
 # ---------
 # Nodes are arranged in layers. The output of layer L is called :math:`a^L`, and
-# :math:`a^0` is the input. Below, a network with 3 inputs, two hidden layers with 4
-# nodes each, and 2 output nodes, so that the index is the number of the layer.
+# :math:`a^0` is the input. The network here has 3 inputs, two hidden layers of 4 nodes
+# and 2 output nodes. The lists W, b, z and a are indexed by the number of the layer.
 
 
 def forward(W, b, a, first=1):
@@ -532,9 +536,12 @@ for name, batch_size in (("batch", m), ("mini-batch", 4), ("stochastic", 1)):
         permutation = rng.permutation(m)
         new_W, new_b = epoch(new_W, new_b, X, Y, batch_size, permutation)
         clf.partial_fit(X[:, permutation].T, Y[:, permutation].T)
-    for ours, theirs in ((new_W, clf.coefs_), (new_b, clf.intercepts_)):
+    for what, ours, theirs in (
+        ("weights", new_W, clf.coefs_),
+        ("biases", new_b, clf.intercepts_),
+    ):
         check(
-            f"{name} descent, 3 epochs: back_propagation, partial_fit",
+            f"{name}, {what} after 3 epochs: epoch, partial_fit",
             np.concatenate([p.ravel() for p in ours[1:]]),
             np.concatenate([p.T.ravel() for p in theirs]),
         )
@@ -574,7 +581,7 @@ NETWORK = {"hidden_layer_sizes": (16,), "activation": "logistic", "learning_rate
 EPOCHS = 60
 
 
-def figure():
+def article_figure():
     plt.style.use("seaborn-v0_8-colorblind")
     X, y = make_moons(3000, noise=0.25, random_state=0)
     figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
@@ -600,8 +607,8 @@ def figure():
 
 
 if __name__ == "__main__":
-    article_figure = figure()
+    figure = article_figure()
     if "__file__" in globals():  # a notebook shows the figure
         path = Path(__file__).with_name("article.png")
-        article_figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110)
         print(f"Picture: {path}")

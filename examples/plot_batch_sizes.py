@@ -126,6 +126,7 @@ axes[2].legend(handles=[typical])
 figure.suptitle(
     "The fastest batch is neither one sample nor all of them", fontsize="x-large"
 )
-path = Path(__file__).with_name("batch_sizes.png")
-figure.savefig(path, dpi=120)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("batch_sizes.png")
+    figure.savefig(path, dpi=120)
+    print(f"Picture: {path}")

@@ -105,6 +105,7 @@ figure.suptitle(
     "One neuron draws a straight line, three hidden sigmoids bend it or close it\n"
     "(accuracy on new samples)"
 )
-path = Path(__file__).with_name("decision_boundary.png")
-figure.savefig(path, dpi=100)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("decision_boundary.png")
+    figure.savefig(path, dpi=100)
+    print(f"Picture: {path}")

@@ -102,6 +102,7 @@ ax.set(
     title="Early stopping ends training when only the noise is left to learn",
 )
 ax.grid(alpha=0.3)
-path = Path(__file__).with_name("early_stopping.png")
-figure.savefig(path, dpi=110)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("early_stopping.png")
+    figure.savefig(path, dpi=110)
+    print(f"Picture: {path}")

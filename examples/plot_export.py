@@ -106,6 +106,7 @@ for k, (ax, title, unit, factor) in enumerate(
     ax.invert_yaxis()
 axes[1].set_yticklabels([])
 figure.suptitle("Exporting makes the prediction of single samples much faster")
-picture = Path(__file__).with_name("export.png")
-figure.savefig(picture, dpi=110)
-print(f"\nPicture: {picture}")
+if "__file__" in globals():  # a notebook shows the figure
+    picture = Path(__file__).with_name("export.png")
+    figure.savefig(picture, dpi=110)
+    print(f"\nPicture: {picture}")

@@ -101,6 +101,7 @@ ax.set(
     ylabel="learning_rate",
     title="Larger batches need larger steps\n(accuracy, best of each column framed)",
 )
-path = Path(__file__).with_name("grid_search.png")
-figure.savefig(path, dpi=110)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("grid_search.png")
+    figure.savefig(path, dpi=110)
+    print(f"Picture: {path}")

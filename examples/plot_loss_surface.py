@@ -176,6 +176,8 @@ if __name__ == "__main__":
         sliders = window()
         plt.show()
     else:
-        path = Path(__file__).with_name("loss_surface.png")
-        picture().savefig(path, dpi=100)
-        print(f"Picture: {path}")
+        figure = picture()
+        if "__file__" in globals():  # a notebook shows the figure
+            path = Path(__file__).with_name("loss_surface.png")
+            figure.savefig(path, dpi=100)
+            print(f"Picture: {path}")

@@ -139,6 +139,7 @@ right.set(
 )
 for ax in (left, right):
     ax.grid(alpha=0.3)
-path = Path(__file__).with_name("streaming.png")
-figure.savefig(path, dpi=100)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("streaming.png")
+    figure.savefig(path, dpi=100)
+    print(f"Picture: {path}")

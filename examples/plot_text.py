@@ -115,6 +115,7 @@ ax.set(
     xlabel="Log-loss on new paragraphs",
     title="A softmax gives the best probabilities in the least time",
 )
-path = Path(__file__).with_name("text.png")
-fig.savefig(path, dpi=110)
-print(f"Picture: {path}")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("text.png")
+    fig.savefig(path, dpi=110)
+    print(f"Picture: {path}")

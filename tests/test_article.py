@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 ARTICLE = Path(__file__).parents[1] / "examples" / "plot_article.py"
-NO_EQUATIONS = {"check", "slip", "classifier", "neuron", "figure"}
+NO_EQUATIONS = {"check", "slip", "classifier", "neuron", "w_and_b", "article_figure"}
 EQUATIONS = [
     node.name
     for node in ast.parse(ARTICLE.read_text(encoding="utf-8")).body
