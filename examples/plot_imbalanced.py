@@ -1,15 +1,16 @@
 """
-Rare classes and costly rows
-============================
+Rare classes and costly errors
+==============================
 
-One payment in fifty is fraud, and payments are not worth the same. Left alone, a
-classifier minimises the mean loss of all rows, and misses most of what is rare.
-``class_weight="balanced"`` gives both classes the same total weight: more frauds are
-caught for more false alarms, at another point of much the same curve of precision
-against recall. `sample_weight` can give each row the weight of its error in money.
-Payments are then ranked by the money at stake; precision and recall, which count
-payments, do not improve by that, but the bill does: here balanced classes cost more in
-false alarms than the frauds they catch.
+One payment in fifty is a fraud, and a missed fraud costs the amount of the payment. A
+classifier minimises the mean loss of all samples, and misses most frauds, because they
+are rare. Two kinds of weights change what it minimises:
+
+- ``class_weight="balanced"`` gives both classes the same total weight. It catches more
+  frauds and raises many more false alarms;
+- `sample_weight` gives each payment the weight of an error in money. Precision and
+  recall count payments, so they do not show the gain; the cost of the errors does. Here
+  it is lowest with these weights, and highest with balanced classes.
 
 Prints a table and writes ``imbalanced.png`` beside this file. Runs in seconds::
 
@@ -32,6 +33,15 @@ from sklearn.preprocessing import StandardScaler
 from skbgd import BGDClassifier
 
 FALSE_ALARM = 20.0
+NETWORK = {
+    "hidden_layer_sizes": (16,),
+    "activation": "logistic",
+    "batch_size": 64,
+    "learning_rate": 2.0,
+    "learning_rate_schedule": "cosine",
+    "max_iter": 100,
+    "random_state": 0,
+}
 X, fraud = make_classification(
     30_000,
     10,
@@ -52,11 +62,9 @@ cost_test = np.where(y_test == 1, amount_test, FALSE_ALARM)
 
 
 # %%
-# The same network three times over; only the weights differ.
+# The same network three times. Only the weights differ.
 def train(class_weight=None, sample_weight=None):
-    clf = BGDClassifier(
-        (16,), class_weight=class_weight, max_iter=200, tol=None, random_state=0
-    )
+    clf = BGDClassifier(class_weight=class_weight, **NETWORK)
     return make_pipeline(StandardScaler(), clf).fit(
         X_train, y_train, bgdclassifier__sample_weight=sample_weight
     )
@@ -69,7 +77,7 @@ models = {
 }
 
 # %%
-# What each does on new payments, where it says "fraud" at a probability of a half.
+# The decisions on new payments: an alarm where the probability of fraud is above 1/2.
 print(f"{y_test.sum()} frauds in {len(y_test)} new payments")
 row = "{:<25} {:>9} {:>7} {:>7} {:>16}"
 print(row.format("", "precision", "recall", "alarms", "cost of errors"))
@@ -96,14 +104,15 @@ assert balanced["recall"] > plain["recall"]
 assert by_cost["cost"] < min(plain["cost"], balanced["cost"])
 
 # %%
-# Precision against recall for every threshold, and where the half is.
+# Precision against recall for every threshold; the dots are at the threshold 1/2.
 figure, (left, right) = plt.subplots(
-    1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=(3, 2)
+    1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=(3, 2)
 )
 for color, (name, model) in zip(
-    ("tab:blue", "tab:orange", "tab:green"), models.items(), strict=True
+    ("#0072B2", "#E69F00", "#009E73"), models.items(), strict=True
 ):
     PrecisionRecallDisplay.from_estimator(model, X_test, y_test, name=name, ax=left)
+    left.lines[-1].set(color=color, label=name)
     left.plot(
         summary[name]["recall"],
         summary[name]["precision"],
@@ -112,17 +121,21 @@ for color, (name, model) in zip(
         markersize=9,
         markeredgecolor="black",
     )
-    right.barh(name, summary[name]["cost"] / 1e3, color=color)
+    bars = right.barh(name, summary[name]["cost"] / 1e3, color=color)
+    right.bar_label(bars, fmt="%.1f", padding=3)
+left.plot([], [], "o", color="0.6", markeredgecolor="black", label="threshold 1/2")
 left.set(
-    title="Dots: where the classifier says fraud at a half",
-    xlabel="Recall",
-    ylabel="Precision",
+    title="Balanced classes: more frauds found, more false alarms",
+    xlabel="Recall: part of the frauds that are found",
+    ylabel="Precision: part of the alarms that are right",
     aspect="auto",
 )
-left.legend(loc="upper right")
+left.legend(loc="lower left")
 left.grid(alpha=0.3)
 right.invert_yaxis()
-right.set(xlabel="Thousands", title="Cost of the errors on new payments")
-path = Path(__file__).with_name("imbalanced.png")
-figure.savefig(path, dpi=100)
-print(f"Picture: {path}")
+right.margins(x=0.15)
+right.set(xlabel="Cost of the errors (thousands)", title="Weights by cost save most")
+if "__file__" in globals():  # a notebook shows the figure
+    path = Path(__file__).with_name("imbalanced.png")
+    figure.savefig(path, dpi=100)
+    print(f"Picture: {path}")
