@@ -95,26 +95,26 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
     activation : {"logistic", "tanh", "relu", "identity"}, default="logistic"
         Activation function of the hidden layers. Only used when there are any.
 
-    output_activation : {"logistic", "softmax"}, default="logistic"
-        What the output units are when there are more than two classes. "logistic":
-        one sigmoid unit per class with the binary cross-entropy summed over the units,
-        probabilities normalised to sum to 1. "softmax": one softmax over the classes
-        with its cross-entropy. Two classes always have one sigmoid unit (the softmax of
-        two is the same model), multilabel targets one sigmoid unit per label.
+    output_activation : {"auto", "logistic", "softmax"}, default="auto"
+        Activation function of the output units for more than two classes. "softmax",
+        which "auto" stands for: one softmax over the classes with its cross-entropy.
+        "logistic": one sigmoid unit per class with the binary cross-entropy summed over
+        the units; probabilities are normalised to sum to 1. Two classes always have one
+        sigmoid unit (the softmax of two is the same model), multilabel targets one
+        sigmoid unit per label.
 
     batch_size : int, "full" or "auto", default="auto"
         Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
-        gradient descent; a number larger than the data means all rows. "auto" is a
-        75th of the rows, but at least 16 and at most 64; in `fit` all rows if there are
-        40 or fewer. In `partial_fit` the rows of the call are counted. A last, shorter
-        batch is averaged over its own rows. Only used when ``solver="sgd"`` or
+        gradient descent; a number larger than the data means all rows. "auto" is
+        ``n_samples // 75``, but at least 8 and at most 32; in `fit` all rows if there
+        are 40 or fewer. In `partial_fit` it is at least 4, from the rows of the call. A
+        last, shorter batch is averaged over its own rows. Only used when ``solver="sgd"`` or
         ``"adam"``.
 
     learning_rate : float or "auto", default="auto"
-        Step size :math:`\eta > 0`, the same in every epoch unless
-        `learning_rate_schedule` names a rule. "auto" is, for batches of :math:`m` rows
-        (for "full" as for 128), :math:`0.4 \sqrt{\min(m, 128)}`, times
-        ``1 - momentum``, and
+        Step size :math:`\eta > 0`, which `learning_rate_schedule` multiplies. "auto"
+        is, for batches of :math:`m` rows (for "full" as for 128),
+        :math:`0.4 \sqrt{\min(m, 128)}`, times ``1 - momentum``, and
 
         - with hidden layers, divided by the root mean square :math:`r` of the features
           if that is larger than 1, and with other units than logistic ones by 8 times
@@ -130,12 +130,18 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         features of different scales, so scale those that are not standardised. Only
         used when ``solver="sgd"`` or ``"adam"``.
 
+        Where the rows have weights :math:`w_i`, they count as
+        :math:`(\sum_i w_i)^2 / \sum_i w_i^2` effective rows, and :math:`m` shrinks in
+        proportion: a few heavy rows take smaller steps.
+
     learning_rate_schedule : {"auto", "constant", "invscaling", "adaptive", \
             "cosine"} or callable, default="auto"
         The factor that multiplies the step size in each epoch, epochs counted from 0:
 
-        - "auto": "cosine" in `fit` if `learning_rate` is "auto" too; "constant" if it
-          is a number, and in `partial_fit`, which has no end;
+        - "auto": "cosine" in `fit`; in `partial_fit`, whose end is not known,
+          :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` rows (`t_`). The model is then
+          the average of the parameters after each call, in which call :math:`k`, counted
+          from 0, has the weight :math:`9 / (k + 9)`;
         - "constant": 1;
         - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
           :math:`p` = `power_t`;
@@ -181,19 +187,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         Strength of the L2 penalty, not divided by anything: what it is in
         :class:`~sklearn.linear_model.SGDClassifier`. For the effect of
         :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
-        its ``batch_size``. "auto" is 2e-4 as long as :math:`n \alpha` for the
-        :math:`n` rows of the call, the penalty on the sum of the losses, lies between
-        0.5 (with "adam" 0.25) and 2, otherwise :math:`\alpha` is as large as these
-        allow; for fewer than 40 rows what it is for 40. In `partial_fit`, whose calls
-        may be small, it is never more than 2e-4. All that divided by the square of the
-        number of hidden layers. With `standardize` the weights that are penalised are
+        its ``batch_size``. "auto" is :math:`0.5 / n` for :math:`n` (effective) rows,
+        times :math:`(n / 100)^2` if there are fewer than 100, and for fewer than 40
+        what it is for 40. In `partial_fit`, whose calls may be small, it is
+        :math:`0.5 / n`, but at most 2e-4. Divided by the square of the number of hidden
+        layers. With `standardize` the weights that are penalised are
         those of standardised features, whatever the units of `X`.
 
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
-        earlier calls included. "auto" is, for a cosine, 25 epochs, or as many as make
-        100 steps if that is more; for other schedules, which `tol` ends, 400, and for
-        "lbfgs" 1000. With `warm_start` the same number is added when rows or parameters
+        earlier calls included. "auto" is, for a cosine, ``100_000 // n_samples``, but at
+        least 25 and at most 40 (for "adam" 25), or more if these are fewer than 400
+        steps (1000 without hidden layers); for other schedules, which `tol` ends, 400,
+        and for "lbfgs" 1000. With `warm_start` the same number is added when rows or parameters
         have changed.
 
     tol : float, "auto" or None, default="auto"

@@ -2,9 +2,13 @@
 
 import numpy as np
 from scipy.sparse import issparse
+from scipy.special import entr
 
 # A rise of the loss that deserves a warning: relative, plus absolute in nats.
 RISE = 0.01, 1e-3
+
+# How much lower the loss has to be than that of predicting the class shares.
+LEAST_GAIN = 0.005
 
 
 # Validation rows are unlike the training rows if half of their values of a feature lie
@@ -46,6 +50,23 @@ def unlike_rows(X, X_val, names=None):
     )
 
 
+def loss_of_class_shares(sample, network):
+    """The mean loss if the outputs were the shares of the classes, or of the labels.
+
+    With p_k the weighted share of class k, it is the entropy -sum_k p_k log p_k for a
+    softmax, and sum_k -p_k log p_k - (1 - p_k) log(1 - p_k) for sigmoid units.
+    """
+    Y, n_outputs = sample.Y, network.units[-1]
+    if Y.shape[1] < n_outputs:  # codes
+        Y = Y == np.arange(n_outputs)
+    weight = np.ones(len(Y)) if sample.weights is None else sample.weights.astype(float)
+    p = weight @ Y / max(weight.sum(), np.finfo(float).tiny)
+    loss = entr(p).sum()
+    if network.output_activation == "logistic":
+        loss += entr(1 - p).sum()
+    return weight.mean() * loss
+
+
 def final_warning(clf, minimizer, plan, n_before, loss, sample):
     """The warning that a fit deserves, or None.
 
@@ -79,6 +100,16 @@ def final_warning(clf, minimizer, plan, n_before, loss, sample):
         )
     if plan.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
         return None
+    chance = loss_of_class_shares(sample, minimizer.network)
+    fitted = sample.mean_loss(minimizer.network, minimizer.state.theta)
+    if chance > 0 and fitted > chance * (1 - LEAST_GAIN):
+        return (
+            f"The loss, {fitted:.3g}, is hardly lower than that of a model which predicts "
+            f"the share of each class for all rows, {chance:.3g}. Either the features "
+            "say nothing about the classes, or the network has not learned: try more "
+            f"epochs (max_iter was {plan.max_iter}), a smaller alpha (it was "
+            f"{plan.alpha:g}) or hidden layers.{sample.scaling_advice(minimizer.network)}"
+        )
     message = minimizer.unfinished(clf.stop_reason_, plan)
     if clf.stop_reason_ == "converged" and not message:
         return None
