@@ -267,7 +267,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         If the rows or a parameter of the objective, the steps or the stopping rule
         changed (such as `alpha`, `learning_rate` or `tol`), training continues from the
         parameters reached with a fresh stopping rule; "lbfgs" always does. The classes,
-        the features and the layers must be the same. A call that makes no epoch warns.
+        the features and the layers must be the same. A call that makes no epoch warns,
+        unless "lbfgs" is at the minimum.
 
     random_state : int, RandomState instance or None, default=None
         Initial weights, order of the rows and choice of the validation rows. Pass an
