@@ -6,8 +6,8 @@ Compares `BGDClassifier()` and `BGDClassifier(solver="adam")`, which get the num
 they are, with `MLPClassifier()`, `LogisticRegression()` and
 `HistGradientBoostingClassifier()`. The first two get their numbers standardised, except
 columns of two values. It prints accuracy and log-loss over shuffled folds and the speed
-of `fit`. All run in one process, in turns on each fold, on one thread. Then each rule of
-the defaults is switched off by itself.
+of `fit`. All run in one process, in turns on each fold, on one thread. Then each rule
+of the defaults is switched off by itself.
 
 The real tables are UCI's. They come from OpenML (`sklearn.datasets.fetch_openml`), or
 from a folder of files ``NAME.csv.gz`` with a column ``class`` and the columns
@@ -639,8 +639,8 @@ def main():
     quick = options.quick
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(
-        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained on\n"
-        "MLPClassifier with default parameters, and its time of fit over this one's."
+        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
+        "on MLPClassifier with default parameters, and its time of fit over this one's."
     )
     if options.tables:
         loads = {

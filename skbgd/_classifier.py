@@ -108,8 +108,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         gradient descent; a number larger than the data means all rows. "auto" is
         ``n_samples // 75``, but at least 8 and at most 32; in `fit` all rows if there
         are 40 or fewer. In `partial_fit` it is at least 4, from the rows of the call. A
-        last, shorter batch is averaged over its own rows. Only used when ``solver="sgd"`` or
-        ``"adam"``.
+        last, shorter batch is averaged over its own rows. Only used when
+        ``solver="sgd"`` or ``"adam"``.
 
     learning_rate : float or "auto", default="auto"
         Step size :math:`\eta > 0`, which `learning_rate_schedule` multiplies. "auto"
@@ -139,9 +139,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         The factor that multiplies the step size in each epoch, epochs counted from 0:
 
         - "auto": "cosine" in `fit`; in `partial_fit`, whose end is not known,
-          :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` rows (`t_`). The model is then
-          the average of the parameters after each call, in which call :math:`k`, counted
-          from 0, has the weight :math:`9 / (k + 9)`;
+          :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` rows (`t_`). The model is
+          then the average of the parameters after each call, in which call :math:`k`,
+          counted from 0, has the weight :math:`9 / (k + 9)`;
         - "constant": 1;
         - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
           :math:`p` = `power_t`;
@@ -196,11 +196,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
 
     max_iter : int or "auto", default="auto"
         Largest number of epochs (passes over the rows), with `warm_start` those of
-        earlier calls included. "auto" is, for a cosine, ``100_000 // n_samples``, but at
-        least 25 and at most 40 (for "adam" 25), or more if these are fewer than 400
+        earlier calls included. "auto" is, for a cosine, ``100_000 // n_samples``, but
+        at least 25 and at most 40 (for "adam" 25), or more if these are fewer than 400
         steps (1000 without hidden layers); for other schedules, which `tol` ends, 400,
-        and for "lbfgs" 1000. With `warm_start` the same number is added when rows or parameters
-        have changed.
+        and for "lbfgs" 1000. With `warm_start` the same number is added when rows or
+        parameters have changed.
 
     tol : float, "auto" or None, default="auto"
         An epoch counts as an improvement if the criterion is more than `tol` below the

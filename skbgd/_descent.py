@@ -107,7 +107,7 @@ class State:
 
     @property
     def best_or_last_theta(self):
-        """The parameters to predict with: the best or the average, if kept, or theta."""
+        """The parameters to predict with: the best or the average, or theta."""
         if self.best_theta is not None:
             return self.best_theta
         return self.theta if self.average is None else self.average

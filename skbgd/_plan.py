@@ -14,8 +14,8 @@ AUTO_BATCHES = 75
 AUTO_BATCH_SIZES = 8, 32
 AUTO_STREAM_BATCH_SIZES = 4, 32
 
-# Up to this many rows, `fit` takes them all as one batch with one penalty: a weight of 2
-# is then equal to a repeated row.
+# Up to this many rows, `fit` takes them all as one batch with one penalty: a weight of
+# 2 is then equal to a repeated row.
 FEW_ROWS = 40
 
 # The step size is STEP times the root of the rows per batch, of LARGEST_STEP at most.
@@ -23,8 +23,8 @@ STEP = 0.4
 LARGEST_STEP = 128
 ADAM_STEP = 0.05
 
-# n alpha: the L2 penalty on the sum of the losses. For fewer rows than PENALIZED_ROWS it
-# falls with their square: a larger one holds small networks at chance (XOR).
+# n alpha: the L2 penalty on the sum of the losses. For fewer rows than PENALIZED_ROWS
+# it falls with their square: a larger one holds small networks at chance (XOR).
 AUTO_PENALTY = 0.5
 PENALIZED_ROWS = 100
 # The largest alpha in `partial_fit`, whose calls may have few rows.

@@ -104,11 +104,12 @@ def final_warning(clf, minimizer, plan, n_before, loss, sample):
     fitted = sample.mean_loss(minimizer.network, minimizer.state.theta)
     if chance > 0 and fitted > chance * (1 - LEAST_GAIN):
         return (
-            f"The loss, {fitted:.3g}, is hardly lower than that of a model which predicts "
-            f"the share of each class for all rows, {chance:.3g}. Either the features "
-            "say nothing about the classes, or the network has not learned: try more "
-            f"epochs (max_iter was {plan.max_iter}), a smaller alpha (it was "
-            f"{plan.alpha:g}) or hidden layers.{sample.scaling_advice(minimizer.network)}"
+            f"The loss, {fitted:.3g}, is hardly lower than that of a model which "
+            f"predicts the share of each class for all rows, {chance:.3g}. Either the "
+            "features say nothing about the classes, or the network has not learned: "
+            f"try more epochs (max_iter was {plan.max_iter}), a smaller alpha (it was "
+            f"{plan.alpha:g}) or hidden layers."
+            f"{sample.scaling_advice(minimizer.network)}"
         )
     message = minimizer.unfinished(clf.stop_reason_, plan)
     if clf.stop_reason_ == "converged" and not message:
