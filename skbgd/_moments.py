@@ -9,7 +9,7 @@ import numpy as np
 from ._core import backprop
 
 # Elements of the rows that are read at a time, to stay in the cache.
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 
 # A column is constant if its values differ by this many roundings at most.
 ROUNDINGS = 4

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from skbgd._core import COMPILED, _numpy, backprop
+from skbgd._core.arguments import standard
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
@@ -78,13 +80,13 @@ def make_problem(
     return network, theta, X, Y, one_hot, weights
 
 
-def loss_gradient(network, theta, X, Y, weights, tile=16):
+def loss_gradient(network, theta, X, Y, weights, tile=16, standard=None):
     gradient = np.full_like(theta, np.nan)
     layout = layout_of(network, core)
     loss = core.loss_gradient(
         core.Parameters(layout, theta, gradient=gradient),
-        core.Rows(X, Y, weights),
-        core.Workspace(layout, theta.dtype, tile),
+        core.Rows(X, Y, weights, None, standard),
+        core.Workspace(layout, theta.dtype, tile, gathered=standard is not None),
     )
     return loss, gradient
 
@@ -315,6 +317,42 @@ def test_gradient_equals_finite_differences(
         np.testing.assert_allclose(
             (theta - stepped) / dtype(eta), expected, rtol=0, atol=4 * atol
         )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
+@pytest.mark.parametrize("depth", HIDDEN)
+@pytest.mark.parametrize("output", ["logistic", "softmax", "multilabel"])
+def test_gradient_of_standardised_rows(output, depth, container, dtype):
+    """That of the objective at (X - shift) / scale, by finite differences.
+
+    The shift is far larger than what is left of the features.
+    """
+    network, theta, X, Y, one_hot, weights = make_problem(
+        HIDDEN[depth],
+        n=11,
+        output="softmax" if output == "softmax" else "logistic",
+        dtype=dtype,
+        weighted=True,
+        multilabel=output == "multilabel",
+    )
+    shift, scale = np.array([0, 1e3, -1e4, 0.1, 7]), np.array([1, 0.5, 100, 2, 3])
+    X = (X * scale + shift).astype(dtype)
+    w, Z = weights.astype(float), (X.astype(float) - shift) / scale
+    h, start = 1e-4, theta.astype(float)
+    expected = np.empty(len(theta))
+    for k in range(len(theta)):
+        e = h * (np.arange(len(theta)) == k)
+        losses = [
+            objective(network, start + c * e, Z, one_hot, w, 0) for c in (1, -1, 2, -2)
+        ]
+        expected[k] = (8 * (losses[0] - losses[1]) - (losses[2] - losses[3])) / (12 * h)
+    how = standard(shift, scale, theta.dtype)
+    loss, gradient = loss_gradient(network, theta, container(X), Y, weights, 4, how)
+    atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
+    np.testing.assert_allclose(gradient / len(X), expected, rtol=0, atol=atol)
+    expected = objective(network, start, Z, one_hot, w, 0)
+    assert loss / len(X) == pytest.approx(expected, rel=RTOL[dtype])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

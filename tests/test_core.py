@@ -20,6 +20,7 @@ from sklearn.linear_model import SGDClassifier
 
 from skbgd import BGDClassifier
 from skbgd._core import COMPILED, backprop
+from skbgd._core.arguments import standard
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
@@ -55,6 +56,7 @@ def arguments():
         "Y": rng.integers(2, size=(N, 1)).astype(np.intc),
         "weights": np.ones(N),
         "order": np.arange(N),
+        "standard": None,
         "batch_size": 2,
         "layout": NETWORK.layout,
         "dtype": np.dtype(float),
@@ -64,13 +66,13 @@ def arguments():
 
 
 def call(
-    theta, velocity, second_moment, gradient, X, Y, weights, order, batch_size, layout,
-    dtype, gathered, solver,
+    theta, velocity, second_moment, gradient, X, Y, weights, order, standard,
+    batch_size, layout, dtype, gathered, solver,
 ):  # fmt: skip
     return backprop.run_batches(
         backprop.Parameters(NETWORK.layout, theta, velocity, second_moment, gradient),
         0,
-        backprop.Rows(X, Y, weights, order),
+        backprop.Rows(X, Y, weights, order, standard),
         batch_size,
         UpdateRule(0.1, solver=solver),
         backprop.Workspace(layout, dtype, 4, gathered=gathered),
@@ -133,6 +135,13 @@ REFUSED = [
     {"order": changed(GOOD["order"], 3, -1)},
     {"order": np.arange(N, dtype=np.int32)},
     {"order": np.arange(N, dtype=float)},
+    {"standard": np.ones((2, 4))},
+    {"standard": np.ones((3, 3))},
+    {"standard": np.ones(12)},
+    {"standard": np.ones((3, 4), np.float32)},
+    {"standard": np.ones((3, 4), ">f8")},
+    {"standard": np.ones((3, 8))[:, ::2]},
+    {"standard": unaligned(np.ones((3, 4)))},
     {"batch_size": 0},
     {"batch_size": -1},
     {"solver": "sgd"},
@@ -140,6 +149,8 @@ REFUSED = [
     {"dtype": np.dtype(np.float32)},
     {"dtype": np.dtype(int)},
     {"gathered": False},
+    {"gathered": False, "order": None, "standard": np.ones((3, 4))},
+    {"gathered": False, "standard": np.ones((3, 4)), "X": csr()},
     {"X": csr(indices=changed(FULL.indices, 7, 4))},
     {"X": csr(indices=changed(FULL.indices, 7, -1))},
     {"X": csr(indices=changed(FULL.indices.astype(np.int64), 7, 1 << 40))},
@@ -326,12 +337,13 @@ def test_sigmoid_on_each(instruction_set, dtype):
 
 @compiled
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("standardized", [False, True], ids=["", "standardised"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize("units", [(5, 1), (5, 3), (37, 1), (37, 19, 6), (5, 4, 33)])
 def test_each_is_the_baseline_to_rounding(
-    instruction_set, units, batch_size, output, dtype, sparse
+    instruction_set, units, batch_size, output, dtype, standardized, sparse
 ):
     rng = np.random.default_rng(0)
     network = Network(units, "tanh", output if units[-1] > 1 else "logistic")
@@ -340,11 +352,14 @@ def test_each_is_the_baseline_to_rounding(
     Y = rng.integers(max(units[-1], 2), size=(40, 1)).astype(np.intc)
     start = (rng.normal(size=network.n_parameters) * 0.3).astype(dtype)
     weights = rng.uniform(0.5, 1.5, 40).astype(dtype)
-    order = rng.permutation(40)
+    order, how = rng.permutation(40), None
+    if standardized:
+        d = units[0]
+        how = standard(rng.normal(size=d), rng.uniform(0.5, 2, d), start.dtype)
 
     def results():
         work = backprop.Workspace(network.layout, start.dtype, 16, gathered=True)
-        rows = backprop.Rows(csr_array(X) if sparse else X, Y, weights, order)
+        rows = backprop.Rows(csr_array(X) if sparse else X, Y, weights, order, how)
         theta, gradient = start.copy(), np.empty_like(start)
         loss = backprop.loss_gradient(
             backprop.Parameters(network.layout, theta, gradient=gradient), rows, work

@@ -172,6 +172,46 @@ def test_auto_batches_limit_the_rounds(client):
     assert clf.updates_curve_ == [4]  # of 256 rows
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_raw_features_are_standardised_as_on_one_machine(client, weighted, solver):
+    """Far from 0, of two values, constant: mean, scale and all that follows.
+
+    A feature may have two values in each block, and more in all; one block has no
+    weight.
+    """
+    X, y = rows(3)
+    X[:, 1] = np.round(1990 + 10 * X[:, 1])
+    X[:, 2] = 1e6 + np.arange(N) % 2 + (np.arange(N) >= 300)
+    X[:, 3] = np.where(X[:, 3] > 0, 3.0, -5.0)
+    X[:, 4] = 7
+    given = [X, y]
+    if weighted:
+        given.append(weights())
+        given[2][:90] = 0
+        X[:90, 4] = 9
+    params = {"solver": solver, "class_weight": {0: 2.0}, "alpha": 0.01}
+    params["learning_rate"] = 0.01 if solver == "adam" else 0.1
+    local = small(BGDClassifier, **params).fit(*given, X_val=X, y_val=y)
+    blocks = [spread(X, 90), *(spread(array, 200) for array in given[1:])]
+    remote = small(**params).fit(*blocks, X_val=spread(X, 50), y_val=spread(y))
+    close(local, remote, atol=1e-9)
+    np.testing.assert_allclose(remote.mean_, local.mean_, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(remote.scale_, local.scale_, rtol=1e-12)
+    assert remote.mean_[3:5].tolist() == [-5.0, 7.0]
+    assert remote.scale_[3:5].tolist() == [8.0, 1.0]
+    P = local.predict_proba(X)
+    np.testing.assert_allclose(remote.predict_proba(spread(X, 70)), P, atol=1e-9)
+
+
+def test_a_sparse_block_leaves_all_rows_as_they_are(client):
+    X, y = rows()
+    blocks = spread(X[:200]), spread(X[200:], 400).map_blocks(sparse.csr_array)
+    clf = small().fit(da.concatenate(blocks), spread(y))
+    assert clf.mean_ is None
+    close(clf, small(BGDClassifier, standardize=False).fit(X, y))
+
+
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_validation_rows(client, early_stopping):
     """Judged by the same loss as on one machine, with weights of rows and classes."""

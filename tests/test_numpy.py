@@ -17,9 +17,15 @@ from test_backprop import CORES, FLOATS, RTOL, layout_of, make_problem
 
 import skbgd
 from skbgd._core import COMPILED, _numpy
+from skbgd._core.arguments import standard
 from skbgd._update_rules import UpdateRule
 
 both = pytest.mark.skipif(not COMPILED, reason="there is no other core to compare with")
+
+
+def standard_of(d, dtype, rng):
+    """What standardises d features: any shift and scale."""
+    return standard(rng.normal(size=d), rng.uniform(0.5, 2, size=d), dtype)
 
 
 @both
@@ -39,11 +45,12 @@ both = pytest.mark.skipif(not COMPILED, reason="there is no other core to compar
     weighted=st.booleans(),
     ordered=st.booleans(),
     sparse=st.booleans(),
+    standardized=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 def test_steps_of_the_compiled_core_are_those_in_numpy(
     n, d, K, hidden, batch_size, tile, activation, output, alpha, rule,
-    max_gradient_norm, weighted, ordered, sparse, seed,
+    max_gradient_norm, weighted, ordered, sparse, standardized, seed,
 ):  # fmt: skip
     """Loss, gradient and two epochs, for any shape of net and batch, and any rule.
 
@@ -61,6 +68,7 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
     rng = np.random.default_rng(seed)
     if sparse:
         X = csr_array(X * (rng.uniform(size=X.shape) < 0.3))
+    standard = standard_of(d, theta.dtype, rng) if standardized else None
     order = rng.permutation(n) if ordered else None
     adam = rule == "adam"
     step = {
@@ -76,7 +84,7 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
         layout, end, gradient = layout_of(network, core), theta.copy(), theta.copy()
         velocity = np.zeros_like(theta) if adam or step["momentum"] else None
         second_moment = np.zeros_like(theta) if adam else None
-        rows = core.Rows(X, Y, weights, order)
+        rows = core.Rows(X, Y, weights, order, standard)
         work = core.Workspace(layout, theta.dtype, tile, gathered=True)
         loss = core.loss_gradient(
             core.Parameters(layout, theta, gradient=gradient), rows, work
@@ -104,18 +112,25 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
 
 @both
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("standardized", [False, True], ids=["", "standardised"])
 @pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
-def test_other_results_of_the_compiled_core_are_those_in_numpy(container, dtype):
+def test_other_results_of_the_compiled_core_are_those_in_numpy(
+    container, standardized, dtype
+):
     """Outputs, norms, the order of the rows."""
     network, theta, X, Y, _, _ = make_problem((6, 5), output="softmax", dtype=dtype)
     X[X < -0.5] = 0
     X[7] = 0
+    standard = None
+    if standardized:
+        standard = standard_of(5, X.dtype, np.random.default_rng(0))
     results = []
     for core in CORES.values():
-        layout, rows = layout_of(network, core), core.Rows(container(X))
+        layout = layout_of(network, core)
+        rows = core.Rows(container(X), standard=standard)
         parameters = core.Parameters(layout, theta)
         Z, A, norms = np.empty((40, 3), dtype), np.empty((40, 3), dtype), np.empty(40)
-        work = core.Workspace(layout, theta.dtype, 16)
+        work = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
         for out, activated in ((Z, False), (A, True)):
             assert core.outputs(parameters, rows, out, activated, False, work)
         core.row_norms(rows, norms)
@@ -124,6 +139,24 @@ def test_other_results_of_the_compiled_core_are_those_in_numpy(container, dtype)
         assert layout.size_of_row(True) == network.layout.size_of_row(True)
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
+
+
+@both
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_moments_of_the_compiled_core_are_those_in_numpy(weighted, dtype):
+    """Of some of the rows, without those of weight 0; a column may be constant."""
+    _, _, X, _, _, weights = make_problem(n=40, d=19, dtype=dtype, weighted=weighted)
+    X[:, 3], X[:, 4], X[:, 5] = 7, X[:, 4] > 0, X[:, 5] * 1e30
+    for start, stop in ((0, 40), (5, 6), (7, 30)):
+        results = []
+        for core in CORES.values():
+            moments = np.full((6, 19), np.nan)
+            rows = core.Rows(X, None, weights)
+            total = core.column_moments(rows, start, stop, moments)
+            results.append([np.array(total), moments])
+        for ours, theirs in zip(*results, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
 @both

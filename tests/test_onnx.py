@@ -97,6 +97,34 @@ def test_random_settings(seed, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_features(kind, hidden, dtype):
+    """Years, 1e6 and its neighbours, two values, one: standardised in the graph.
+
+    No digit is lost in float32, where those of the mean do not fit in one number.
+    """
+    rng = np.random.default_rng(0)
+    columns = [
+        rng.integers(1990, 2030, size=200),
+        1e6 + rng.integers(-1, 2, size=200),
+        1e-6 * rng.normal(size=200),
+        rng.choice([-3.0, 5.0], size=200),
+        np.full(200, 7.7),
+    ]
+    X = np.column_stack(columns).astype(dtype)
+    clf = BGDClassifier(
+        hidden, max_iter=20, tol=None, random_state=0,
+        output_activation="softmax" if kind == "softmax" else "logistic",
+    ).fit(X, targets(kind, 200, rng))  # fmt: skip
+    assert clf.mean_ is not None
+    same(clf, X, atol=2 * ATOL[dtype])
+    in_double = X.astype("float64")
+    P = run(convert(clf, in_double), in_double)[1]
+    np.testing.assert_allclose(P, clf.predict_proba(X), rtol=0, atol=2 * ATOL[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_extreme_pre_activations(kind, dtype):
     """Where sigmoids round to 0 or 1, all of them at once too: as predict_proba."""

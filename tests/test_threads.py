@@ -67,9 +67,11 @@ def blas_threads():
         {"hidden_layer_sizes": (9, 4), "max_gradient_norm": 0.1},
         # More weights than rows: they are what is divided among the threads.
         {"hidden_layer_sizes": (40, 30)},
+        {"hidden_layer_sizes": (9, 5), "standardize": False},
     ],
-    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped", "wide"],
-)
+    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped", "wide",
+         "as they are"],
+)  # fmt: skip
 def test_results_do_not_depend_on_the_number_of_threads(
     eager, rows, batch_size, parameters
 ):
