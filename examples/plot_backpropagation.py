@@ -74,6 +74,7 @@ def check(what, ours, theirs, atol=1e-12):
 # ``hidden_layer_sizes=()`` is such a neuron. It starts at 0, where all rows have the
 # same z; one step takes it to a point that is less special.
 settings = {"batch_size": "full", "alpha": 0.0, "learning_rate": 0.1, "random_state": 0}
+settings["standardize"] = False  # the rows as they are here
 neuron = BGDClassifier((), **settings).partial_fit(X, y, classes=[0, 1])
 w, b = neuron.coefs_[0][:, 0], neuron.intercepts_[0][0]
 
