@@ -27,14 +27,14 @@ class Progress:
     state : State
         Of the descent.
     X, y, sample_weight : training rows, passed to callbacks.
-    named : bool
+    has_feature_names : bool
         Whether X has the names of its features, if it had any in `fit`.
     """
 
-    def __init__(self, clf, state, X, y, sample_weight, named):
+    def __init__(self, clf, state, X, y, sample_weight, has_feature_names):
         self.clf = clf
         self.state = state
-        self.named = named
+        self.has_feature_names = has_feature_names
         # About 20 lines for the longest fit, or a line for each epoch.
         self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter_ // 20)
         self.context = None
@@ -54,7 +54,7 @@ class Progress:
         """What makes a copy of the estimator predict as trained so far, or at best."""
         theta = self.state.best_or_last_theta if best else self.state.theta
         attributes = {"_state": State(theta=theta.copy())}
-        if not self.named and "feature_names_in_" in vars(self.clf):
+        if not self.has_feature_names and "feature_names_in_" in vars(self.clf):
             attributes["feature_names_in_"] = None
         return attributes
 

@@ -12,14 +12,14 @@ from time import perf_counter
 import numpy as np
 
 from ._core import backprop
-from ._plan import default_step_size
-from ._update_rules import schedule
+from ._settings import default_step_size
+from ._update_rules import schedule_factor
 
 # The step size at which the adaptive schedule gives up (as in MLPClassifier).
 SMALLEST_ADAPTIVE_STEP = 1e-6
 
 # The average of a stream has about a ninth of the calls in view.
-AVERAGED_CALLS = 9
+AVERAGING_WINDOW = 9
 
 
 @dataclass
@@ -27,14 +27,14 @@ class StoppingRule:
     """When the criterion stands still; it belongs to rows and parameters, the key."""
 
     key: tuple = ()
-    start: int = 0  # epochs made before it
+    first_epoch: int = 0
     initial_loss: float | None = None  # objective of a sample of rows at its start
     criterion_to_beat: float = inf
     n_no_improvement: int = 0  # epochs in a row
     n_rate_cuts: int = 0  # of the adaptive schedule
     best_criterion: float = inf
 
-    def record(self, criterion, tol):
+    def update(self, criterion, tol):
         """Count consecutive epochs that do not beat the reference by more than `tol`.
 
         The reference moves only when beaten, so that many small gains count as much as
@@ -54,10 +54,12 @@ class State:
     """
 
     theta: np.ndarray
-    given: bool = False  # whether theta was set by the user
+    theta_set_by_user: bool = False  # whether theta was set by the user
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation rows
-    squared_norm: float | None = None  # mean of ||x||^2 in the first rows with a weight
+    mean_squared_row_norm: float | None = (
+        None  # mean of ||x||^2 in the first rows with a weight
+    )
     velocity: np.ndarray | None = None  # momentum; Adam's first moment
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0
@@ -112,7 +114,7 @@ class State:
             return self.best_theta
         return self.theta if self.average is None else self.average
 
-    def average_in(self):
+    def update_average(self):
         """Move the average of a stream towards theta, after k calls before this one:
 
             average = average + 9 / (k + 9) (theta - average)
@@ -123,22 +125,22 @@ class State:
         if self.average is None:
             self.average, self.n_averaged = self.theta.copy(), 0
         else:
-            k = self.n_averaged + AVERAGED_CALLS
-            self.average += AVERAGED_CALLS / k * (self.theta - self.average)
+            k = self.n_averaged + AVERAGING_WINDOW
+            self.average += AVERAGING_WINDOW / k * (self.theta - self.average)
         self.n_averaged += 1
 
-    def end_averaging(self):
+    def continue_from_average(self):
         """Continue from the average of a stream, if there is one, with momentum 0."""
         if self.average is not None:
             self.theta, self.average = self.average, None
             self.velocity = self.second_moment = None
 
-    def restarted_at(self, theta):
+    def restarted_from(self, theta):
         """The state of a descent that continues from given parameters."""
         return replace(
             self,
             theta=theta,
-            given=True,
+            theta_set_by_user=True,
             best_theta=None,
             average=None,
             velocity=None,
@@ -146,7 +148,7 @@ class State:
             stopping=StoppingRule(),
         )
 
-    def cut_curves(self, n_iter):
+    def truncate_curves(self, n_iter):
         """Take back what an epoch that does not count has added to them."""
         for curve in (self.loss_curve, self.updates_curve, self.seconds_curve):
             del curve[n_iter:]
@@ -163,10 +165,10 @@ class State:
         before = self.stopping
         if key is None:
             self.stopping = StoppingRule(
-                before.key, before.start, n_rate_cuts=before.n_rate_cuts
+                before.key, before.first_epoch, n_rate_cuts=before.n_rate_cuts
             )
         else:
-            self.stopping = StoppingRule(key, start=self.n_iter)
+            self.stopping = StoppingRule(key, first_epoch=self.n_iter)
 
 
 class Minimizer:
@@ -191,26 +193,26 @@ class Minimizer:
 
     def __init__(self, network, state, rows, alpha):
         self.network, self.state, self.rows, self.alpha = network, state, rows, alpha
-        if state.squared_norm is None:  # the first rows with a weight
+        if state.mean_squared_row_norm is None:  # the first rows with a weight
             moments = rows.moments() if network.standardize else None
             if moments is None:
-                state.squared_norm = float(rows.mean_squared_norm())
+                state.mean_squared_row_norm = float(rows.mean_squared_row_norm())
             else:
-                self.network, state.squared_norm = network.standardized(
+                self.network, state.mean_squared_row_norm = network.standardized(
                     moments, state.theta.dtype
                 )
-            if state.t == 0 and not state.given:
-                network.fit_start(state.theta, state.squared_norm)
+            if state.t == 0 and not state.theta_set_by_user:
+                network.scale_initial_weights(state.theta, state.mean_squared_row_norm)
 
-    def run(self, begin, end):
+    def run(self, before_epoch, after_epoch):
         """Call `begin`, make an epoch, call `end`, until that returns a reason."""
         raise NotImplementedError
 
-    def diverged(self, infinite):
+    def divergence_message(self, quantity):
         """The text of the error when something is no longer finite."""
         raise NotImplementedError
 
-    def unfinished(self, stop_reason, plan):
+    def unconverged_message(self, stop_reason, settings):
         """What a warning says if it ended before `tol` was reached; "" if not."""
         raise NotImplementedError
 
@@ -224,7 +226,7 @@ class Minimizer:
         loss = rows.mean_loss(self.network, self.state.theta)
         return loss + self.alpha / 2 * penalty
 
-    def record(self, loss, n_updates, n_done, seconds):
+    def record_epoch(self, loss, n_updates, n_done, seconds):
         """Add an epoch to the curves, in which `n_done` rows were visited."""
         state = self.state
         if len(state.loss_curve) > state.n_iter:
@@ -240,7 +242,7 @@ class Minimizer:
             state.best_loss = min(state.best_loss, loss)
             state.n_iter += 1
         except BaseException:  # no memory, Ctrl-C
-            state.cut_curves(state.n_iter)
+            state.truncate_curves(state.n_iter)
             raise
 
 
@@ -253,22 +255,27 @@ class Descent(Minimizer):
         As for `Minimizer`.
     rule : UpdateRule
         Its `eta` is a number or "auto".
-    plan : Plan
+    settings : Settings
     power_t : float
     shuffle : bool
     """
 
-    def __init__(self, network, state, rows, rule, plan, power_t=0.5, shuffle=True):
+    def __init__(self, network, state, rows, rule, settings, power_t=0.5, shuffle=True):
         super().__init__(network, state, rows, rule.alpha)
         network = self.network
-        self.batch_size = plan.batch_size
-        self.factor = schedule(
-            plan.schedule, power_t=power_t, max_iter=plan.max_iter, start=plan.start
+        self.batch_size = settings.batch_size
+        self.factor = schedule_factor(
+            settings.schedule,
+            power_t=power_t,
+            max_iter=settings.max_iter,
+            first_epoch=settings.first_epoch,
         )
         eta = rule.eta
         if eta == "auto":
-            eta = default_step_size(network, state.squared_norm, plan, rule)
-        self.rule = rule = rule._replace(eta=float(eta))
+            eta = default_step_size(
+                network, state.mean_squared_row_norm, settings, rule
+            )
+        self.update_rule = rule = rule._replace(eta=float(eta))
         if rule.needs_second_moment != (state.second_moment is not None):
             # Another solver starts afresh.
             state.velocity, state.second_moment, state.n_steps = None, None, 0
@@ -278,21 +285,21 @@ class Descent(Minimizer):
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        n_epochs = plan.max_iter - state.n_iter
-        rows.prepare(network, state, rule, self.batch_size, shuffle, n_epochs)
-        self.squared_norm, _ = self.squared_norms(self.state.theta)
+        n_epochs = settings.max_iter - state.n_iter
+        rows.prepare_epochs(network, state, rule, self.batch_size, shuffle, n_epochs)
+        self.squared_weight_norm, _ = self.squared_norms(self.state.theta)
 
     @property
     def eta(self):
         """The step size of the next epoch."""
-        return self.rule.eta * self.factor(self.state)
+        return self.update_rule.eta * self.factor(self.state)
 
-    def run(self, begin, end):
+    def run(self, before_epoch, after_epoch):
         reason = None
         while reason is None:
-            begin()
+            before_epoch()
             self.epoch()
-            reason = end()
+            reason = after_epoch()
         return reason
 
     def epoch(self):
@@ -308,7 +315,7 @@ class Descent(Minimizer):
         start = perf_counter()
         state = self.state
         self.last_eta = self.eta
-        rule = self.rule._replace(eta=self.last_eta)
+        rule = self.update_rule._replace(eta=self.last_eta)
         progress = np.zeros(2)  # sum of the losses, number of the rows used
         shuffle_state = state.shuffle_state
         try:
@@ -326,16 +333,16 @@ class Descent(Minimizer):
     def _record(self, total, n_done, start):
         """Add an epoch over `n_done` rows to the curves, or say that it diverged."""
         n_done = int(n_done)
-        loss = float(total) / max(n_done, 1) + self.alpha / 2 * self.squared_norm
+        loss = float(total) / max(n_done, 1) + self.alpha / 2 * self.squared_weight_norm
         # theta changed last: its norm tells whether the next loss would be finite.
-        self.squared_norm, norm = self.squared_norms(self.state.theta)
-        infinite = self._what_is_infinite(loss, norm)
-        if infinite is not None:
-            raise ValueError(self.diverged(infinite))
+        self.squared_weight_norm, norm = self.squared_norms(self.state.theta)
+        quantity = self._non_finite_quantity(loss, norm)
+        if quantity is not None:
+            raise ValueError(self.divergence_message(quantity))
         n_updates = -(-n_done // self.batch_size)
-        self.record(loss, n_updates, n_done, perf_counter() - start)
+        self.record_epoch(loss, n_updates, n_done, perf_counter() - start)
 
-    def _what_is_infinite(self, loss, norm):
+    def _non_finite_quantity(self, loss, norm):
         largest = float(np.finfo(self.state.theta.dtype).max)
         second_moment = self.state.second_moment
         if not isfinite(loss):
@@ -346,12 +353,14 @@ class Descent(Minimizer):
             return "The square of the gradient is"  # no step would be made
         return None
 
-    def diverged(self, infinite):
-        eta = self.rule.eta  # what the user can set, not its product with the schedule
+    def divergence_message(self, quantity):
+        eta = (
+            self.update_rule.eta
+        )  # what the user can set, not its product with the schedule
         step_size = eta if self.last_eta is None else self.last_eta
         by_schedule = "" if step_size == eta else f" (step size {step_size:g})"
         message = (
-            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} with "
+            f"{quantity} no longer finite in epoch {self.state.n_iter + 1} with "
             f"learning_rate={eta:g}{by_schedule} and alpha={self.alpha:g}: the descent "
             "has diverged. Try a smaller learning_rate."
         )
@@ -363,14 +372,14 @@ class Descent(Minimizer):
             )
         return message + self.rows.sample().scaling_advice(self.network)
 
-    def unfinished(self, stop_reason, plan):
-        if stop_reason != "max_iter" or plan.schedule == "cosine":
+    def unconverged_message(self, stop_reason, settings):
+        if stop_reason != "max_iter" or settings.schedule == "cosine":
             return ""  # whose step falls to 0, as planned
         return (
-            f"max_iter={plan.max_iter} epochs ended before the loss stopped improving "
-            f"(by more than tol={plan.tol:g} in n_iter_no_change="
-            f"{plan.n_iter_no_change} epochs). Increase max_iter, or pass tol=None to "
-            "train for exactly max_iter epochs."
+            f"max_iter={settings.max_iter} epochs ended before the loss stopped "
+            f"improving (by more than tol={settings.tol:g} in n_iter_no_change="
+            f"{settings.n_iter_no_change} epochs). Increase max_iter, or pass tol=None "
+            "to train for exactly max_iter epochs."
         )
 
 
@@ -450,7 +459,7 @@ def minimize(
         if early_stopping and criterion < stopping.best_criterion:
             stopping.best_criterion = criterion
             state.best_theta = state.theta.copy()
-        stopping.record(criterion, tol)
+        stopping.update(criterion, tol)
         if progress is not None and progress.after_epoch():
             return "callback"
         return reason_to_stop()

@@ -32,20 +32,22 @@ class QuasiNewton(Minimizer):
         super().__init__(network, state, rows, alpha)
         self.tol = tol or 0.0
         state.velocity = state.second_moment = None  # of other solvers
-        rows.prepare_sums(self.network)
+        rows.prepare_loss_gradient(self.network)
 
-    def run(self, begin, end):
+    def run(self, before_epoch, after_epoch):
         state = self.state
         self.n_evaluations, self.start = 0, perf_counter()
 
         def end_iteration(x):
-            begin()  # now, as nobody knew whether there would be another iteration
+            before_epoch()  # only now: SciPy reports an iteration when it ends
             if not np.array_equal(x, self.x):
                 self.evaluate(x)
             state.theta[:] = self.theta
             n_done = self.n_evaluations * self.rows.n_samples
-            self.record(self.J, self.n_evaluations, n_done, perf_counter() - self.start)
-            reason = end()
+            self.record_epoch(
+                self.J, self.n_evaluations, n_done, perf_counter() - self.start
+            )
+            reason = after_epoch()
             if reason != "callback" and abs(self.gradient).max() <= self.tol:
                 reason = "converged"
             if reason is not None:
@@ -87,31 +89,32 @@ class QuasiNewton(Minimizer):
             gradient[W] += self.alpha * theta[W]
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
-            raise ValueError(self.diverged("The loss or its gradient is"))
+            raise ValueError(self.divergence_message("The loss or its gradient is"))
         self.x, self.theta, self.J, self.gradient = x.copy(), theta, J, gradient
         return J, gradient
 
-    def diverged(self, infinite):
+    def divergence_message(self, quantity):
         return (
-            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS "
+            f"{quantity} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS "
             f"with alpha={self.alpha:g}. Try another alpha, or solver='sgd'."
             f"{self.rows.sample().scaling_advice(self.network)}"
         )
 
-    def unfinished(self, stop_reason, plan):
+    def unconverged_message(self, stop_reason, settings):
         largest = abs(self.gradient).max()
-        if largest <= plan.tol:
+        if largest <= settings.tol:
             return ""
         if stop_reason == "max_iter":
             return (
-                f"max_iter={plan.max_iter} iterations ended before the gradient's "
-                f"largest entry, {largest:.2g}, was within tol={plan.tol:g}. Increase "
-                "max_iter, or pass tol=None to train for exactly max_iter iterations."
+                f"max_iter={settings.max_iter} iterations ended before the gradient's "
+                f"largest entry, {largest:.2g}, was within tol={settings.tol:g}. "
+                "Increase max_iter, or pass tol=None to train for exactly max_iter "
+                "iterations."
             )
         return (
             f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "
-            f"the gradient's largest entry, {largest:.2g}, was within tol={plan.tol:g}."
-            " Try a larger tol."
+            f"the gradient's largest entry, {largest:.2g}, was within "
+            f"tol={settings.tol:g}. Try a larger tol."
         )
 
 

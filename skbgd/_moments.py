@@ -9,10 +9,10 @@ import numpy as np
 from ._core import backprop
 
 # Elements of the rows that are read at a time, to stay in the cache.
-BLOCK = 1 << 17
+BLOCK_ELEMENTS = 1 << 17
 
 # A column is constant if its values differ by this many roundings at most.
-ROUNDINGS = 4
+ROUNDING_ERRORS = 4
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Moments:
     two_valued: np.ndarray
 
     @classmethod
-    def of(cls, X, weights):
+    def from_rows(cls, X, weights):
         """Those of dense rows, in one pass over blocks of them."""
         n, d = X.shape
-        rows, step = backprop.Rows(X, None, weights), max(1, BLOCK // d)
-        blocks = (cls._of_block(rows, i, min(i + step, n)) for i in range(0, n, step))
+        rows, step = backprop.Rows(X, None, weights), max(1, BLOCK_ELEMENTS // d)
+        blocks = (cls._from_block(rows, i, min(i + step, n)) for i in range(0, n, step))
         return reduce(add, blocks)
 
     @classmethod
-    def _of_block(cls, rows, start, stop):
+    def _from_block(cls, rows, start, stop):
         moments = np.empty((6, rows.d))
         weight = float(backprop.column_moments(rows, start, stop, moments))
         low, high, _, mean, variance, between = moments  # of u
@@ -80,7 +80,7 @@ class Moments:
             )
         return Moments(weight, low, high, mean, deviation, two_valued)
 
-    def standard(self, dtype):
+    def standardization(self, dtype):
         """Shift and scale of each column, and the mean of ||x||^2 after both.
 
         They are mean and standard deviation; two values become 0 and 1, a constant 0.
@@ -90,7 +90,7 @@ class Moments:
         with np.errstate(all="ignore"):
             spread = self.high - self.low
             largest = np.maximum(abs(self.low), abs(self.high))
-            rounding = np.maximum(ROUNDINGS * limits.eps * largest, limits.tiny)
+            rounding = np.maximum(ROUNDING_ERRORS * limits.eps * largest, limits.tiny)
             constant = spread <= rounding
             two_valued = self.two_valued & ~constant
             shift = np.where(two_valued, self.low, self.low + self.mean)

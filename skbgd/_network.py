@@ -16,10 +16,10 @@ ACTIVATIONS, OUTPUT_ACTIVATIONS = arguments.HIDDEN, arguments.OUTPUT
 # is to see the data bent: with few features a start that thinks of the fan-out too is
 # almost linear, and the descent is long on a plateau. (1 + tanh z) / 2 is a logistic
 # unit at 2 z; sqrt(2) keeps the mean square through a relu, 1 through nothing.
-FIRST_GAIN = {"logistic": 3.0, "tanh": 1.5, "relu": 2**0.5, "identity": 1.0}
+FIRST_LAYER_GAIN = {"logistic": 3.0, "tanh": 1.5, "relu": 2**0.5, "identity": 1.0}
 
 # Numbers drawn at a time, in float64, for the start of a network in float32.
-DRAWN = 1 << 16
+DRAW_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Network:
     def __post_init__(self):
         for array in (self.shift, self.scale):
             if array is not None:
-                array.setflags(write=False)  # `standard` would not know of a change
+                array.setflags(write=False)  # `core_standardization` is cached
 
     def __str__(self):
         return (
@@ -93,20 +93,21 @@ class Network:
 
     def standardized(self, moments, dtype):
         """The network for rows with such moments, and their mean of ||x||^2 for it."""
-        shift, scale, squared_norm = moments.standard(dtype)
-        return replace(self, shift=shift, scale=scale), squared_norm
+        shift, scale, mean_squared_row_norm = moments.standardization(dtype)
+        return replace(self, shift=shift, scale=scale), mean_squared_row_norm
 
     @cached_property
-    def _standards(self):
+    def _standardizations(self):
         return {}  # of each type that was asked for
 
-    def standard(self, dtype):
+    def core_standardization(self, dtype):
         """How the core standardises rows of this type; None: not at all."""
         if self.shift is None:
             return None
-        if dtype not in self._standards:
-            self._standards[dtype] = arguments.standard(self.shift, self.scale, dtype)
-        return self._standards[dtype]
+        if dtype not in self._standardizations:
+            standard = arguments.standard(self.shift, self.scale, dtype)
+            self._standardizations[dtype] = standard
+        return self._standardizations[dtype]
 
     def coefs(self, theta):
         """The matrices W_1 ... W_L, as views into theta."""
@@ -120,9 +121,10 @@ class Network:
         """A random start: W and b of a layer uniform in the same bounds.
 
         In front of the first hidden layer +-gain sqrt(3 / d), which gives rows of d
-        features of size 1 pre-activations of standard deviation gain = FIRST_GAIN; in
-        front of the others +-gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010),
-        with gain 4 for logistic hidden units, whose slope at 0 is 1/4, and 1 elsewhere.
+        features of size 1 pre-activations of standard deviation gain =
+        FIRST_LAYER_GAIN; in front of the others +-gain sqrt(6 / (fan_in + fan_out))
+        (Glorot & Bengio 2010), with gain 4 for logistic hidden units, whose slope at 0
+        is 1/4, and 1 elsewhere.
         A single neuron has no symmetry to break and a convex cost: it starts at 0.
         """
         theta = np.zeros(self.n_parameters, dtype=dtype)
@@ -133,21 +135,21 @@ class Network:
             gain = 4.0 if hidden and self.activation == "logistic" else 1.0
             bound = gain * sqrt(6.0 / (fan_in + fan_out))
             if W.start == 0:
-                bound = FIRST_GAIN[self.activation] * sqrt(3.0 / fan_in)
-            for start in range(W.start, b.stop, DRAWN):
-                part = theta[start : min(start + DRAWN, b.stop)]
+                bound = FIRST_LAYER_GAIN[self.activation] * sqrt(3.0 / fan_in)
+            for start in range(W.start, b.stop, DRAW_SIZE):
+                part = theta[start : min(start + DRAW_SIZE, b.stop)]
                 part[:] = random_state.uniform(-bound, bound, size=len(part))
         return theta
 
     @quiet
-    def fit_start(self, theta, squared_norm):
+    def scale_initial_weights(self, theta, mean_squared_row_norm):
         """Divide W_1 by r, the features' root mean square, or by sqrt(r) if r > 1.
 
         Small features, such as one-hot columns, then give the first hidden layer the
-        pre-activations that FIRST_GAIN names. Large ones are met half-way, so that
-        small features beside a large one are still seen.
+        pre-activations that FIRST_LAYER_GAIN names. Large ones are met half-way, so
+        that small features beside a large one are still seen.
         """
-        rms = np.sqrt(squared_norm / self.units[0])
+        rms = np.sqrt(mean_squared_row_norm / self.units[0])
         if len(self.layers) > 1 and 0 < rms < np.inf:
             theta[self.layers[0][0]] /= rms if rms < 1 else np.sqrt(rms)
 

@@ -62,7 +62,7 @@ def is_fraction(value):
     return is_number(value) and 0 <= value < 1
 
 
-def is_flag(value):
+def is_bool(value):
     return isinstance(value, (bool, np.bool_))
 
 
@@ -104,7 +104,7 @@ def one_of(words):
 
 AUTO = ("auto",)
 PROBABILITY = is_fraction, "a number in [0, 1)"
-FLAG = is_flag, "True or False"
+FLAG = is_bool, "True or False"
 
 # For each parameter a test of its value, and the rule in words.
 RULES = {
@@ -161,7 +161,7 @@ RULES = {
     ),
     "warm_start": FLAG,
     "verbose": (
-        lambda value: is_flag(value) or is_number(value, Integral) and value >= 0,
+        lambda value: is_bool(value) or is_number(value, Integral) and value >= 0,
         "0, 1 or 2",
     ),
     "n_jobs": (
@@ -172,7 +172,7 @@ RULES = {
 
 
 # What other packages call a value.
-WORDS_ELSEWHERE = {"sigmoid": "logistic", "linear": "identity"}
+VALUE_ALIASES = {"sigmoid": "logistic", "linear": "identity"}
 
 
 def check_parameters(clf):
@@ -182,7 +182,7 @@ def check_parameters(clf):
         if is_valid(value):
             continue
         if isinstance(value, str):
-            word = WORDS_ELSEWHERE.get(value)
+            word = VALUE_ALIASES.get(value)
             if name == "learning_rate" and value in SCHEDULES:
                 rule += f"; for a schedule set learning_rate_schedule={value!r}"
             elif word is not None and is_valid(word):
@@ -193,7 +193,7 @@ def check_parameters(clf):
 # Names of parameters -----------------------------------------------------------------
 
 # What MLPClassifier and SGDClassifier call a parameter.
-NAMES_ELSEWHERE = {
+NAME_ALIASES = {
     "learning_rate_init": "learning_rate",
     "eta0": "learning_rate",
     "nesterovs_momentum": "nesterov",
@@ -203,25 +203,25 @@ NAMES_ELSEWHERE = {
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _name_hint(given, known):
+def _unknown_name_hint(given, known):
     """What the first unknown one of the given names may stand for; "" if nothing."""
     for name in given:
         if name in known:
             continue
-        if name in NAMES_ELSEWHERE:
-            return f" {name!r} is called {NAMES_ELSEWHERE[name]!r} here."
+        if name in NAME_ALIASES:
+            return f" {name!r} is called {NAME_ALIASES[name]!r} here."
         close = get_close_matches(name, known, n=1)
         return f" Did you mean {close[0]!r}?" if close else ""
     return ""
 
 
-def naming_parameters(init: _Method) -> _Method:
+def explain_unknown_parameters(init: _Method) -> _Method:
     """An `__init__` whose error for an unknown parameter says what it may stand for."""
     known = [*inspect.signature(init).parameters]
 
     @wraps(init)
     def wrapped(self, *args, **params):
-        hint = _name_hint(params, known)
+        hint = _unknown_name_hint(params, known)
         if hint:
             name = next(name for name in params if name not in known)
             raise TypeError(
@@ -233,7 +233,7 @@ def naming_parameters(init: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class NamesParameters(BaseEstimator):
+class BaseEstimatorWithHints(BaseEstimator):
     """An estimator whose `set_params` says what an unknown name may stand for."""
 
     def set_params(self, **params: Any) -> Self:
@@ -241,7 +241,7 @@ class NamesParameters(BaseEstimator):
             return super().set_params(**params)
         except ValueError as error:
             given = [name.partition("__")[0] for name in params]
-            hint = _name_hint(given, [*self.get_params(deep=False)])
+            hint = _unknown_name_hint(given, [*self.get_params(deep=False)])
             raise ValueError(f"{error}{hint}") from None
 
     set_params.__doc__ = BaseEstimator.set_params.__doc__
@@ -250,7 +250,7 @@ class NamesParameters(BaseEstimator):
 # Methods that some solvers have ------------------------------------------------------
 
 
-class _OfSolversOfSteps:
+class _UnavailableWithLBFGS:
     """A method that is not there with ``solver="lbfgs"``.
 
     As scikit-learn's `available_if`, but the last error names the cure.
@@ -272,6 +272,6 @@ class _OfSolversOfSteps:
         return MethodType(self.method, clf)
 
 
-def for_solvers_of_steps(method: _Method) -> _Method:
+def unavailable_with_lbfgs(method: _Method) -> _Method:
     """The method, which is not there with ``solver="lbfgs"``."""
-    return cast(_Method, _OfSolversOfSteps(method))
+    return cast(_Method, _UnavailableWithLBFGS(method))

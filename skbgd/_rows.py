@@ -12,7 +12,7 @@ from ._core.arguments import check_csr, quiet
 from ._core.threads import ThreadTeam
 from ._moments import Moments
 from ._targets import (
-    check_some_weight,
+    check_positive_weight,
     class_totals,
     classes_in,
     encode,
@@ -27,10 +27,10 @@ TILE_BYTES = 1 << 19
 TILE_ROWS = 128, 4096
 
 # A fit may end early: its threads must be worth their while for so many passes.
-PASSES = 8
+MAX_COUNTED_CALLS = 8
 
 # Rows that stand for all where an estimate will do.
-SAMPLE = 1000
+SAMPLE_ROWS = 1000
 
 # Root mean square of a feature above which it should have been scaled.
 BADLY_SCALED_RMS = 10.0
@@ -53,14 +53,14 @@ class LocalRows:
     def __init__(self, X, y, sample_weight, n_jobs):
         self.X, self.y, self.sample_weight, self.n_jobs = X, y, sample_weight, n_jobs
         self.n_samples, self.dtype = X.shape[0], X.dtype
-        self.team = None
+        self.thread_pool = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        if self.team is not None:
-            self.team.__exit__(*error)
+        if self.thread_pool is not None:
+            self.thread_pool.__exit__(*error)
 
     # Labels and weights
 
@@ -74,8 +74,8 @@ class LocalRows:
 
     def class_totals(self, classes):
         """The weight of the rows of each class, up to a common factor."""
-        codes = encode(self.y, classes, multilabel=False)[:, 0]
-        return class_totals(codes, self.sample_weight, len(classes))
+        encoded = encode(self.y, classes, multilabel=False)[:, 0]
+        return class_totals(encoded, self.sample_weight, len(classes))
 
     def set_targets(self, classes, multilabel, class_weights):
         """Set Y, codes or indicators, and row weights of mean 1, or None for all 1."""
@@ -106,13 +106,13 @@ class LocalRows:
         """
         candidates = np.arange(self.n_samples)
         if self.sample_weight is not None:
-            check_some_weight(self.sample_weight.max(), "sample_weight")
+            check_positive_weight(self.sample_weight.max(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
         stratify, n_classes = None, 1
         if not multilabel:
-            _, codes = np.unique(self.y[candidates], return_inverse=True)
-            counts = np.bincount(codes)
-            candidates = candidates[counts[codes] > 1]
+            _, encoded = np.unique(self.y[candidates], return_inverse=True)
+            counts = np.bincount(encoded)
+            candidates = candidates[counts[encoded] > 1]
             stratify, n_classes = self.y[candidates], max(1, (counts > 1).sum())
         n_validation = max(int(np.ceil(fraction * len(candidates))), 1)
         if len(candidates) == 0:
@@ -128,7 +128,7 @@ class LocalRows:
                 "Decrease validation_fraction, or pass X_val and y_val."
             )
         if n_validation < n_classes:
-            aside = _spread(candidates, stratify, n_validation, seed)
+            aside = _spread_over_classes(candidates, stratify, n_validation, seed)
         else:
             _, aside = train_test_split(
                 candidates, test_size=n_validation, random_state=seed, stratify=stratify
@@ -155,15 +155,15 @@ class LocalRows:
 
     def moments(self):
         """Mean and standard deviation of the features; None of sparse rows."""
-        return None if issparse(self.X) else Moments.of(self.X, self.weights)
+        return None if issparse(self.X) else Moments.from_rows(self.X, self.weights)
 
-    def mean_squared_norm(self):
+    def mean_squared_row_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-        return mean_squared_norm(self.X, self.weights)
+        return mean_squared_row_norm(self.X, self.weights)
 
     def sample(self):
         """About a thousand evenly spaced rows, with their targets."""
-        rows = np.arange(0, self.n_samples, 1 + self.n_samples // SAMPLE)
+        rows = np.arange(0, self.n_samples, 1 + self.n_samples // SAMPLE_ROWS)
         return self.with_targets(
             *(None if a is None else a[rows] for a in (self.X, self.Y, self.weights))
         )
@@ -200,28 +200,30 @@ class LocalRows:
         )
         return total / self.n_samples
 
-    def prepare_sums(self, network):
+    def prepare_loss_gradient(self, network):
         """Allocate once what calls of `loss_gradient` need."""
-        self._allocate(network, self.n_samples, PASSES)
+        self._allocate(network, self.n_samples, MAX_COUNTED_CALLS)
 
     @quiet
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
         gradient = np.empty_like(theta)
         parameters = backprop.Parameters(network.layout, theta, gradient=gradient)
-        total = self.team.run(backprop.loss_gradient, parameters, self.core, self.work)
+        total = self.thread_pool.run(
+            backprop.loss_gradient, parameters, self.core_rows, self.workspace
+        )
         gradient /= self.n_samples
         return total / self.n_samples, gradient
 
     # Epochs
 
-    def prepare(self, network, state, rule, batch_size, shuffle, n_epochs):
+    def prepare_epochs(self, network, state, rule, batch_size, shuffle, n_epochs):
         """Allocate once what the epochs of a descent need."""
         # The order of the rows does not matter to a batch that holds them all.
         shuffle = shuffle and batch_size < self.n_samples
         self._allocate(network, batch_size, n_epochs, shuffle)
         in_place = (
-            self.work.in_one_pass(batch_size)
+            self.workspace.in_one_pass(batch_size)
             and state.velocity is None
             and rule.max_gradient_norm == 0
         )
@@ -237,11 +239,17 @@ class LocalRows:
     def _allocate(self, network, batch_size, n_calls, shuffle=False):
         """Threads, scratch memory and the rows as the core takes them."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.core = rows_for(network, self.X, self.Y, self.weights, self.order)
-        self.team = team_for(
-            network, self.core, batch_size, self.n_jobs, min(n_calls, PASSES)
+        self.core_rows = rows_for(network, self.X, self.Y, self.weights, self.order)
+        self.thread_pool = thread_pool_for(
+            network,
+            self.core_rows,
+            batch_size,
+            self.n_jobs,
+            min(n_calls, MAX_COUNTED_CALLS),
         )
-        self.work = workspace_for(network, self.core, batch_size, self.team.n_threads)
+        self.workspace = workspace_for(
+            network, self.core_rows, batch_size, self.thread_pool.n_threads
+        )
 
     def run_epoch(self, state, rule, progress):
         """Make a step for each batch of the rows, in a new order if they are shuffled.
@@ -252,35 +260,35 @@ class LocalRows:
         """
         if self.order is not None:
             state.shuffle_state = backprop.shuffle(self.order, state.shuffle_state)
-        self.work.forget()
+        self.workspace.forget()
         try:
-            self.team.run(
+            self.thread_pool.run(
                 backprop.run_batches,
                 self.parameters,
                 state.n_steps,
-                self.core,
+                self.core_rows,
                 self.batch_size,
                 rule,
-                self.work,
+                self.workspace,
             )
         finally:
-            progress[:] = self.work.loss_sum, self.work.n_done
+            progress[:] = self.workspace.loss_sum, self.workspace.n_done
 
 
-def _spread(rows, labels, n, seed):
+def _spread_over_classes(rows, labels, n, seed):
     """n of the rows, fewer than there are classes, which all have two rows or more.
 
     Every (len(rows) / n)th in the order of the classes, which is random, as is that of
     the rows in a class: each class has its fraction, rounded up or down.
     """
     random_state = np.random.RandomState(seed)
-    _, codes = np.unique(labels, return_inverse=True)
-    rank = random_state.permutation(codes.max() + 1)
+    _, encoded = np.unique(labels, return_inverse=True)
+    rank = random_state.permutation(encoded.max() + 1)
     order = random_state.permutation(len(rows))
-    order = order[np.argsort(rank[codes[order]], kind="stable")]
+    order = order[np.argsort(rank[encoded[order]], kind="stable")]
     # len(rows) > 2 n: no two of them are neighbours, so no class loses all its rows.
-    places = (np.arange(n) + random_state.uniform()) * (len(rows) / n)
-    return rows[order[places.astype(int)]]
+    positions = (np.arange(n) + random_state.uniform()) * (len(rows) / n)
+    return rows[order[positions.astype(int)]]
 
 
 # The core, called for arrays ---------------------------------------------------------
@@ -288,10 +296,10 @@ def _spread(rows, labels, n, seed):
 
 def rows_for(network, X, Y=None, weights=None, order=None):
     """The rows as the core takes them, and as the network sees them."""
-    return backprop.Rows(X, Y, weights, order, network.standard(X.dtype))
+    return backprop.Rows(X, Y, weights, order, network.core_standardization(X.dtype))
 
 
-def team_for(network, rows, batch_size, n_jobs, n_calls=1):
+def thread_pool_for(network, rows, batch_size, n_jobs, n_calls=1):
     """Threads for this number of calls of the core with the rows in batches."""
     n, work = rows.n, network.n_parameters
     if not rows.dense:
@@ -318,12 +326,12 @@ def workspace_for(network, rows, batch_size, n_threads=1):
 def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     """sum_i w_i l_i over rows, and its gradient into `gradient`, if given."""
     rows = rows_for(network, X, Y, weights)
-    with team_for(network, rows, rows.n, n_jobs) as team:
-        return team.run(
+    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+        return pool.run(
             backprop.loss_gradient,
             backprop.Parameters(network.layout, theta, gradient=gradient),
             rows,
-            workspace_for(network, rows, rows.n, team.n_threads),
+            workspace_for(network, rows, rows.n, pool.n_threads),
         )
 
 
@@ -334,44 +342,44 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     """
     rows = rows_for(network, X)
     out = np.empty((rows.n, network.units[-1]), dtype=theta.dtype)
-    with team_for(network, rows, rows.n, n_jobs) as team:
-        finite = team.run(
+    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+        finite = pool.run(
             backprop.outputs,
             backprop.Parameters(network.layout, theta),
             rows,
             out,
             activated,
             check_finite,
-            workspace_for(network, rows, rows.n, team.n_threads),
+            workspace_for(network, rows, rows.n, pool.n_threads),
         )
     return out if finite else None
 
 
 @quiet
-def mean_squared_norm(X, weights):
+def mean_squared_row_norm(X, weights):
     """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
-    squared_norms = np.empty(X.shape[0])
-    backprop.row_norms(backprop.Rows(X), squared_norms)
+    squared_row_norms = np.empty(X.shape[0])
+    backprop.row_norms(backprop.Rows(X), squared_row_norms)
     if weights is None:
-        return squared_norms.mean()  # inf is an answer
+        return squared_row_norms.mean()  # inf is an answer
     seen = weights > 0
-    return np.average(squared_norms[seen], weights=weights[seen])
+    return np.average(squared_row_norms[seen], weights=weights[seen])
 
 
 # Arrays as the core takes them -------------------------------------------------------
 
 
 @contextmanager
-def naming_columns(X):
+def explain_bad_columns(X):
     """Errors in the check of X inside say which column holds no numbers."""
     try:
         with np.errstate(all="ignore"):  # large or tiny numbers on the way to float32
             yield
     except (TypeError, ValueError) as error:
-        found = _first_that_is_no_number(X)
+        found = _first_non_number(X)
         if found is None:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -382,7 +390,7 @@ def naming_columns(X):
         ) from error
 
 
-def _first_that_is_no_number(X):
+def _first_non_number(X):
     """The name of its column, and the value; None if there is none."""
     try:
         array = np.asarray(X)
@@ -452,6 +460,6 @@ def _fingerprint(array):
     """A checksum of about a thousand evenly spaced rows; None of None."""
     if array is None:
         return None
-    some = array[:: 1 + array.shape[0] // SAMPLE]
+    some = array[:: 1 + array.shape[0] // SAMPLE_ROWS]
     parts = [some.data, some.indices, some.indptr] if issparse(some) else [some]
     return array.shape, *(crc32(part.tobytes()) for part in parts)

@@ -15,8 +15,15 @@ from ._network import Network
 # Of what `to_plain` gives; another form needs another number.
 FORMAT = 1
 
+# Fields of `State` and `StoppingRule` that were renamed within this format: old, new.
+RENAMED_FIELDS = {
+    "squared_norm": "mean_squared_row_norm",
+    "given": "theta_set_by_user",
+    "start": "first_epoch",
+}
+
 # Marks what stands for a callable.
-CALLABLE = "callable parameter"
+CALLABLE_MARKER = "callable parameter"
 
 # The first version whose models predict as those of this one, to the last bit. Set it
 # to the present version with each change of a prediction: models that were saved before
@@ -55,7 +62,7 @@ def _release(version):
     return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers[0]).split(".")))
 
 
-def _predicts_alike(version):
+def _predicts_identically(version):
     """Whether a model that this version saved is known to predict as it did there."""
     # What a later version has changed is not known here.
     return (
@@ -74,7 +81,7 @@ def from_plain(attributes, name):
             f"{__version__} reads the format {FORMAT}. Load it with the version that "
             "saved it."
         )
-    if not _predicts_alike(version):
+    if not _predicts_identically(version):
         warnings.warn(
             SavedByAnotherVersion(
                 estimator_name=name,
@@ -86,10 +93,16 @@ def from_plain(attributes, name):
     attributes.setdefault("standardize", False)  # which versions before it did not do
     if "_state" in attributes:
         attributes["_network"] = Network(**attributes["_network"])
-        state = State.from_dict(attributes["_state"])
+        state = _with_new_names(attributes["_state"])
+        state["stopping"] = _with_new_names(state["stopping"])
+        state = State.from_dict(state)
         state.stopping.key = _key_from_plain(state.stopping.key, attributes)
         attributes["_state"] = state
     return attributes
+
+
+def _with_new_names(fields):
+    return {RENAMED_FIELDS.get(name, name): value for name, value in fields.items()}
 
 
 def _plain_key(key, parameters):
@@ -102,7 +115,7 @@ def _plain_key(key, parameters):
         if not callable(value):
             return value
         names = [name for name, now in parameters.items() if now is value]
-        return CALLABLE, names[0] if names else None
+        return CALLABLE_MARKER, names[0] if names else None
 
     return tuple(map(plain, key))
 
@@ -111,7 +124,7 @@ def _key_from_plain(key, parameters):
     """The inverse of `_plain_key`, for the parameters that came with the key."""
 
     def restored(value):
-        if isinstance(value, tuple) and value[:1] == (CALLABLE,):
+        if isinstance(value, tuple) and value[:1] == (CALLABLE_MARKER,):
             return parameters.get(value[1], value)
         return value
 

@@ -13,7 +13,7 @@ from ._core.arguments import quiet
 # Labels ------------------------------------------------------------------------------
 
 
-def plain_labels(labels, name):
+def as_label_array(labels, name):
     """The labels as an array of a type that scikit-learn takes, or a ValueError.
 
     Objects that are all numbers, or all booleans, become an array of these; strings may
@@ -21,7 +21,7 @@ def plain_labels(labels, name):
     """
     if labels is None or issparse(labels):
         return labels
-    refuse_lazy(labels, name)
+    check_not_lazy(labels, name)
     try:
         array = np.asarray(labels)
     except ValueError as error:
@@ -110,7 +110,7 @@ def classes_for_partial_fit(y, classes, multilabel):
     if multilabel:
         n_labels = y.shape[1]
         if classes is not None and (
-            announced_classes(classes).tolist() != [*range(n_labels)]
+            check_classes(classes).tolist() != [*range(n_labels)]
         ):
             raise ValueError(
                 f"y holds indicators of {n_labels} labels, whose classes are their "
@@ -123,7 +123,7 @@ def classes_for_partial_fit(y, classes, multilabel):
             "The first call of partial_fit must announce all classes: "
             "partial_fit(X, y, classes=...). Got classes=None."
         )
-    classes = announced_classes(classes)
+    classes = check_classes(classes)
     if len(classes) < 2:
         raise ValueError(
             f"classes must hold at least two labels; got {classes.tolist()}."
@@ -131,9 +131,9 @@ def classes_for_partial_fit(y, classes, multilabel):
     return classes
 
 
-def announced_classes(classes):
+def check_classes(classes):
     """The sorted labels that were passed as `classes`."""
-    labels = plain_labels(classes, "classes")
+    labels = as_label_array(classes, "classes")
     if labels.ndim != 1:
         raise ValueError(f"classes must be a sequence of labels; got {classes!r}.")
     # Twice each: scikit-learn warns of labels that are almost all different.
@@ -155,7 +155,7 @@ def _sorted_labels(labels, name):
 
 def unique_labels(labels, name):
     """The distinct labels, sorted."""
-    return np.unique(plain_labels(labels, name))
+    return np.unique(as_label_array(labels, name))
 
 
 def encode(y, classes, multilabel):
@@ -182,8 +182,8 @@ def encode(y, classes, multilabel):
     # Text never equals a number; older NumPy only warns.
     if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
         try:
-            codes = np.searchsorted(classes, y)
-            known = classes[np.minimum(codes, len(classes) - 1)] == y
+            encoded = np.searchsorted(classes, y)
+            known = classes[np.minimum(encoded, len(classes) - 1)] == y
         except TypeError:  # objects that do not compare with the classes
             pass
     if not known.all():
@@ -193,13 +193,13 @@ def encode(y, classes, multilabel):
             f"{classes.tolist()}. They are fixed by fit, or announced in the "
             "first call of partial_fit(X, y, classes=...)."
         )
-    return codes.astype(np.intc)[:, np.newaxis]
+    return encoded.astype(np.intc)[:, np.newaxis]
 
 
 # Weights -----------------------------------------------------------------------------
 
 
-def refuse_masked(array, name):
+def check_not_masked(array, name):
     if np.ma.is_masked(array):
         raise ValueError(
             f"{name} must not have masked values, which scikit-learn would take for "
@@ -207,7 +207,7 @@ def refuse_masked(array, name):
         )
 
 
-def refuse_lazy(values, name):
+def check_not_lazy(values, name):
     """An error for what has no rows yet, such as the LazyFrame of polars."""
     if hasattr(values, "collect") and not hasattr(values, "__array__"):
         raise ValueError(
@@ -221,8 +221,8 @@ def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
     """sample_weight as an array of float64, or None; a number is that of every row."""
     if sample_weight is None:
         return None
-    refuse_masked(sample_weight, name)
-    refuse_lazy(sample_weight, name)
+    check_not_masked(sample_weight, name)
+    check_not_lazy(sample_weight, name)
     if isinstance(sample_weight, Real) and not isinstance(sample_weight, bool):
         sample_weight = np.full(n_samples, sample_weight, dtype=np.float64)
     elif np.asarray(sample_weight).ndim == 0:
@@ -246,7 +246,7 @@ def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
     return weights
 
 
-def check_some_weight(total, name):
+def check_positive_weight(total, name):
     """Raise an error if the sum of some weights, or the largest, is zero."""
     if not total > 0:
         raise ValueError(
@@ -260,11 +260,11 @@ def divided_by_max(weights):
 
 
 @quiet
-def class_totals(codes, sample_weight, n_classes):
+def class_totals(encoded, sample_weight, n_classes):
     """The weight of the rows of each class, up to a common factor."""
     if sample_weight is not None:
         sample_weight = divided_by_max(sample_weight)
-    return np.bincount(codes, weights=sample_weight, minlength=n_classes)
+    return np.bincount(encoded, weights=sample_weight, minlength=n_classes)
 
 
 @quiet

@@ -8,7 +8,7 @@ import numpy as np
 
 SOLVERS = ("sgd", "adam", "lbfgs")
 # Rows after which the step of an averaged stream begins to fall.
-STREAM_ROWS = 1000
+AVERAGED_DECAY_ROWS = 1000
 
 SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
@@ -35,7 +35,7 @@ class UpdateRule(NamedTuple):
         return self.solver == "adam" or self.momentum > 0
 
 
-def schedule(rule, *, power_t, max_iter, start=0):
+def schedule_factor(schedule, *, power_t, max_iter, first_epoch=0):
     """The factor of the step size as a function of the state.
 
     In epoch k, counted from 0, after t rows and c cuts:
@@ -43,23 +43,23 @@ def schedule(rule, *, power_t, max_iter, start=0):
     - "constant": 1
     - "invscaling": 1 / (t + 1)^power_t
     - "adaptive": 1 / 5^c
-    - "cosine": (1 + cos(pi (k - start) / (max_iter - start))) / 2, and 0 after
-      `max_iter` epochs
+    - "cosine": (1 + cos(pi (k - first_epoch) / (max_iter - first_epoch))) / 2, and 0
+      after `max_iter` epochs
     - "averaged": 1 / sqrt(1 + t / 1000), for streams whose parameters are averaged
-    - callable: rule(k)
+    - callable: schedule(k)
     """
-    if callable(rule):
-        return lambda state: _checked_factor(rule(state.n_iter), state)
-    n_epochs = max(1, max_iter - start)
+    if callable(schedule):
+        return lambda state: _checked_factor(schedule(state.n_iter), state)
+    n_epochs = max(1, max_iter - first_epoch)
     return {
         "constant": lambda state: 1.0,
         "invscaling": lambda state: _inverse_power(state.t + 1, float(power_t)),
-        "averaged": lambda state: (1 + state.t / STREAM_ROWS) ** -0.5,
+        "averaged": lambda state: (1 + state.t / AVERAGED_DECAY_ROWS) ** -0.5,
         "adaptive": lambda state: 0.2**state.stopping.n_rate_cuts,
         "cosine": lambda state: float(
-            (1 + np.cos(np.pi * min((state.n_iter - start) / n_epochs, 1))) / 2
+            (1 + np.cos(np.pi * min((state.n_iter - first_epoch) / n_epochs, 1))) / 2
         ),
-    }[rule]
+    }[schedule]
 
 
 def _inverse_power(base, exponent):

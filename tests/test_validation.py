@@ -17,9 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from skbgd import BGDClassifier
-from skbgd._warnings import unlike_rows
-
 from skbgd._rows import LocalRows
+from skbgd._warnings import dissimilar_rows_warning
 
 
 def test_own_validation_set_is_only_recorded_without_early_stopping(moons):
@@ -322,7 +321,7 @@ def test_ordinary_validation_rows_are_like_the_training_rows(load, scaler):
     for order in orders:
         for n_val in (1, 5, len(y) // 10, len(y) // 2):
             train, validation = order[:-n_val], order[-n_val:]
-            assert unlike_rows(X[train], X[validation]) is None
+            assert dissimilar_rows_warning(X[train], X[validation]) is None
 
 
 @pytest.mark.parametrize("routing", [False, True])
