@@ -216,7 +216,7 @@ class Minimizer:
 
     def squared_norms(self, theta):
         """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
-        return backprop.squared_norms(self.network.layout, theta)
+        return backprop.squared_weight_norms(self.network.layout, theta)
 
     def objective(self, rows):
         """J(theta) with the loss of these rows alone, their weights as they are."""

@@ -45,7 +45,7 @@ class Moments:
     def of(cls, X, weights):
         """Those of dense rows, in one pass over blocks of them."""
         n, d = X.shape
-        rows, step = backprop.Rows(X, None, weights), max(1, BLOCK // d)
+        rows, step = backprop.Data(X, None, weights), max(1, BLOCK // d)
         blocks = (cls._of_block(rows, i, min(i + step, n)) for i in range(0, n, step))
         return reduce(add, blocks)
 

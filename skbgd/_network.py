@@ -84,7 +84,7 @@ class Network:
         """For each layer the slices of W and b in theta, and the shape of W."""
         return [
             (slice(W, b), slice(b, b + fan_out), (fan_in, fan_out))
-            for W, b, fan_in, fan_out in self.layout.places
+            for W, b, fan_in, fan_out in self.layout.offsets
         ]
 
     @property
@@ -105,7 +105,9 @@ class Network:
         if self.shift is None:
             return None
         if dtype not in self._standards:
-            self._standards[dtype] = arguments.standard(self.shift, self.scale, dtype)
+            self._standards[dtype] = arguments.standardizer(
+                self.shift, self.scale, dtype
+            )
         return self._standards[dtype]
 
     def coefs(self, theta):

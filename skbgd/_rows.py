@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from ._core import backprop
 from ._core.arguments import check_csr, quiet
-from ._core.threads import ThreadTeam
+from ._core.threads import ThreadPool
 from ._moments import Moments
 from ._targets import (
     check_some_weight,
@@ -208,7 +208,7 @@ class LocalRows:
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty."""
         gradient = np.empty_like(theta)
-        parameters = backprop.Parameters(network.layout, theta, gradient=gradient)
+        parameters = backprop.Model(network.layout, theta, gradient=gradient)
         total = self.team.run(backprop.loss_gradient, parameters, self.core, self.work)
         gradient /= self.n_samples
         return total / self.n_samples, gradient
@@ -221,11 +221,11 @@ class LocalRows:
         shuffle = shuffle and batch_size < self.n_samples
         self._allocate(network, batch_size, n_epochs, shuffle)
         in_place = (
-            self.work.in_one_pass(batch_size)
+            self.work.allows_in_place(batch_size)
             and state.velocity is None
             and rule.max_gradient_norm == 0
         )
-        self.parameters = backprop.Parameters(
+        self.parameters = backprop.Model(
             network.layout,
             state.theta,
             state.velocity,
@@ -252,7 +252,7 @@ class LocalRows:
         """
         if self.order is not None:
             state.shuffle_state = backprop.shuffle(self.order, state.shuffle_state)
-        self.work.forget()
+        self.work.reset()
         try:
             self.team.run(
                 backprop.run_batches,
@@ -288,7 +288,7 @@ def _spread(rows, labels, n, seed):
 
 def rows_for(network, X, Y=None, weights=None, order=None):
     """The rows as the core takes them, and as the network sees them."""
-    return backprop.Rows(X, Y, weights, order, network.standard(X.dtype))
+    return backprop.Data(X, Y, weights, order, network.standard(X.dtype))
 
 
 def team_for(network, rows, batch_size, n_jobs, n_calls=1):
@@ -296,14 +296,14 @@ def team_for(network, rows, batch_size, n_jobs, n_calls=1):
     n, work = rows.n, network.n_parameters
     if not rows.dense:
         work += (rows.X.nnz // n - network.units[0]) * network.units[1]
-    return ThreadTeam(n_jobs, batch_size, batch_size * work, n_calls * n * work)
+    return ThreadPool(n_jobs, batch_size, batch_size * work, n_calls * n * work)
 
 
 def workspace_for(network, rows, batch_size, n_threads=1):
     """The core's scratch memory for tiles of the rows."""
-    dtype = rows.data.dtype
+    dtype = rows.values.dtype
     # Dense rows are read twice, whether they are gathered or not.
-    row_bytes = network.layout.size_of_row(rows.dense) * dtype.itemsize
+    row_bytes = network.layout.scratch_per_row(rows.dense) * dtype.itemsize
     least, most = TILE_ROWS
     tile = min(max(TILE_BYTES // row_bytes, least), most, -(-batch_size // n_threads))
     # Each thread has a gradient of its own where adding them up moves less from core to
@@ -321,7 +321,7 @@ def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     with team_for(network, rows, rows.n, n_jobs) as team:
         return team.run(
             backprop.loss_gradient,
-            backprop.Parameters(network.layout, theta, gradient=gradient),
+            backprop.Model(network.layout, theta, gradient=gradient),
             rows,
             workspace_for(network, rows, rows.n, team.n_threads),
         )
@@ -337,7 +337,7 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     with team_for(network, rows, rows.n, n_jobs) as team:
         finite = team.run(
             backprop.outputs,
-            backprop.Parameters(network.layout, theta),
+            backprop.Model(network.layout, theta),
             rows,
             out,
             activated,
@@ -354,7 +354,7 @@ def mean_squared_norm(X, weights):
         X = X.copy()
         X.sum_duplicates()
     squared_norms = np.empty(X.shape[0])
-    backprop.row_norms(backprop.Rows(X), squared_norms)
+    backprop.squared_row_norms(backprop.Data(X), squared_norms)
     if weights is None:
         return squared_norms.mean()  # inf is an answer
     seen = weights > 0

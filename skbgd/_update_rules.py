@@ -14,7 +14,7 @@ SCHEDULES = ("constant", "invscaling", "adaptive", "cosine")
 
 
 class UpdateRule(NamedTuple):
-    """The parameters of a step; the core has the equations, in `_core/update.hpp`."""
+    """The parameters of a step, whose equations are in `_core/update-inl.hpp`."""
 
     eta: float
     alpha: float = 0.0
