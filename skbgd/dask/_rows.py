@@ -372,7 +372,7 @@ class DaskRows:
             orders = None
             if self.shuffled:
                 orders = self.orders(state.shuffle_state)
-                state.shuffle_state += self.n_samples * backprop.SPLITMIX_STEP
+                state.shuffle_state += self.n_samples * backprop.SPLITMIX_INCREMENT
                 state.shuffle_state %= 1 << 64
             for k in range(self.n_rounds):
                 shares, m = None, self.n_samples
@@ -385,7 +385,7 @@ class DaskRows:
                 progress[0] += loss
                 if not isfinite(loss):
                     break
-                parameters = backprop.Parameters(
+                parameters = backprop.Model(
                     self.network.layout,
                     state.theta,
                     state.velocity,
@@ -409,7 +409,8 @@ class DaskRows:
                 random_orders,
                 [self.lengths[i] for i in shard.blocks],
                 [
-                    (shuffle_state + starts[i] * backprop.SPLITMIX_STEP) % (1 << 64)
+                    (shuffle_state + starts[i] * backprop.SPLITMIX_INCREMENT)
+                    % (1 << 64)
                     for i in shard.blocks
                 ],
                 pure=False,
