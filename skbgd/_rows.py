@@ -146,6 +146,7 @@ class LocalRows:
 
     # Sums over the rows
 
+    @quiet
     def effective_samples(self):
         """(sum_i w_i)^2 / sum_i w_i^2, the number of rows if all weights are equal."""
         if self.weights is None:
