@@ -1301,9 +1301,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         progress.finish(self.stop_reason_)
         loss = minimizer.objective(sample)
         if not np.isfinite(loss):
-            raise ValueError(
-                minimizer.divergence_message("The loss after the last step is")
-            )
+            quantity = "The loss after the last step"
+            raise ValueError(minimizer.divergence_message(quantity))
         return convergence_warning(self, minimizer, settings, n_before, loss, sample)
 
     def _set_fitted_attributes(self):

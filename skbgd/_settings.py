@@ -14,17 +14,18 @@ STEPS_PER_EPOCH = 75
 BATCH_SIZE_BOUNDS = 8, 32
 STREAM_BATCH_SIZE_BOUNDS = 4, 32
 
-# With up to this many rows `fit` uses the full batch and one penalty: a weight of 2 is
-# then equivalent to a repeated row.
+# With up to this many rows `fit` uses the full batch, and the same alpha: a weight of 2
+# is then equivalent to a repeated row.
 FULL_BATCH_ROWS = 40
 
-# The step size is SGD_STEP_SIZE sqrt(m) for batches of m rows, m at most this many.
+# The step size is SGD_STEP_SIZE sqrt(m) for batches of m rows, but at most that for
+# MAX_SCALED_BATCH rows.
 SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
 
-# n alpha: the L2 penalty on the sum of the losses. Below FULL_PENALTY_ROWS rows it
-# decreases with the square of n: a larger one holds small networks at chance (XOR).
+# n alpha, the L2 penalty on the sum of the losses. Below FULL_PENALTY_ROWS rows it
+# decreases with the square of n: a larger one keeps small networks at chance (XOR).
 SUM_PENALTY = 0.5
 FULL_PENALTY_ROWS = 100
 # The largest alpha in `partial_fit`, whose calls may have few rows.
@@ -191,15 +192,15 @@ def default_alpha(n_samples, n_hidden, *, streaming=False):
         alpha = 0.5 / n min(1, n / 100)^2 / max(1, n_hidden)^2      n at least 40
 
     n alpha is the penalty on the sum of the losses, a prior that does not depend on the
-    number of rows. With few rows, the initial weights are larger than this prior
-    allows, and the network would shrink to chance before it has learned.
+    number of rows. With few rows, this prior asks for smaller weights than the initial
+    ones, and the network would shrink to chance before it learns.
 
-    In `partial_fit` the number of rows to come is unknown, and calls may be small:
-    alpha is 0.5 / n for the n rows of a call, and at most 2e-4.
+    In `partial_fit` the total number of rows is unknown, and calls may be small: alpha
+    is 0.5 / n for the n rows of a call, but at most 2e-4.
 
-    The penalty is divided by the square of the number of hidden layers: the weights
-    multiply from layer to layer, and a network whose layers all shrink is at chance
-    before it has learned.
+    The penalty is divided by the square of the number of hidden layers. The weights
+    multiply from layer to layer, and a network in which all layers shrink is at chance
+    before it learns.
     """
     if streaming:
         alpha = min(SUM_PENALTY / n_samples, MAX_STREAM_ALPHA)
@@ -212,29 +213,36 @@ def default_alpha(n_samples, n_hidden, *, streaming=False):
 def default_step_size(network, mean_squared_row_norm, settings, update_rule):
     """The step size of ``learning_rate="auto"``.
 
-    With hidden layers and batches of m effective rows, (sum w)^2 / sum w^2, it is
+    m is the number of effective rows in a batch, (sum w)^2 / sum w^2, and r the root
+    mean square of the features.
+
+    With hidden layers it is
 
         0.4 sqrt(min(m, 128)) / max(1, r)       at most 1 / alpha
 
-    where r is the root mean square of the features: the noise of a mean over m rows
-    decreases with sqrt(m). For units other than logistic ones, whose slope is 1 instead
-    of at most 1/4, it is divided by 8 and by the number of hidden layers.
+    since the noise of a mean over m rows decreases with sqrt(m). Logistic units have
+    slopes of at most 1/4. For other units, with slopes of up to 1, the step size is
+    divided by 8 and by the number of hidden layers.
 
-    The step of Adam does not scale with the gradient. Its size is 0.05, for units other
-    than logistic ones 0.01, divided by the number of hidden layers and by
-    sqrt(max(1, r)).
+    Without hidden layers it is
 
-    Without hidden layers the step size is at most 1 / (L + alpha), where
-    L = s (1 + mean_i ||x_i||^2) bounds the curvature of the cross-entropy, s = 1/4 for
-    sigmoids and 1/2 for a softmax: with the full batch every step lowers the objective.
+        0.4 sqrt(min(m, 128))                   at most 1 / (L + alpha)
 
-    It is multiplied by 1 - mu, as momentum mu multiplies a long series of equal steps
-    by 1 / (1 - mu).
+    where L = s (1 + mean_i ||x_i||^2), with s = 1/4 for sigmoids and 1/2 for a softmax,
+    bounds the curvature of the cross-entropy. With the full batch every step then
+    decreases the objective.
+
+    The step of Adam does not scale with the gradient. Its size is 0.05, in hidden
+    layers of other than logistic units 0.01, divided by the number of hidden layers and
+    by sqrt(max(1, r)).
+
+    With momentum mu it is multiplied by 1 - mu, since momentum multiplies a long series
+    of equal steps by 1 / (1 - mu).
     """
     n_hidden = len(network.units) - 2
     logistic = network.activation == "logistic"
-    # The full batch has no noise that depends on the number of rows. In mini-batches
-    # unequal weights add noise as fewer rows do.
+    # The noise of the full batch does not depend on the number of rows. In mini-batches
+    # unequal weights increase the noise, as fewer rows do.
     m = inf
     if not settings.full_batch:
         m = settings.batch_size * settings.effective_fraction
@@ -246,8 +254,8 @@ def default_step_size(network, mean_squared_row_norm, settings, update_rule):
         return float(step_size / max(1.0, rms) ** 0.5)
     if not np.isfinite(mean_squared_row_norm):
         raise ValueError(
-            "The features are too large for learning_rate='auto': the mean of their "
-            "squares is not finite. Scale them (StandardScaler)."
+            "The features are too large for learning_rate='auto': their mean square is "
+            "not finite. Scale them (StandardScaler)."
         )
     step_size = SGD_STEP_SIZE * np.sqrt(min(m, MAX_SCALED_BATCH))
     curvature = update_rule.alpha
