@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier
 from skbgd import BGDClassifier
 from skbgd._core import backprop
 from skbgd._descent import Descent, State, minimize
-from skbgd._plan import rows_per_batch
+from skbgd._settings import resolve_batch_size
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -190,8 +190,8 @@ def test_held_out_log_loss_and_calibration():
         (np.int64(3), 10, 3),
     ],
 )
-def test_rows_per_batch(batch_size, n_samples, expected):
-    assert rows_per_batch(batch_size, n_samples) == expected
+def test_resolve_batch_size(batch_size, n_samples, expected):
+    assert resolve_batch_size(batch_size, n_samples) == expected
 
 
 def test_batch_size_beyond_the_rows_is_the_whole_batch():

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._classifier import BGDClassifier
 from .._descent import State
-from .._parameters import for_solvers_of_steps
-from .._plan import rows_per_batch
+from .._parameters import unavailable_with_lbfgs
+from .._settings import resolve_batch_size
 from ._rows import DaskRows, RowsLost, as_dask_array
 from ._tasks import predict_block
 
@@ -230,7 +230,7 @@ class DaskBGDClassifier(BGDClassifier):
             sample_weight_val=sample_weight_val,
         )
 
-    @for_solvers_of_steps
+    @unavailable_with_lbfgs
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Self:
@@ -348,10 +348,10 @@ class DaskBGDClassifier(BGDClassifier):
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
     @staticmethod
-    def _rows_per_batch(batch_size, n_samples, *, stream=False):
+    def _resolve_batch_size(batch_size, n_samples, *, stream=False):
         if batch_size == "auto" and not stream:
             batch_size = max(AUTO_BATCH_SIZE, ceil(n_samples / AUTO_ROUNDS))
-        return rows_per_batch(batch_size, n_samples, stream=stream)
+        return resolve_batch_size(batch_size, n_samples, stream=stream)
 
     def _open(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""

@@ -23,8 +23,8 @@ from .._core import backprop
 from .._core.arguments import quiet
 from .._rows import LocalRows
 from .._targets import (
+    check_positive_weight,
     check_sample_weight,
-    check_some_weight,
     classes_in,
     divided_by_max,
     encode,
@@ -120,7 +120,7 @@ class DaskRows:
         if isinstance(sample_weight, (Real, str)):
             # The same for every row: as none, if it is positive.
             weight = check_sample_weight(sample_weight, 1)
-            check_some_weight(weight.max(), "sample_weight")
+            check_positive_weight(weight.max(), "sample_weight")
             sample_weight = None
         if sample_weight is not None:
             parts.append(as_dask_array(sample_weight, "sample_weight", X))
@@ -330,7 +330,7 @@ class DaskRows:
         return self.sum(sum_moments, np.empty(0, self.dtype))[0]
 
     @quiet
-    def mean_squared_norm(self):
+    def mean_squared_row_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
         total, weight = self.sum(sum_squared_norms, np.empty(0, self.dtype))
         return total / weight[0]
@@ -344,7 +344,7 @@ class DaskRows:
         """1 / n sum_i w_i l_i, without penalty."""
         return self.sum(sum_losses, theta, network)[0] / self.n_samples
 
-    def prepare_sums(self, network):
+    def prepare_loss_gradient(self, network):
         """Nothing: the workers allocate what they need in each round."""
 
     @quiet
@@ -355,7 +355,7 @@ class DaskRows:
 
     # Epochs
 
-    def prepare(self, network, state, rule, batch_size, shuffle, n_epochs):
+    def prepare_epochs(self, network, state, rule, batch_size, shuffle, n_epochs):
         """Set what the epochs of a descent need."""
         self.network = network
         self.n_rounds = -(-self.n_samples // batch_size)
