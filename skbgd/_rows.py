@@ -147,6 +147,7 @@ class LocalRows:
 
     # Sums over the rows
 
+    @quiet
     def effective_samples(self):
         """(sum_i w_i)^2 / sum_i w_i^2, which is n if all weights are equal."""
         if self.weights is None:

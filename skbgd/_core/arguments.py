@@ -266,6 +266,7 @@ class Rows(
         return X
 
 
+@quiet
 def standard(shift, scale, dtype):
     """What the network sees instead of x, ((x - high) - low) * inverse, as (3, d).
 
