@@ -396,10 +396,10 @@ def column_moments(
 ):
     """Of each column of rows start ... stop - 1 with a positive weight, into moments
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, rows between
+        low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
 
-    with u = (x - low) / (high - low) in float64; rows between are those with
-    low < x < high. Returns sum_i w_i. The rows should fit the cache.
+    with u = (x - low) / (high - low) in float64; one is between if low < x < high for
+    an x, then it is 1. Returns sum_i w_i. The rows should fit the cache.
     """
     cdef Call call = Call()
     cdef const Doors *doors = _doors(rows.data.dtype)

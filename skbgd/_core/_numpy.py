@@ -313,10 +313,10 @@ def row_norms(rows, norms):
 def column_moments(rows, start, stop, moments):
     """Of each column of rows start ... stop - 1 with a positive weight, into moments
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, rows between
+        low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
 
-    with u = (x - low) / (high - low) in float64; rows between are those with
-    low < x < high. Returns sum_i w_i.
+    with u = (x - low) / (high - low) in float64; one is between if low < x < high for
+    an x, then it is 1. Returns sum_i w_i.
     """
     X, w = rows.X[start:stop], np.ones(stop - start)
     if rows.weights is not None:
@@ -326,7 +326,7 @@ def column_moments(rows, start, stop, moments):
     low, high, inverse, mean, variance, between = moments
     X.min(axis=0, initial=np.inf, out=low)
     X.max(axis=0, initial=-np.inf, out=high)
-    between[:] = ((low < X) & (X < high)).sum(axis=0)
+    between[:] = ((low < X) & (X < high)).any(axis=0)
     np.divide(1, high - low, out=inverse)
     inverse[~np.isfinite(inverse)] = 0
     U = (X - low) * inverse

@@ -305,11 +305,11 @@ template <class real> static void row_norms(const Call<void> &call, double *norm
 
 /* Of each column of n dense rows from `start` on, those with a positive weight:
 
-       low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
+       low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
 
    as the rows of `moments` (6, d). u = (x - low) / (high - low) neither overflows nor loses
-   digits where x is far from 0; rows between are those with low < x < high. Returns
-   sum_i w_i. The rows are read three times: they should fit the cache. */
+   digits where x is far from 0; one is between if low < x < high for an x, then it is 1.
+   Returns sum_i w_i. The rows are read more than once: they should fit the cache. */
 template <class real>
 static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments)
@@ -318,42 +318,56 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
     const ptrdiff_t d = data.d;
     double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
     double *variance = mean + d, *between = variance + d, total = 0;
-    const auto for_each_row = [&](auto body) {
-        for (ptrdiff_t i = start; i < start + n; i++)
-            if (!data.weights || data.weights[i] > 0)
-                body(data.X + i * d, data.weights ? (double)data.weights[i] : 1.0);
-    };
+    const real *pivot = NULL; /* a row, as sums of differences from it keep their digits */
+    const auto weight = [&](ptrdiff_t i) { return data.weights ? (double)data.weights[i] : 1; };
     std::fill(low, high, (double)INFINITY);
     std::fill(high, inverse, -(double)INFINITY);
     std::fill(mean, moments + 6 * d, 0.0);
-    for_each_row([&](const real *x, double w) {
-        total += w;
+    for (ptrdiff_t i = start; i < start + n; i++) {
+        const real *x = data.X + i * d;
+        if (!(weight(i) > 0))
+            continue;
+        total += weight(i);
+        pivot = x;
 #pragma omp simd
         for (ptrdiff_t j = 0; j < d; j++) {
             low[j] = x[j] < low[j] ? x[j] : low[j];
             high[j] = x[j] > high[j] ? x[j] : high[j];
         }
-    });
+    }
     for (ptrdiff_t j = 0; j < d; j++) {
         const double unit = 1 / (high[j] - low[j]);
         inverse[j] = unit > 0 && std::isfinite(unit) ? unit : 0;
     }
-    for_each_row([&](const real *x, double w) {
-        w /= total;
+    double n_found = 0; /* columns with one between: soon all of them, if numbers vary */
+    for (ptrdiff_t i = start; i < start + n && n_found < d; i++) {
+        const real *x = data.X + i * d;
+        if (!(weight(i) > 0))
+            continue;
+        n_found = 0;
+#pragma omp simd reduction(+ : n_found)
+        for (ptrdiff_t j = 0; j < d; j++) {
+            between[j] = x[j] > low[j] && x[j] < high[j] ? 1 : between[j];
+            n_found += between[j];
+        }
+    }
+    for (ptrdiff_t i = start; i < start + n; i++) {
+        const real *x = data.X + i * d;
+        const double w = weight(i) / total;
+        if (!(w > 0))
+            continue;
 #pragma omp simd
         for (ptrdiff_t j = 0; j < d; j++) {
-            mean[j] += w * ((x[j] - low[j]) * inverse[j]);
-            between[j] += (x[j] > low[j] ? 1 : 0) * (x[j] < high[j] ? 1 : 0);
+            const double v = ((double)x[j] - (double)pivot[j]) * inverse[j];
+            mean[j] += w * v;
+            variance[j] += w * (v * v);
         }
-    });
-    for_each_row([&](const real *x, double w) {
-        w /= total;
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < d; j++) {
-            const double difference = (x[j] - low[j]) * inverse[j] - mean[j];
-            variance[j] += w * (difference * difference);
-        }
-    });
+    }
+    for (ptrdiff_t j = 0; pivot && j < d; j++) {
+        /* v = u - its value in the pivot */
+        variance[j] = std::max(variance[j] - mean[j] * mean[j], 0.0);
+        mean[j] += (pivot[j] - low[j]) * inverse[j];
+    }
     return total;
 }
 
