@@ -362,12 +362,12 @@ class DaskBGDClassifier(BGDClassifier):
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
     @staticmethod
-    def _resolve_batch_size(batch_size, n_samples, *, stream=False):
-        if batch_size == "auto" and not stream:
+    def _resolve_batch_size(batch_size, n_samples, *, streaming=False):
+        if batch_size == "auto" and not streaming:
             least, most = AUTO_BATCH_SIZES
             usual = min(max(ceil(n_samples / AUTO_ROUNDS), least), most)
             batch_size = max(usual, ceil(n_samples / MOST_ROUNDS))
-        return resolve_batch_size(batch_size, n_samples, stream=stream)
+        return resolve_batch_size(batch_size, n_samples, streaming=streaming)
 
     def _open(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""
