@@ -24,10 +24,10 @@ from ._network import Network, write_array, write_arrays
 from ._parameters import (
     Activation,
     Auto,
+    BaseEstimatorWithHints,
     BatchSize,
     ClassWeight,
     LayerSizes,
-    NamesParameters,
     OutputActivation,
     RandomState,
     Rows,
@@ -35,32 +35,32 @@ from ._parameters import (
     Scoring,
     Solver,
     check_parameters,
-    for_solvers_of_steps,
+    explain_unknown_parameters,
     hidden_units,
-    naming_parameters,
+    unavailable_with_lbfgs,
 )
-from ._plan import Plan, rows_per_batch
 from ._rows import (
     LocalRows,
     check_core_layout,
+    explain_bad_columns,
     has_core_layout,
-    naming_columns,
     output_layer,
     without_duplicates,
 )
 from ._saving import from_plain, to_plain
+from ._settings import Settings, resolve_batch_size
 from ._targets import (
-    announced_classes,
+    as_label_array,
+    check_classes,
+    check_not_lazy,
+    check_not_masked,
+    check_positive_weight,
     check_sample_weight,
-    check_some_weight,
     class_weights,
     classes_for_partial_fit,
-    plain_labels,
-    refuse_lazy,
-    refuse_masked,
 )
 from ._update_rules import UpdateRule
-from ._warnings import final_warning, unlike_rows
+from ._warnings import convergence_warning, dissimilar_rows_warning
 
 FLOATS = (np.float64, np.float32)
 
@@ -74,7 +74,7 @@ NO_EFFECT_ON_STEPS = {
 }  # fmt: skip
 
 
-class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
+class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHints):
     r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
 
     One parameter, `batch_size`, leads from stochastic gradient descent (1) over
@@ -542,7 +542,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         "converged", "early_stopping", "max_iter", "callback", "interrupted"
     ]
 
-    @naming_parameters
+    @explain_unknown_parameters
     def __init__(
         self,
         hidden_layer_sizes: "LayerSizes" = (100,),
@@ -721,7 +721,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             warnings.warn(warning, stacklevel=2)
         return self
 
-    @for_solvers_of_steps
+    @unavailable_with_lbfgs
     def partial_fit(
         self,
         X: "Rows",
@@ -785,12 +785,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         before = trained.__dict__.copy()
         try:
             trained._partial_fit(X, y, classes, sample_weight)
+            self._take_over(trained, before)
         except BaseException:
             state = before.get("_state")
             if state is not None and trained._state.n_iter > state.n_iter:
-                trained._state.cut_curves(state.n_iter)  # which are shared
+                trained._state.truncate_curves(state.n_iter)  # which are shared
             raise
-        self._take_over(trained, before)
         return self
 
     def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
@@ -991,7 +991,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
                 "first. With weights of 0 for all rows partial_fit learns nothing."
             )
         model = present._copy()
-        model._state = present._state.restarted_at(
+        model._state = present._state.restarted_from(
             present._state.best_or_last_theta.copy()
         )
         write(given, getattr(model, name), name)
@@ -1019,17 +1019,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         Returns the warnings that it deserves.
         """
         check_parameters(self)
-        goes_on = self.warm_start and hasattr(self, "_state")
-        with self._open(X, y, sample_weight, reset=not goes_on) as rows:
-            if goes_on:
+        resumes = self.warm_start and hasattr(self, "_state")
+        with self._open(X, y, sample_weight, reset=not resumes) as rows:
+            if resumes:
                 self._check_same_network()
                 self._check_same_classes(rows.classes())
                 self._state = self._state.copy()
-                self._state.end_averaging()
+                self._state.continue_from_average()
             else:
                 self._initialize(rows, rows.classes())
             callback_args = X, y, sample_weight
-            named = True
+            has_feature_names = True
             validation_rows = self._open_validation(rows, *validation)
             unlike = self._compare(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
@@ -1038,14 +1038,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
                 )
                 # A part of the rows, as an array without the names of its features
                 callback_args = rows.X, rows.y, rows.sample_weight
-                named = False
+                has_feature_names = False
             self._set_targets(rows, "sample_weight times class weight", validation_rows)
-            self._start_stopping_rule(rows, validation_rows)
-            plan = self._plan(rows)
-            progress = Progress(self, self._state, *callback_args, named)
-            minimizer = self._make_minimizer(rows, plan)
+            self._reset_stopping_rule_if_changed(rows, validation_rows)
+            settings = self._resolve_settings(rows)
+            progress = Progress(self, self._state, *callback_args, has_feature_names)
+            minimizer = self._make_minimizer(rows, settings)
             with rows:
-                final = self._run(minimizer, plan, validation_rows, progress)
+                final = self._run(minimizer, settings, validation_rows, progress)
         found = (UserWarning, unlike), (ConvergenceWarning, final)
         return [category(text) for category, text in found if text is not None]
 
@@ -1066,32 +1066,32 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             else:
                 self._check_same_network()
                 if classes is not None:
-                    self._check_same_classes(announced_classes(classes))
+                    self._check_same_classes(check_classes(classes))
             self._set_targets(rows)
             # The curves are shared, not copied: a call costs the same however long
             # they are. An epoch appends to them last, after all that may fail.
             self._state = self._state.copy(curves=False)
             self._state.restart_from_best()
             if rows.total_weight > 0:
-                plan = self._plan(rows, ends=False)
-                averaged = plan.schedule == "averaged"
+                settings = self._resolve_settings(rows, streaming=True)
+                averaged = settings.schedule == "averaged"
                 if not averaged:
-                    self._state.end_averaging()
-                descent = self._make_minimizer(rows, plan)
+                    self._state.continue_from_average()
+                descent = self._make_minimizer(rows, settings)
                 descent.epoch()
                 if averaged:
-                    self._state.average_in()
+                    self._state.update_average()
                 self.learning_rate_ = descent.last_eta
-                self.learning_rate_init_ = descent.rule.eta
+                self.learning_rate_init_ = descent.update_rule.eta
         self._set_fitted_attributes()
 
     def _open(self, X, y, sample_weight, reset, name="sample_weight"):
         """The rows, checked: arrays as the core takes them."""
-        refuse_masked(X, "X")
-        refuse_masked(y, "y")
-        refuse_lazy(X, "X")
-        y = plain_labels(y, "y")
-        with naming_columns(X):
+        check_not_masked(X, "X")
+        check_not_masked(y, "y")
+        check_not_lazy(X, "X")
+        y = as_label_array(y, "y")
+        with explain_bad_columns(X):
             X, y = validate_data(
                 self,
                 without_duplicates(X),
@@ -1135,7 +1135,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         if not local:
             return None
         names = getattr(self, "feature_names_in_", None)
-        return unlike_rows(rows.X, validation_rows.X, names)
+        return dissimilar_rows_warning(rows.X, validation_rows.X, names)
 
     def _initialize(self, rows, classes):
         """Set the classes, the network, and the state to start from."""
@@ -1199,13 +1199,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         given = self.classes_, self._multilabel, weights_of_classes
         rows.set_targets(*given)
         if weights is not None:
-            check_some_weight(rows.total_weight, weights)
+            check_positive_weight(rows.total_weight, weights)
         if validation_rows is not None:
             validation_rows.set_targets(*given)
             name = "of the validation rows, times class weight"
-            check_some_weight(validation_rows.total_weight, name)
+            check_positive_weight(validation_rows.total_weight, name)
 
-    def _start_stopping_rule(self, rows, validation_rows):
+    def _reset_stopping_rule_if_changed(self, rows, validation_rows):
         """Take a fresh one if the rows or a parameter that matters have changed."""
         if not self.warm_start:
             return
@@ -1224,34 +1224,36 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         if self._state.stopping.key != key:
             self._state.restart_from_best(key)
 
-    _rows_per_batch = staticmethod(rows_per_batch)
+    _resolve_batch_size = staticmethod(resolve_batch_size)
 
-    def _plan(self, rows, ends=True):
-        """The plan of this call. Sets `batch_size_`, `alpha_`, in fit `max_iter_`."""
-        plan = Plan.of(
+    def _resolve_settings(self, rows, streaming=False):
+        """Resolve the parameters. Sets `batch_size_`, `alpha_`, in fit `max_iter_`."""
+        settings = Settings.resolve(
             self,
             rows,
-            self._state.stopping.start,
-            ends=ends,
-            rows_per_batch=self._rows_per_batch,
+            self._state.stopping.first_epoch,
+            streaming=streaming,
+            batch_size_resolver=self._resolve_batch_size,
         )
-        self.batch_size_, self.alpha_ = plan.batch_size, plan.alpha
-        if ends:
-            self.max_iter_ = plan.max_iter
-        return plan
+        self.batch_size_, self.alpha_ = settings.batch_size, settings.alpha
+        if not streaming:
+            self.max_iter_ = settings.max_iter
+        return settings
 
-    def _make_minimizer(self, rows, plan):
+    def _make_minimizer(self, rows, settings):
         """The minimizer. The first also sets how the network standardises rows."""
-        minimizer = self._new_minimizer(rows, plan)
+        minimizer = self._new_minimizer(rows, settings)
         self._network = minimizer.network
         return minimizer
 
-    def _new_minimizer(self, rows, plan):
+    def _new_minimizer(self, rows, settings):
         if self.solver == "lbfgs":
-            return QuasiNewton(self._network, self._state, rows, plan.alpha, plan.tol)
+            return QuasiNewton(
+                self._network, self._state, rows, settings.alpha, settings.tol
+            )
         rule = UpdateRule(
             eta=self.learning_rate,
-            alpha=plan.alpha,
+            alpha=settings.alpha,
             solver=self.solver,
             momentum=0.0 if self.solver == "adam" else float(self.momentum),
             nesterov=self.nesterov,
@@ -1261,10 +1263,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             max_gradient_norm=float(self.max_gradient_norm or 0),
         )
         return Descent(
-            self._network, self._state, rows, rule, plan, self.power_t, self.shuffle
+            self._network, self._state, rows, rule, settings, self.power_t, self.shuffle
         )
 
-    def _run(self, minimizer, plan, validation_rows, progress):
+    def _run(self, minimizer, settings, validation_rows, progress):
         """Run the epochs, set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
@@ -1274,10 +1276,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         try:
             self.stop_reason_ = minimize(
                 minimizer,
-                max_iter=plan.max_iter,
-                tol=plan.tol,
-                n_iter_no_change=plan.n_iter_no_change,
-                adaptive=plan.schedule == "adaptive",
+                max_iter=settings.max_iter,
+                tol=settings.tol,
+                n_iter_no_change=settings.n_iter_no_change,
+                adaptive=settings.schedule == "adaptive",
                 validate=validation_criterion(self, validation_rows),
                 early_stopping=self.early_stopping,
                 progress=progress,
@@ -1293,14 +1295,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             raise
         finally:
             if minimizer.last_eta is not None:
-                self.learning_rate_init_ = minimizer.rule.eta
+                self.learning_rate_init_ = minimizer.update_rule.eta
                 self.learning_rate_ = minimizer.last_eta
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
         loss = minimizer.objective(sample)
         if not np.isfinite(loss):
-            raise ValueError(minimizer.diverged("The loss after the last step is"))
-        return final_warning(self, minimizer, plan, n_before, loss, sample)
+            quantity = "The loss after the last step"
+            raise ValueError(minimizer.divergence_message(quantity))
+        return convergence_warning(self, minimizer, settings, n_before, loss, sample)
 
     def _set_fitted_attributes(self):
         state = self._state
@@ -1365,8 +1368,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
         return compute
 
     def _check_X(self, X, theta):
-        refuse_lazy(X, "X")
-        with naming_columns(X):
+        check_not_lazy(X, "X")
+        with explain_bad_columns(X):
             X = validate_data(
                 self,
                 without_duplicates(X),
@@ -1403,9 +1406,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, NamesParameters):
             **{name: value for name, value in seen.items() if name not in changed},
             **{name: value for name, value in after.items() if name in changed},
         }
-        for name, value in present.copy().items():  # was set in these lines
-            if name not in changed and seen.get(name, MISSING) is not value:
-                setattr(self, name, value)
+        try:
+            for name, value in present.copy().items():  # was set in these lines
+                if name not in changed and seen.get(name, MISSING) is not value:
+                    setattr(self, name, value)
+        except BaseException:  # no memory, Ctrl-C
+            self.__dict__ = present
+            raise
 
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""

@@ -142,9 +142,9 @@ def test_init_does_not_judge():
         (X[:0], y[:0], "0 sample"),
         (X[:, :0], y, "0 feature"),
         (X, y[:-1], "inconsistent"),
-        (X, np.linspace(0, 1, 40), "continuous|none of the classes"),
+        (X, np.linspace(0, 1, 40), "continuous|not one of the classes"),
         (X, np.where(y == 0, np.nan, 1.0), "NaN"),
-        (X, np.array([None, "a"] * 20, dtype=object), "missing labels|none of the cl"),
+        (X, np.array([None, "a"] * 20, dtype=object), "missing labels|not one of the"),
         (X, np.array([1, "a"] * 20, dtype=object), "all numbers, all strings"),
         (X, np.column_stack([y, y + 1]), "one class label per row"),
         (X.astype(complex), y, "[Cc]omplex"),
@@ -227,7 +227,7 @@ def test_all_zero_weights():
 
 
 def test_class_weight():
-    match = r"names the class 7.*none of.*0, 1.*no weight for \[1\].*give every class"
+    match = r"names the class 7.*not one of.*0, 1.*no weight for \[1\].*give every cl"
     for method in (fit, partial_fit):
         check_raises(method, match, {"class_weight": {0: 2, 7: 1}})
     check_raises(partial_fit, "balanced.*pass a dict", {"class_weight": "balanced"})
@@ -442,7 +442,9 @@ def test_a_loss_that_rose_is_no_convergence():
     """|1 - eta alpha| = 1.05: each step lengthens the weights, none overflows."""
     clf = small(learning_rate=0.5, alpha=4.1, batch_size="full", tol=1e-4, max_iter=99)
     clf.set_params(n_iter_no_change=10)
-    with pytest.warns(ConvergenceWarning, match="rose from .* smaller learning_rate"):
+    with pytest.warns(
+        ConvergenceWarning, match="increased from .* smaller learning_rate"
+    ):
         clf.fit(X, y)
 
 

@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skbgd import BGDClassifier
-from skbgd._plan import default_alpha, planned_epochs
+from skbgd._settings import cosine_epochs, default_alpha
 
 MOONS = make_moons(200, noise=0.2, random_state=0)
 
@@ -32,9 +32,9 @@ MOONS = make_moons(200, noise=0.2, random_state=0)
     "n_samples, batch_size, n_epochs",
     [(120, 16, 25), (120, 120, 100), (40, 16, 34), (60_000, 64, 25), (50, 1, 25)],
 )
-def test_planned_epochs(n_samples, batch_size, n_epochs):
+def test_cosine_epochs(n_samples, batch_size, n_epochs):
     """25 epochs, or as many as make 100 steps."""
-    assert planned_epochs(n_samples, batch_size) == n_epochs
+    assert cosine_epochs(n_samples, batch_size) == n_epochs
 
 
 def test_penalty_of_the_plan():

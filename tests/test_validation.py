@@ -17,9 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from skbgd import BGDClassifier
-from skbgd._warnings import unlike_rows
-
 from skbgd._rows import LocalRows
+from skbgd._warnings import dissimilar_rows_warning
 
 
 def test_own_validation_set_is_only_recorded_without_early_stopping(moons):
@@ -207,9 +206,7 @@ def test_a_scorer_that_needs_all_classes(scoring):
     X, y = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([*"abcd" * 5], 3)
     y = np.repeat([f"class {k}" for k in range(20)], 3)
     clf = small(early_stopping=True, scoring=scoring)
-    with pytest.raises(
-        ValueError, match=f"scoring='{scoring}' failed .*no row of 14 cl"
-    ):
+    with pytest.raises(ValueError, match=f"scoring='{scoring}' failed .*lack 14 cl"):
         clf.fit(X, y)
     clf.set_params(validation_fraction=0.4).fit(X, y)
     assert len(clf.validation_scores_) == 12
@@ -237,7 +234,7 @@ def test_too_few_rows_to_set_any_aside():
 def test_a_criterion_that_is_no_number(moons):
     X, X_val, y, y_val = moons
     clf = small(early_stopping=True, scoring=lambda clf, X, y: np.nan)
-    with pytest.raises(ValueError, match="gave nan in epoch 1.*scoring"):
+    with pytest.raises(ValueError, match="is nan in epoch 1.*scoring"):
         clf.fit(X, y, X_val=X_val, y_val=y_val)
     for scores in (None, np.ones(2)):
         clf = small(scoring=lambda clf, X, y, scores=scores: scores)
@@ -286,7 +283,7 @@ def test_unscaled_validation_rows_are_noticed(load, scaler):
     X, y = load(return_X_y=True)
     X, X_val, y, y_val = train_test_split(X, y, random_state=0)
     pipeline = Pipeline([("scale", scaler), ("clf", small(max_iter=1))])
-    with pytest.warns(UserWarning, match="validation rows are unlike the training"):
+    with pytest.warns(UserWarning, match="validation rows differ from the training"):
         pipeline.fit(X, y, clf__X_val=X_val, clf__y_val=y_val)
 
 
@@ -299,11 +296,12 @@ def test_validation_rows_of_another_scale_or_offset_are_noticed():
         X_val[:, 1] = change(X_val[:, 1])
         (message,) = trained(X, y, X_val, y[:100])
         assert re.search(
-            r"feature 1 lies between -0.99. and 0.99., .* farther than [456]\d", message
+            r"feature 1 of X is between -0.99. and 0.99., .* farther than [456]\d",
+            message,
         )
         named = [pd.DataFrame(rows, columns=["a", "b", "c"]) for rows in (X, X_val)]
         (message,) = trained(named[0], y, named[1], y[:100])
-        assert "feature 'b' lies" in message
+        assert "feature 'b' of X is" in message
         assert trained(csr_array(X), y, csr_array(X_val), y[:100]) == []
         assert trained(X, y, X_val[:4], y[:4]) == []
         assert trained(X[:19], y[:19], X_val, y[:100]) == []
@@ -322,7 +320,7 @@ def test_ordinary_validation_rows_are_like_the_training_rows(load, scaler):
     for order in orders:
         for n_val in (1, 5, len(y) // 10, len(y) // 2):
             train, validation = order[:-n_val], order[-n_val:]
-            assert unlike_rows(X[train], X[validation]) is None
+            assert dissimilar_rows_warning(X[train], X[validation]) is None
 
 
 @pytest.mark.parametrize("routing", [False, True])

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbgd import BGDClassifier
 
 MOONS = make_moons(300, noise=0.2, random_state=0)
-ROSE = r"The loss rose from .* to .*smaller learning_rate \(it was 2\)\."
+ROSE = r"The loss increased from .* to .*smaller learning_rate \(it was 2\)\."
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_advice_is_about_what_can_be_set(learning_rate):
         batch_size=1, learning_rate_schedule=lambda k: 1e4 if k == 0 else 1e-9,
         max_iter=2, max_gradient_norm=1.0, random_state=0,
     )  # fmt: skip
-    with pytest.warns(ConvergenceWarning, match="The loss rose") as record:
+    with pytest.warns(ConvergenceWarning, match="The loss increased") as record:
         clf.fit(X, y)
     advice = f"Try a smaller learning_rate (it was {clf.learning_rate_init_:g})."
     assert str(record[0].message).endswith(advice)

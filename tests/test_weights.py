@@ -117,8 +117,8 @@ BAD = {
     "shape": (
         "coefs_",
         [np.ones((6, 8)), np.ones(8)],
-        r"coefs_\[1\] must hold real numbers in the shape \(8, 1\); got float64 in the "
-        r"shape \(8,\)",
+        r"coefs_\[1\] must be an array of real numbers of shape \(8, 1\); got float64 "
+        r"of shape \(8,\)",
     ),
     "broadcast": ("intercepts_", [0.0, 0.0], r"intercepts_\[0\].*shape \(8,\); got"),
     "text": ("intercepts_", [["1"] * 8, [0]], "real numbers.*got <U1"),

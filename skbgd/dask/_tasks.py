@@ -12,11 +12,11 @@ from .._core.arguments import quiet
 from .._moments import Moments
 from .._rows import (
     check_core_layout,
-    mean_squared_norm,
-    naming_columns,
+    explain_bad_columns,
+    mean_squared_row_norm,
     sum_of_losses,
 )
-from .._targets import check_sample_weight, divided_by_max, encode, plain_labels
+from .._targets import as_label_array, check_sample_weight, divided_by_max, encode
 
 # Rows of a mini-batch that are gathered from a block at a time.
 GATHERED_ROWS = 4096
@@ -111,7 +111,7 @@ def sum_moments(theta, network, blocks, targets, orders, shares):
     """Moments of the dense rows of a shard."""
     return add(
         [
-            (Moments.of(aligned(X), aligned(weights)), None)
+            (Moments.from_rows(aligned(X), aligned(weights)), None)
             for X, (_, weights) in zip(blocks, targets, strict=True)
         ]
     )
@@ -123,7 +123,7 @@ def sum_squared_norms(theta, network, blocks, targets, orders, shares):
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
-        norm = mean_squared_norm(aligned(X), aligned(weights)) if total > 0 else 0.0
+        norm = mean_squared_row_norm(aligned(X), aligned(weights)) if total > 0 else 0.0
         terms.append((norm * total, np.array([total], dtype=float)))
     return add(terms)
 
@@ -138,7 +138,7 @@ def random_orders(lengths, states):
 
 def as_rows(block, dtype):
     """A block of X as the core takes it."""
-    with naming_columns(block):
+    with explain_bad_columns(block):
         rows = check_array(
             block,
             dtype=dtype,
@@ -154,7 +154,7 @@ def as_rows(block, dtype):
 def summarize(X, y, weights, dtype):
     """Check a block, and say what the client needs to know of it."""
     rows = as_rows(X, dtype)
-    y = plain_labels(y, "y")
+    y = as_label_array(y, "y")
     if len(y) != X.shape[0]:
         raise ValueError(
             f"A block of X has {X.shape[0]} rows, the block of y beside it {len(y)}."
@@ -178,7 +178,7 @@ def summarize(X, y, weights, dtype):
 @quiet
 def targets_of(y, weights, classes, multilabel, factors, largest, dtype):
     """Codes and final weights of a block."""
-    Y = encode(plain_labels(y, "y"), classes, multilabel)
+    Y = encode(as_label_array(y, "y"), classes, multilabel)
     if factors is None:
         return Y, None
     factor = factors if multilabel else factors[Y[:, 0]]
