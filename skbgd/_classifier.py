@@ -717,8 +717,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self._take_over(trained, before)
             raise
         self._take_over(trained, before)
-        for warning in found:
-            warnings.warn(warning, stacklevel=2)
+        try:
+            for warning in found:
+                warnings.warn(warning, stacklevel=2)
+        except MemoryError:
+            pass  # the model is complete
         return self
 
     @unavailable_with_lbfgs
@@ -785,12 +788,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         before = trained.__dict__.copy()
         try:
             trained._partial_fit(X, y, classes, sample_weight)
+            self._take_over(trained, before)
         except BaseException:
             state = before.get("_state")
             if state is not None and trained._state.n_iter > state.n_iter:
                 trained._state.truncate_curves(state.n_iter)  # which are shared
             raise
-        self._take_over(trained, before)
         return self
 
     def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
@@ -1406,9 +1409,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             **{name: value for name, value in seen.items() if name not in changed},
             **{name: value for name, value in after.items() if name in changed},
         }
-        for name, value in present.copy().items():  # was set in these lines
-            if name not in changed and seen.get(name, MISSING) is not value:
-                setattr(self, name, value)
+        try:
+            for name, value in present.copy().items():  # was set in these lines
+                if name not in changed and seen.get(name, MISSING) is not value:
+                    setattr(self, name, value)
+        except BaseException:  # no memory, Ctrl-C
+            self.__dict__ = present
+            raise
 
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""
