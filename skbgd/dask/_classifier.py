@@ -348,10 +348,10 @@ class DaskBGDClassifier(BGDClassifier):
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
     @staticmethod
-    def _resolve_batch_size(batch_size, n_samples, *, stream=False):
-        if batch_size == "auto" and not stream:
+    def _resolve_batch_size(batch_size, n_samples, *, streaming=False):
+        if batch_size == "auto" and not streaming:
             batch_size = max(AUTO_BATCH_SIZE, ceil(n_samples / AUTO_ROUNDS))
-        return resolve_batch_size(batch_size, n_samples, stream=stream)
+        return resolve_batch_size(batch_size, n_samples, streaming=streaming)
 
     def _open(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""
