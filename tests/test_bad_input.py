@@ -247,7 +247,7 @@ def test_partial_fit():
         (lambda: clf.partial_fit(X, y + 1), r"label 2, which.* \[0, 1\]"),
         (lambda: clf.partial_fit(X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
         (lambda: clf.partial_fit(X, (y + 0j).astype(object)), "numbers.*got complex"),
-        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "must stay the same"),
+        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "must not change"),
         (lambda: clf.partial_fit(X, y, classes=[None, 1]), "classes must not have mis"),
         (lambda: clf.partial_fit(X, y, classes=1), "sequence of labels; got 1"),
         (lambda: clf.partial_fit(X[:, :3], y), "expecting 4 features"),
@@ -451,10 +451,10 @@ def test_a_loss_that_rose_is_no_convergence():
 def test_going_on_with_other_layers():
     clf = small().fit(X, y)
     for params in ({"hidden_layer_sizes": (4,)}, {"activation": "tanh"}):
-        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
+        with pytest.raises(ValueError, match="the model has layers of 4-3-1"):
             clone(clf).fit(X, y).set_params(**params).partial_fit(X, y)
         warm = clone(clf).fit(X, y).set_params(**params, warm_start=True)
-        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
+        with pytest.raises(ValueError, match="the model has layers of 4-3-1"):
             warm.fit(X, y)
 
 
