@@ -269,7 +269,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     early_stopping : bool, default=False
         Whether to stop when the criterion on validation samples stops improving, and to
         keep the parameters of the best epoch. Pass validation samples to `fit` as
-        `X_val` and `y_val`; otherwise it sets training samples aside.
+        `X_val` and `y_val`; otherwise `fit` sets some training samples aside.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the training samples to set aside for validation. They are drawn at
@@ -287,8 +287,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``, by which `sample_weight` is
         multiplied. Classes that are not in the dict have weight 1. "balanced" gives
-        every class the same total weight, ``n_samples / (n_classes * count)`` for each
-        sample, where counts are weighted by `sample_weight`.
+        every class the same total weight: that of a class is
+        ``n_samples / (n_classes * count)``, with counts weighted by `sample_weight`.
 
         If the dict has a weight for every class, it may also have labels that are not
         in `y`, such as those of a class that a cross-validation fold lacks. Otherwise
@@ -379,7 +379,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Names of the features. Only available if all feature names of `X` are strings.
 
     n_iter_ : int
-        Number of epochs, including those of later calls of `partial_fit`.
+        Number of epochs of `fit` and of the calls of `partial_fit` after it.
 
     t_ : int
         Number of samples processed, each counted once per epoch. L-BFGS counts them
@@ -1129,7 +1129,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             callback_args = X, y, sample_weight
             has_feature_names = True
             validation_rows = self._load_validation_rows(rows, *validation)
-            dissimilarity = self._check_similarity(rows, validation_rows)
+            dissimilarity = self._dissimilar_rows_warning(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
@@ -1157,9 +1157,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "class_weight='balanced' is not supported in partial_fit, which does "
                 "not see all samples; pass a dict {label: weight}."
             )
-        first = not hasattr(self, "_state")
-        with self._load_local_rows(X, y, sample_weight, reset=first) as rows:
-            if first:
+        is_first_call = not hasattr(self, "_state")
+        with self._load_local_rows(X, y, sample_weight, reset=is_first_call) as rows:
+            if is_first_call:
                 multilabel = rows.multilabel
                 classes = classes_for_partial_fit(rows.y, classes, multilabel)
                 self._initialize(rows, classes)
@@ -1233,7 +1233,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             raise ValueError(f"In X_val, y_val: {error}") from error
         return validation_rows
 
-    def _check_similarity(self, rows, validation_rows):
+    def _dissimilar_rows_warning(self, rows, validation_rows):
         """A warning if the validation rows differ from the training rows, or None."""
         local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
         if not local:
