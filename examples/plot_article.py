@@ -37,8 +37,13 @@ from sklearn.datasets import make_moons
 
 from skbgd import BGDClassifier
 
-# The article's descent: steps of one size, no penalty.
-PLAIN = {"learning_rate_schedule": "constant", "alpha": 0.0, "random_state": 0}
+# The article's descent: features as they are, steps of one size, no penalty.
+PLAIN = {
+    "standardize": False,
+    "learning_rate_schedule": "constant",
+    "alpha": 0.0,
+    "random_state": 0,
+}
 
 
 def check(equation, value, expected):
