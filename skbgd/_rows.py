@@ -303,7 +303,7 @@ def rows_for(network, X, Y=None, weights=None, order=None):
 
 
 def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
-    """Threads for the work of this many passes over the rows in batches."""
+    """The thread pool for this many passes over the rows in batches."""
     n, work = rows.n, network.n_parameters
     if not rows.dense:
         work += (rows.X.nnz // n - network.units[0]) * network.units[1]
