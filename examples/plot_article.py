@@ -37,11 +37,11 @@ from sklearn.datasets import make_moons
 
 from skbgd import BGDClassifier
 
-# The article's descent: features as they are, steps of one size, no penalty.
+# The article's descent: steps of one size, no penalty.
 PLAIN = {
-    "standardize": False,
     "learning_rate_schedule": "constant",
     "alpha": 0.0,
+    "standardize": False,
     "random_state": 0,
 }
 

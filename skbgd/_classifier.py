@@ -717,8 +717,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self._take_over(trained, before)
             raise
         self._take_over(trained, before)
-        for warning in found:
-            warnings.warn(warning, stacklevel=2)
+        try:
+            for warning in found:
+                warnings.warn(warning, stacklevel=2)
+        except MemoryError:
+            pass  # the model is complete
         return self
 
     @unavailable_with_lbfgs
@@ -785,12 +788,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         before = trained.__dict__.copy()
         try:
             trained._partial_fit(X, y, classes, sample_weight)
+            self._take_over(trained, before)
         except BaseException:
             state = before.get("_state")
             if state is not None and trained._state.n_iter > state.n_iter:
                 trained._state.truncate_curves(state.n_iter)  # which are shared
             raise
-        self._take_over(trained, before)
         return self
 
     def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
@@ -820,7 +823,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-4.7,  4.7])
+        array([-8.5,  8.5])
         """
         Z = self._now()._outputs(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
@@ -888,9 +891,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
-        >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.99, 0.01],
-               [0.01, 0.99]])
+        >>> clf.predict_proba([[1.0], [2.0]]).round(2)
+        array([[0.94, 0.06],
+               [0.06, 0.94]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -924,7 +927,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-3110,     0]])
+        array([[-5643,     0]])
         """
         model = self._now()
         outputs = model._outputs(X)
@@ -1406,9 +1409,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             **{name: value for name, value in seen.items() if name not in changed},
             **{name: value for name, value in after.items() if name in changed},
         }
-        for name, value in present.copy().items():  # was set in these lines
-            if name not in changed and seen.get(name, MISSING) is not value:
-                setattr(self, name, value)
+        try:
+            for name, value in present.copy().items():  # was set in these lines
+                if name not in changed and seen.get(name, MISSING) is not value:
+                    setattr(self, name, value)
+        except BaseException:  # no memory, Ctrl-C
+            self.__dict__ = present
+            raise
 
     def __getstate__(self):
         """Parameters and attributes as arrays and plain Python values."""
