@@ -308,7 +308,11 @@ def shares(dtype, budget):
 
 def two_threads(budget):
     """Where they gain; fit uses them only where `skbgd._core.threads` expects that."""
-    always = {"ROWS_PER_THREAD": 1, "WORK_PER_THREAD": 1, "WORK_OF_A_TEAM": 0}
+    always = {
+        "MIN_ROWS_PER_THREAD": 1,
+        "MIN_MULTIPLICATIONS_PER_THREAD": 1,
+        "MIN_MULTIPLICATIONS": 0,
+    }
     batch_sizes, n, rows = (32, 64, 128, 256, 1024, 8192), 8192, []
     with mock.patch.multiple(core_threads, **always):
         for units in ((20, 50, 2), (64, 50, 10), (200, 100, 5), (784, 200, 10)):

@@ -223,7 +223,7 @@ class Minimizer:
 
     def squared_norms(self, theta):
         """sum_l ||W_l||^2, and sum_l ||W_l||^2 + ||b_l||^2."""
-        return backprop.squared_norms(self.network.layout, theta)
+        return backprop.squared_weight_norms(self.network.layout, theta)
 
     def objective(self, rows):
         """J(theta) for the loss of the given rows, whose weights are not rescaled."""

@@ -46,7 +46,7 @@ class Moments:
     def from_rows(cls, X, weights):
         """Compute the moments of dense rows, block by block."""
         n, d = X.shape
-        rows, step = backprop.Rows(X, None, weights), max(1, BLOCK_ELEMENTS // d)
+        rows, step = backprop.Data(X, None, weights), max(1, BLOCK_ELEMENTS // d)
         blocks = (cls._from_block(rows, i, min(i + step, n)) for i in range(0, n, step))
         return reduce(add, blocks)
 

@@ -85,7 +85,7 @@ class Network:
         """For each layer, the slices of W and b in theta and the shape of W."""
         return [
             (slice(W, b), slice(b, b + fan_out), (fan_in, fan_out))
-            for W, b, fan_in, fan_out in self.layout.places
+            for W, b, fan_in, fan_out in self.layout.offsets
         ]
 
     @property
@@ -109,8 +109,9 @@ class Network:
         if self.shift is None:
             return None
         if dtype not in self._standardizations:
-            standard = arguments.standard(self.shift, self.scale, dtype)
-            self._standardizations[dtype] = standard
+            self._standardizations[dtype] = arguments.standardizer(
+                self.shift, self.scale, dtype
+            )
         return self._standardizations[dtype]
 
     def coefs(self, theta):

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from ._core import backprop
 from ._core.arguments import check_csr, quiet
-from ._core.threads import ThreadTeam
+from ._core.threads import ThreadPool
 from ._moments import Moments
 from ._targets import (
     check_positive_weight,
@@ -210,7 +210,7 @@ class LocalRows:
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without the penalty."""
         gradient = np.empty_like(theta)
-        parameters = backprop.Parameters(network.layout, theta, gradient=gradient)
+        parameters = backprop.Model(network.layout, theta, gradient=gradient)
         total = self.thread_pool.run(
             backprop.loss_gradient, parameters, self.core_rows, self.workspace
         )
@@ -227,11 +227,11 @@ class LocalRows:
         shuffle = shuffle and batch_size < self.n_samples
         self._allocate(network, batch_size, n_epochs, shuffle)
         in_place = (
-            self.workspace.in_one_pass(batch_size)
+            self.workspace.allows_in_place(batch_size)
             and state.velocity is None
             and update_rule.max_gradient_norm == 0
         )
-        self.parameters = backprop.Parameters(
+        self.parameters = backprop.Model(
             network.layout,
             state.theta,
             state.velocity,
@@ -264,7 +264,7 @@ class LocalRows:
         """
         if self.order is not None:
             state.shuffle_state = backprop.shuffle(self.order, state.shuffle_state)
-        self.workspace.forget()
+        self.workspace.reset()
         try:
             self.thread_pool.run(
                 backprop.run_batches,
@@ -300,7 +300,7 @@ def _spread_over_classes(rows, labels, n, seed):
 
 def rows_for(network, X, Y=None, weights=None, order=None):
     """The core's view of the rows, standardized if the network asks for it."""
-    return backprop.Rows(X, Y, weights, order, network.core_standardization(X.dtype))
+    return backprop.Data(X, Y, weights, order, network.core_standardization(X.dtype))
 
 
 def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
@@ -308,14 +308,14 @@ def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
     n, work = rows.n, network.n_parameters
     if not rows.dense:
         work += (rows.X.nnz // n - network.units[0]) * network.units[1]
-    return ThreadTeam(n_jobs, batch_size, batch_size * work, n_epochs * n * work)
+    return ThreadPool(n_jobs, batch_size, batch_size * work, n_epochs * n * work)
 
 
 def workspace_for(network, rows, batch_size, n_threads=1):
     """The core's scratch memory for tiles of the rows."""
-    dtype = rows.data.dtype
+    dtype = rows.values.dtype
     # Dense rows are read twice, so they count even if they are not gathered.
-    row_bytes = network.layout.size_of_row(rows.dense) * dtype.itemsize
+    row_bytes = network.layout.scratch_per_row(rows.dense) * dtype.itemsize
     low, high = TILE_ROW_BOUNDS
     tile = min(max(TILE_BYTES // row_bytes, low), high, -(-batch_size // n_threads))
     # One gradient per thread pays off if summing them moves less data between
@@ -333,7 +333,7 @@ def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
         return pool.run(
             backprop.loss_gradient,
-            backprop.Parameters(network.layout, theta, gradient=gradient),
+            backprop.Model(network.layout, theta, gradient=gradient),
             rows,
             workspace_for(network, rows, rows.n, pool.n_threads),
         )
@@ -349,7 +349,7 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
     with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
         finite = pool.run(
             backprop.outputs,
-            backprop.Parameters(network.layout, theta),
+            backprop.Model(network.layout, theta),
             rows,
             out,
             activated,
@@ -366,7 +366,7 @@ def mean_squared_row_norm(X, weights):
         X = X.copy()
         X.sum_duplicates()
     squared_row_norms = np.empty(X.shape[0])
-    backprop.row_norms(backprop.Rows(X), squared_row_norms)
+    backprop.squared_row_norms(backprop.Data(X), squared_row_norms)
     if weights is None:
         return squared_row_norms.mean()  # may be inf
     positive = weights > 0

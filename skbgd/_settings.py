@@ -36,7 +36,7 @@ MAX_STREAM_ALPHA = 2e-4
 # hidden layers needs more steps, and each is cheap.
 COSINE_ROWS = 100_000
 COSINE_EPOCH_BOUNDS = 25, 40
-MIN_STEPS = 400
+MIN_STEPS = 250
 MIN_STEPS_SINGLE_LAYER = 1000
 
 # The other schedules stop by `tol`, after at most this many epochs.
@@ -150,7 +150,7 @@ def resolve_n_epochs(clf, schedule, n_samples, batch_size):
 def cosine_epochs(n_samples, batch_size, n_hidden, solver="sgd"):
     """Epochs of a cosine schedule: clip(100 000 / n, 25, 40), with Adam 25.
 
-    More if these are fewer than 400 steps, without hidden layers 1000.
+    More if these are fewer than 250 steps, without hidden layers 1000.
     """
     n_steps = -(-n_samples // batch_size)
     min_steps = MIN_STEPS if n_hidden else MIN_STEPS_SINGLE_LAYER

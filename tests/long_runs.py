@@ -122,9 +122,9 @@ def forks(n=50):
 def main():
     warnings.simplefilter("ignore")
     # Threads for the smallest work.
-    threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
-    threads.WORK_OF_A_TEAM = 0
-    threads._cores = lambda: 4
+    threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
+    threads.MIN_MULTIPLICATIONS = 0
+    threads._n_cpus = lambda: 4
     failed = 0
     for run in (resources_stay, threads_at_once, forks):
         print(f"{run.__name__}: {run.__doc__}", flush=True)

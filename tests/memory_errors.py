@@ -33,24 +33,24 @@ def calls_of_the_core():
     network, n = Network((4, 3, 2), "logistic", "logistic"), 6
     theta, Y = np.ones(network.n_parameters), np.ones((n, 1), np.intc)
     vectors = [theta, *(np.zeros_like(theta) for _ in range(3))]
-    parameters = backprop.Parameters(network.layout, *vectors)
+    parameters = backprop.Model(network.layout, *vectors)
     order, Z = np.arange(n), np.empty((n, 2))
-    rows = backprop.Rows(X[:n], Y, np.ones(n), order)
+    rows = backprop.Data(X[:n], Y, np.ones(n), order)
     work = backprop.Workspace(network.layout, theta.dtype, 4, gathered=True)
     rule = UpdateRule(0.1, solver="adam")
     calls = {
         "run_batches": (parameters, 0, rows, 2, rule, work),
         "loss_gradient": (parameters, rows, work),
         "apply_gradient": (parameters, 0, rule),
-        "outputs": (parameters, backprop.Rows(X[:n]), Z, True, True, work),
-        "row_norms": (rows, np.empty(n)),
-        "squared_norms": (network.layout, theta),
+        "outputs": (parameters, backprop.Data(X[:n]), Z, True, True, work),
+        "squared_row_norms": (rows, np.empty(n)),
+        "squared_weight_norms": (network.layout, theta),
         "shuffle": (order, 1),
-        "SharedTeam": (2,),
+        "NativeThreadPool": (2,),
     }
 
     def call(name):
-        work.prepared = None  # nothing is known from the call before
+        work.prepared_call = None  # nothing is known from the call before
         getattr(backprop, name)(*calls[name])
 
     for name in calls:

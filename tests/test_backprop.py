@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 
 from skbgd._core import COMPILED, _numpy, backprop
-from skbgd._core.arguments import standard
+from skbgd._core.arguments import standardizer
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
@@ -84,8 +84,8 @@ def loss_gradient(network, theta, X, Y, weights, tile=16, standard=None):
     gradient = np.full_like(theta, np.nan)
     layout = layout_of(network, core)
     loss = core.loss_gradient(
-        core.Parameters(layout, theta, gradient=gradient),
-        core.Rows(X, Y, weights, None, standard),
+        core.Model(layout, theta, gradient=gradient),
+        core.Data(X, Y, weights, None, standard),
         core.Workspace(layout, theta.dtype, tile, gathered=standard is not None),
     )
     return loss, gradient
@@ -112,9 +112,9 @@ def run_batches(
     in_place = in_place and plain and min(batch_size, len(X)) <= tile
     gradient = None if in_place else np.empty_like(theta)
     return core.run_batches(
-        core.Parameters(layout, theta, velocity, second_moment, gradient),
+        core.Model(layout, theta, velocity, second_moment, gradient),
         0,
-        core.Rows(X, Y, weights, order),
+        core.Data(X, Y, weights, order),
         batch_size,
         UpdateRule(eta, **step),
         core.Workspace(layout, theta.dtype, tile, gathered=True),
@@ -347,7 +347,7 @@ def test_gradient_of_standardised_rows(output, depth, container, dtype):
             objective(network, start + c * e, Z, one_hot, w, 0) for c in (1, -1, 2, -2)
         ]
         expected[k] = (8 * (losses[0] - losses[1]) - (losses[2] - losses[3])) / (12 * h)
-    how = standard(shift, scale, theta.dtype)
+    how = standardizer(shift, scale, theta.dtype)
     loss, gradient = loss_gradient(network, theta, container(X), Y, weights, 4, how)
     atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
     np.testing.assert_allclose(gradient / len(X), expected, rtol=0, atol=atol)

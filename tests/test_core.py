@@ -20,7 +20,7 @@ from sklearn.linear_model import SGDClassifier
 
 from skbgd import BGDClassifier
 from skbgd._core import COMPILED, backprop
-from skbgd._core.arguments import standard
+from skbgd._core.arguments import standardizer
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
@@ -70,9 +70,9 @@ def call(
     batch_size, layout, dtype, gathered, solver,
 ):  # fmt: skip
     return backprop.run_batches(
-        backprop.Parameters(NETWORK.layout, theta, velocity, second_moment, gradient),
+        backprop.Model(NETWORK.layout, theta, velocity, second_moment, gradient),
         0,
-        backprop.Rows(X, Y, weights, order, standard),
+        backprop.Data(X, Y, weights, order, standard),
         batch_size,
         UpdateRule(0.1, solver=solver),
         backprop.Workspace(layout, dtype, 4, gathered=gathered),
@@ -185,8 +185,8 @@ def test_parameters_that_are_read_only_can_predict():
     theta, X = read_only(GOOD["theta"].copy()), read_only(GOOD["X"].copy())
     out = np.empty((N, 2))
     given = (
-        backprop.Parameters(NETWORK.layout, theta),
-        backprop.Rows(X),
+        backprop.Model(NETWORK.layout, theta),
+        backprop.Data(X),
     )
     work = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
     assert backprop.outputs(*given, out, True, True, work)
@@ -196,7 +196,7 @@ def test_parameters_that_are_read_only_can_predict():
         with pytest.raises(ValueError):
             backprop.outputs(*given, Z, True, True, work)
     with pytest.raises(ValueError, match="for 1 threads"):
-        backprop.outputs(*given, out, True, True, work, backprop.SharedTeam(2))
+        backprop.outputs(*given, out, True, True, work, backprop.NativeThreadPool(2))
 
 
 @compiled
@@ -205,17 +205,17 @@ def test_softmax_over_one_class(dtype):
     """Its only code is 0: nothing to learn. 1 is refused, it lies past the row."""
     layout = backprop.Layout((2, 1), "logistic", "softmax")
     gradient = np.empty(3, dtype)
-    parameters = backprop.Parameters(layout, np.ones(3, dtype), gradient=gradient)
+    parameters = backprop.Model(layout, np.ones(3, dtype), gradient=gradient)
     work = backprop.Workspace(layout, np.dtype(dtype), 4)
     X, Y = np.ones((4, 2), dtype), np.zeros((4, 1), np.intc)
-    assert backprop.loss_gradient(parameters, backprop.Rows(X, Y), work) == 0
+    assert backprop.loss_gradient(parameters, backprop.Data(X, Y), work) == 0
     np.testing.assert_array_equal(gradient, 0)
-    rows = backprop.Rows(X, Y)
+    rows = backprop.Data(X, Y)
     with pytest.raises(ValueError, match="less than 1"):
-        backprop.loss_gradient(parameters, backprop.Rows(X, Y + 1), work)
+        backprop.loss_gradient(parameters, backprop.Data(X, Y + 1), work)
     Y[:] = 1  # after it was checked
     assert backprop.loss_gradient(parameters, rows, work) == 0
-    in_place = backprop.Parameters(layout, parameters.theta)
+    in_place = backprop.Model(layout, parameters.theta)
     step = UpdateRule(0.1)
     assert backprop.run_batches(in_place, 0, rows, 1, step, work) == (0, 4)
     np.testing.assert_array_equal(parameters.theta, 1)
@@ -224,10 +224,10 @@ def test_softmax_over_one_class(dtype):
 @compiled
 def test_what_was_not_checked_for_the_call_before_is_checked():
     theta, X = GOOD["theta"], GOOD["X"]
-    parameters = backprop.Parameters(NETWORK.layout, theta)
+    parameters = backprop.Model(NETWORK.layout, theta)
     work = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
     for Y in (None, np.full((N, 1), 7, np.intc)):
-        rows = backprop.Rows(X, Y)
+        rows = backprop.Data(X, Y)
         backprop.outputs(parameters, rows, np.empty((N, 2)), True, False, work)
         with pytest.raises(ValueError, match="no targets|less than 2"):
             backprop.loss_gradient(parameters, rows, work)
@@ -239,27 +239,29 @@ def test_what_was_not_checked_for_the_call_before_is_checked():
 def test_no_rows():
     """The gradient of nothing is 0; norms are of all rows, whatever their order."""
     gradient = np.ones(NETWORK.n_parameters)
-    parameters = backprop.Parameters(NETWORK.layout, GOOD["theta"], gradient=gradient)
-    rows = backprop.Rows(GOOD["X"][:0], GOOD["Y"][:0])
+    parameters = backprop.Model(NETWORK.layout, GOOD["theta"], gradient=gradient)
+    rows = backprop.Data(GOOD["X"][:0], GOOD["Y"][:0])
     work = backprop.Workspace(NETWORK.layout, gradient.dtype, 4)
     assert backprop.loss_gradient(parameters, rows, work) == 0
     np.testing.assert_array_equal(gradient, 0)
     norms = np.empty(N)
-    backprop.row_norms(backprop.Rows(GOOD["X"], None, None, np.zeros(99, int)), norms)
+    backprop.squared_row_norms(
+        backprop.Data(GOOD["X"], None, None, np.zeros(99, int)), norms
+    )
     np.testing.assert_allclose(norms, (GOOD["X"] ** 2).sum(axis=1))
 
 
 @compiled
 def test_checked_arguments_stay_as_they_are():
     """A second __init__ does not join targets to other rows; none is left out."""
-    parameters = backprop.Parameters(NETWORK.layout, GOOD["theta"])
-    rows = backprop.Rows(GOOD["X"], GOOD["Y"])
+    parameters = backprop.Model(NETWORK.layout, GOOD["theta"])
+    rows = backprop.Data(GOOD["X"], GOOD["Y"])
     work = backprop.Workspace(NETWORK.layout, GOOD["theta"].dtype, 4)
     loss = backprop.loss_gradient(parameters, rows, work)
     rows.__init__(np.ones((1000, 4)))
     assert rows.n == N
     assert backprop.loss_gradient(parameters, rows, work) == loss
-    for cls in (backprop.Parameters, backprop.Rows):
+    for cls in (backprop.Model, backprop.Data):
         with pytest.raises(TypeError):
             cls.__new__(cls)
 
@@ -355,17 +357,17 @@ def test_each_is_the_baseline_to_rounding(
     order, how = rng.permutation(40), None
     if standardized:
         d = units[0]
-        how = standard(rng.normal(size=d), rng.uniform(0.5, 2, d), start.dtype)
+        how = standardizer(rng.normal(size=d), rng.uniform(0.5, 2, d), start.dtype)
 
     def results():
         work = backprop.Workspace(network.layout, start.dtype, 16, gathered=True)
-        rows = backprop.Rows(csr_array(X) if sparse else X, Y, weights, order, how)
+        rows = backprop.Data(csr_array(X) if sparse else X, Y, weights, order, how)
         theta, gradient = start.copy(), np.empty_like(start)
         loss = backprop.loss_gradient(
-            backprop.Parameters(network.layout, theta, gradient=gradient), rows, work
+            backprop.Model(network.layout, theta, gradient=gradient), rows, work
         )
         total, n_done = backprop.run_batches(
-            backprop.Parameters(network.layout, theta), 0, rows, batch_size,
+            backprop.Model(network.layout, theta), 0, rows, batch_size,
             UpdateRule(0.1, alpha=0.01), work,
         )  # fmt: skip
         assert n_done == 40

@@ -6,6 +6,7 @@ tested in test_dask_faults.py.
 """
 
 import pickle
+import re
 import subprocess
 import sys
 from math import ceil
@@ -26,6 +27,7 @@ from dask_helpers import (
 from helpers import parameters, same
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.datasets import make_classification
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV
 
@@ -164,14 +166,38 @@ def test_mini_batches_of_sorted_rows(client):
     assert remote.updates_curve_ == shuffled.updates_curve_
 
 
-def test_auto_batches_limit_the_rounds(client):
-    X = da.random.default_rng(0).normal(size=(40_000, 2), chunks=20_000)
-    clf = small(batch_size="auto", learning_rate=0.1, max_iter=1).fit(X, X[:, 0] > 0)
-    assert clf.updates_curve_ == [100]
-    clf = small(batch_size="auto", learning_rate=0.1, max_iter=1).fit(
-        X[:1000], X[:1000, 0] > 0
+@pytest.mark.parametrize(
+    "n, rows, rounds",
+    [
+        (100, 100, 1),
+        (1000, 256, 4),
+        (6400, 256, 25),
+        (20_000, 800, 25),
+        (32_000, 1280, 25),
+        (64_000, 1280, 50),
+        (128_000, 1280, 100),
+        (10**7, 10**5, 100),
+    ],
+)
+def test_automatic_batches_limit_the_rounds(n, rows, rounds):
+    """25 per epoch, more where there are more rows than 32 000, never more than 100."""
+    assert DaskBGDClassifier._rows_per_batch("auto", n) == rows
+    assert ceil(n / rows) == rounds
+
+
+def test_automatic_batches_are_as_good_as_those_of_one_machine():
+    """By the loss of rows not learned from, which is at most a hundredth larger."""
+    X, y = make_classification(
+        8000, 20, n_informative=10, n_clusters_per_class=4, flip_y=0.1, random_state=0
     )
-    assert clf.updates_curve_ == [4]  # of 256 rows
+    given = {"X_val": X[4000:], "y_val": y[4000:]}
+    local = BGDClassifier(random_state=0).fit(X[:4000], y[:4000], **given)
+    # Each of its steps takes a batch as these, see the tests of mini-batches.
+    n_rows = DaskBGDClassifier._rows_per_batch("auto", 4000)
+    remote = clone(local).set_params(batch_size=n_rows).fit(X[:4000], y[:4000], **given)
+    assert local.batch_size_ == 53 and remote.batch_size_ == 256
+    loss, expected = (clf.validation_loss_curve_[-1] for clf in (remote, local))
+    assert loss < 1.01 * expected
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
@@ -572,6 +598,29 @@ def test_verbose(client, capsys):
     small(verbose=2, max_iter=3).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert [line[:5] for line in lines] == ["epoch"] * 3 + ["stopp"]
+
+
+def test_verbose_tells_the_time_of_a_round(client, capsys):
+    """That of the first few, and from it that of all which are planned."""
+    X, y = (spread(array) for array in rows())
+    small(verbose=1, batch_size=100, max_iter=3).fit(X, y)
+    (line,) = round_lines(capsys)
+    found = re.fullmatch(
+        r"a round over the workers takes (.+) s; 6 per epoch, at most 18, which take "
+        r"(.+) s",
+        line,
+    )
+    assert float(found[2]) == pytest.approx(18 * float(found[1]), rel=0.06)  # rounded
+    small(solver="lbfgs", verbose=1, max_iter=9).fit(X, y)
+    (line,) = round_lines(capsys)
+    assert re.fullmatch(r"a round over the workers takes \S+ s", line)
+    small(batch_size=100, max_iter=3).fit(X, y)
+    assert round_lines(capsys) == []
+
+
+def round_lines(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith("a round")]
 
 
 def test_grid_search_on_workers(client):

@@ -274,10 +274,10 @@ def snapshot(clf):
 def eager_threads():
     """Threads for the smallest work."""
     with (
-        patch.object(threads, "ROWS_PER_THREAD", 1),
-        patch.object(threads, "WORK_PER_THREAD", 1),
-        patch.object(threads, "WORK_OF_A_TEAM", 0),
-        patch.object(threads, "_cores", lambda: 2),
+        patch.object(threads, "MIN_ROWS_PER_THREAD", 1),
+        patch.object(threads, "MIN_MULTIPLICATIONS_PER_THREAD", 1),
+        patch.object(threads, "MIN_MULTIPLICATIONS", 0),
+        patch.object(threads, "_n_cpus", lambda: 2),
     ):
         yield
 

@@ -17,7 +17,7 @@ from test_backprop import CORES, FLOATS, RTOL, layout_of, make_problem
 
 import skbgd
 from skbgd._core import COMPILED, _numpy
-from skbgd._core.arguments import standard
+from skbgd._core.arguments import standardizer
 from skbgd._update_rules import UpdateRule
 
 both = pytest.mark.skipif(not COMPILED, reason="there is no other core to compare with")
@@ -25,7 +25,7 @@ both = pytest.mark.skipif(not COMPILED, reason="there is no other core to compar
 
 def standard_of(d, dtype, rng):
     """What standardises d features: any shift and scale."""
-    return standard(rng.normal(size=d), rng.uniform(0.5, 2, size=d), dtype)
+    return standardizer(rng.normal(size=d), rng.uniform(0.5, 2, size=d), dtype)
 
 
 @both
@@ -84,17 +84,17 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
         layout, end, gradient = layout_of(network, core), theta.copy(), theta.copy()
         velocity = np.zeros_like(theta) if adam or step["momentum"] else None
         second_moment = np.zeros_like(theta) if adam else None
-        rows = core.Rows(X, Y, weights, order, standard)
+        rows = core.Data(X, Y, weights, order, standard)
         work = core.Workspace(layout, theta.dtype, tile, gathered=True)
         loss = core.loss_gradient(
-            core.Parameters(layout, theta, gradient=gradient), rows, work
+            core.Model(layout, theta, gradient=gradient), rows, work
         )
         in_place = rule == "in place" and not max_gradient_norm
         in_place = in_place and min(batch_size, n) <= tile
         buffer = None if in_place else np.empty_like(theta)
         epochs = [
             core.run_batches(
-                core.Parameters(layout, end, velocity, second_moment, buffer),
+                core.Model(layout, end, velocity, second_moment, buffer),
                 2 * adam,
                 rows,
                 batch_size,
@@ -127,16 +127,16 @@ def test_other_results_of_the_compiled_core_are_those_in_numpy(
     results = []
     for core in CORES.values():
         layout = layout_of(network, core)
-        rows = core.Rows(container(X), standard=standard)
-        parameters = core.Parameters(layout, theta)
+        rows = core.Data(container(X), standardizer=standard)
+        parameters = core.Model(layout, theta)
         Z, A, norms = np.empty((40, 3), dtype), np.empty((40, 3), dtype), np.empty(40)
         work = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
         for out, activated in ((Z, False), (A, True)):
             assert core.outputs(parameters, rows, out, activated, False, work)
-        core.row_norms(rows, norms)
-        results.append([Z, A, norms, core.squared_norms(layout, theta)])
-        assert (layout.d, layout.K, layout.places) == (5, 3, network.layout.places)
-        assert layout.size_of_row(True) == network.layout.size_of_row(True)
+        core.squared_row_norms(rows, norms)
+        results.append([Z, A, norms, core.squared_weight_norms(layout, theta)])
+        assert (layout.d, layout.K, layout.offsets) == (5, 3, network.layout.offsets)
+        assert layout.scratch_per_row(True) == network.layout.scratch_per_row(True)
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
 
@@ -152,7 +152,7 @@ def test_moments_of_the_compiled_core_are_those_in_numpy(weighted, dtype):
         results = []
         for core in CORES.values():
             moments = np.full((6, 19), np.nan)
-            rows = core.Rows(X, None, weights)
+            rows = core.Data(X, None, weights)
             total = core.column_moments(rows, start, stop, moments)
             results.append([np.array(total), moments])
         for ours, theirs in zip(*results, strict=True):
@@ -177,8 +177,8 @@ def test_ctrl_c_leaves_whole_steps_in_numpy():
     def arguments(n=4000):
         theta, velocity = start.copy(), np.zeros_like(start)
         work = _numpy.Workspace(layout, start.dtype, 16)
-        parameters = _numpy.Parameters(layout, theta, velocity)
-        return parameters, _numpy.Rows(X[:n], Y[:n]), work
+        parameters = _numpy.Model(layout, theta, velocity)
+        return parameters, _numpy.Data(X[:n], Y[:n]), work
 
     def run(parameters, rows, work):
         step = UpdateRule(0.01, momentum=0.9)

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier, _rows
 from skbgd._core import COMPILED, backprop, threads
-from skbgd._core.threads import ThreadTeam, allowed_threads
+from skbgd._core.threads import ThreadPool, allowed_threads
 
 X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
@@ -32,10 +32,10 @@ compiled = pytest.mark.skipif(not COMPILED, reason="of the compiled core alone")
 @pytest.fixture
 def eager(monkeypatch):
     """Threads for the smallest work."""
-    monkeypatch.setattr(threads, "ROWS_PER_THREAD", 1)
-    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
-    monkeypatch.setattr(threads, "WORK_OF_A_TEAM", 0)
-    monkeypatch.setattr(threads, "_cores", lambda: 8)
+    monkeypatch.setattr(threads, "MIN_ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "MIN_MULTIPLICATIONS_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "MIN_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(threads, "_n_cpus", lambda: 8)
 
 
 def fitted(n_jobs, rows=X, classes=3, **parameters):
@@ -169,9 +169,9 @@ import resource
 import numpy as np
 from skbgd import BGDClassifier
 from skbgd._core import backprop, threads
-threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
-threads.WORK_OF_A_TEAM = 0
-threads._cores = lambda: 4
+threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
+threads.MIN_MULTIPLICATIONS = 0
+threads._n_cpus = lambda: 4
 X = np.random.default_rng(0).normal(size=(600, 20))
 
 def fit():
@@ -194,7 +194,7 @@ def outcome(beyond, call):
 coefs = [outcome(beyond, fit) for beyond in range(0, 64 << 20, 1 << 20)]
 assert all(W is None or (W == expected).all() for W in coefs)
 assert coefs[-1] is not None
-assert outcome(64 << 20, lambda: backprop.SharedTeam(10**7)) is None
+assert outcome(64 << 20, lambda: backprop.NativeThreadPool(10**7)) is None
 """
 
 
@@ -214,15 +214,15 @@ import threading, time
 import numpy as np
 from skbgd import BGDClassifier
 from skbgd._core import threads
-threads.ROWS_PER_THREAD = threads.WORK_PER_THREAD = 1
-threads.WORK_OF_A_TEAM = 0
-threads._cores = lambda: 2
+threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
+threads.MIN_MULTIPLICATIONS = 0
+threads._n_cpus = lambda: 2
 X = np.random.default_rng(0).normal(size=(1000, 20))
 clf = BGDClassifier(max_iter=10**6, tol=None, batch_size=200, n_jobs=2)
 threading.Thread(target=clf.fit, args=(X, X[:, 0] > 0), daemon=True).start()
-while not threads._at_work:
+while not threads._running:
     time.sleep(0.01)
-team = threads.ThreadTeam(2, 100, 100, 100)
+team = threads.ThreadPool(2, 100, 100, 100)
 assert team.n_threads == 2
 team.run(lambda team: None)
 """
@@ -237,9 +237,9 @@ def test_python_ends_beside_a_fit_and_a_team_that_was_not_left():
 @compiled
 def test_more_help_than_a_team_needs():
     """It returns at once; the others when the team is stopped."""
-    team = backprop.SharedTeam(2)
+    team = backprop.NativeThreadPool(2)
     with ThreadPoolExecutor(2) as pool:
-        help_ = [pool.submit(team.help) for _ in range(2)]
+        help_ = [pool.submit(team.run_worker) for _ in range(2)]
         done, _ = wait(help_, timeout=10, return_when="FIRST_COMPLETED")
         assert len(done) == 1
         team.stop()
@@ -280,12 +280,12 @@ def test_the_blas_is_never_limited(eager):
 
 @compiled
 def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
-    monkeypatch.setattr(threads, "_cores", lambda: 64)
+    monkeypatch.setattr(threads, "_n_cpus", lambda: 64)
     with threadpool_limits(1, user_api="blas"):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with ThreadTeam(None, 1 << 20, 1 << 40, 1 << 40) as team:
+        with ThreadPool(None, 1 << 20, 1 << 40, 1 << 40) as team:
             assert team.n_threads == allowed_threads(None) == min(blas_threads())
             with ThreadPoolExecutor(1) as other:  # a fit in another thread
                 assert other.submit(allowed_threads, None).result() == team.n_threads
@@ -295,7 +295,7 @@ def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
 
 def test_workers_of_joblib_share_the_cores():
     """In a pool of as many processes as cores, each has one thread."""
-    n = threads._cores()
+    n = threads._n_cpus()
     assert (
         Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
         == [1 if n > 1 else allowed_threads(None)] * n

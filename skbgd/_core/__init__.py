@@ -53,7 +53,7 @@ def _chosen() -> ModuleType:
 
 
 backprop = _chosen()
-COMPILED = hasattr(backprop, "SharedTeam")
+COMPILED = hasattr(backprop, "NativeThreadPool")
 _names = backprop.instruction_sets()
 INSTRUCTION_SET = INSTRUCTION_SET or _names[-1]
 if INSTRUCTION_SET not in _names:

@@ -1,33 +1,33 @@
 # distutils: language = c++
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False
-"""Forward pass, cross-entropy, back-propagation and gradient descent, compiled.
+"""Python bindings of the compiled core.
 
-The same as `_numpy.py`, where the mathematics is best read. Here are the doors to it:
-arguments are checked, their addresses handed on, and the GIL released. What is behind
-the doors is in `network.hpp` (the equations of a pass) and `descent.hpp` (batches,
-steps, threads), over the kernels of the other headers.
+The functions are those of `_numpy.py`, the reference implementation, which shows the
+mathematics. A binding checks its arguments, passes their addresses to an entry point of
+the C++ core, and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations
+of the forward and backward pass, and `engine-inl.hpp` the batches, steps and threads.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 
-from .arguments import ACTIVATIONS, SPLITMIX_STEP, checked
-from .arguments import Layout, Parameters, Rows, Workspace  # no-cython-lint
+from .arguments import ACTIVATIONS, SPLITMIX_INCREMENT, checked
+from .arguments import Data, Layout, Model, Workspace  # no-cython-lint
 
 
-cdef extern from "core.hpp" namespace "skbgd" nogil:
-    cdef cppclass Team:
+cdef extern from "interface.hpp" namespace "skbgd" nogil:
+    cdef cppclass ThreadPool:
         int n_threads
         bint interrupted
-        Team(int n_threads) except +
-        void help()
+        ThreadPool(int n_threads) except +
+        void run_worker()
         void stop()
         void *panel(int thread)
     enum Activation:
         pass
     cdef cppclass Matrix "skbgd::Matrix<void>":
-        const void *at
-        Py_ssize_t row, column
+        const void *data
+        Py_ssize_t row_stride, column_stride
     cdef cppclass Product "skbgd::Product<void>":
         Py_ssize_t m, n, k, ld_P, ld_C
         Matrix A, B
@@ -35,7 +35,7 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
         const void *P
         void *C
         void *panel
-    cdef cppclass Data "skbgd::Data<void>":
+    cdef cppclass CData "skbgd::Data<void>":
         Py_ssize_t n, d, n_targets
         bint sparse, wide_indices, wide_indptr
         const void *X
@@ -44,7 +44,7 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
         const int *Y
         const void *weights
         const Py_ssize_t *order
-        const void *standard
+        const void *standardizer
     cdef cppclass UpdateRule:
         double eta, alpha, momentum, beta_1, beta_2, epsilon, max_gradient_norm
         bint adam, nesterov
@@ -53,94 +53,97 @@ cdef extern from "core.hpp" namespace "skbgd" nogil:
     cdef cppclass Call "skbgd::Call<void>":
         Call()
         const Layer *layers
-        Py_ssize_t n_layers, K, n_parameters, Y, loss, weight, X
+        Py_ssize_t n_layers, K, n_parameters
+        Py_ssize_t Y_offset, loss_offset, weight_offset, X_offset
         Activation hidden, output
         void *theta
         void *gradient
         void *velocity
         void *second_moment
-        Data data
-        void *memory
-        Py_ssize_t size, stride, tile, gradient_place
-        Team *team
-        int (*signalled)() noexcept nogil
-    cdef cppclass Doors:
+        CData data
+        void *scratch
+        Py_ssize_t scratch_size, stride, tile, gradient_offset
+        ThreadPool *pool
+        int (*check_signals)() noexcept nogil
+    cdef cppclass EntryPoints:
         double loss_gradient(const Call &call)
         void run_batches(
             const Call &call, const UpdateRule &rule, long long n_steps,
             Py_ssize_t batch_size, double *loss_sum, Py_ssize_t *n_done)
         void apply_gradient(const Call &call, const UpdateRule &rule, long long n_steps)
         bint outputs(const Call &call, bint activated, bint check_finite, void *out)
-        void row_norms(const Call &call, double *norms)
+        void squared_row_norms(const Call &call, double *norms)
         double column_moments(
             const Call &call, Py_ssize_t start, Py_ssize_t n, double *moments)
-        void squared_norms(const Call &call, double *norms)
+        void squared_weight_norms(const Call &call, double *norms)
         void apply_activation(Activation f, void *Z, Py_ssize_t n)
         void compute_product(const Product &product)
     cdef cppclass InstructionSet:
         const char *name
-        Doors f32, f64
-    const InstructionSet *baseline_set()
-    const InstructionSet *avx2_set()
-    const InstructionSet *avx512_set()
+        EntryPoints f32, f64
+    const InstructionSet *baseline_instruction_set()
+    const InstructionSet *avx2_instruction_set()
+    const InstructionSet *avx512_instruction_set()
 
 
 # Instruction sets ----------------------------------------------------------------------
 
-cdef const InstructionSet *_sets[3]
-_sets[0], _sets[1], _sets[2] = baseline_set(), avx2_set(), avx512_set()
-cdef const InstructionSet *_chosen = _sets[0]
+cdef const InstructionSet *_available[3]
+_available[0] = baseline_instruction_set()
+_available[1] = avx2_instruction_set()
+_available[2] = avx512_instruction_set()
+cdef const InstructionSet *_selected = _available[0]
 
 
 def instruction_sets():
-    """The names of those that this processor has, the widest last."""
-    return [_sets[i].name.decode() for i in range(3) if _sets[i] != NULL]
+    """Names of the instruction sets that this processor supports, the widest last."""
+    return [_available[i].name.decode() for i in range(3) if _available[i] != NULL]
 
 
 def use_instruction_set(name):
-    """Use the core for one of them from now on; returns the name of the one before."""
-    global _chosen
-    before = _chosen.name.decode()
+    """Select an instruction set; returns the name of the previous one."""
+    global _selected
+    previous = _selected.name.decode()
     if name not in instruction_sets():
         raise ValueError(
             f"Got instruction set {name!r}; this processor has {instruction_sets()}.")
     for i in range(3):
-        if _sets[i] != NULL and _sets[i].name.decode() == name:
-            _chosen = _sets[i]
-    return before
+        if _available[i] != NULL and _available[i].name.decode() == name:
+            _selected = _available[i]
+    return previous
 
 
-cdef const Doors *_doors(dtype) except NULL:
-    return &_chosen.f32 if dtype.char == "f" else &_chosen.f64
+cdef const EntryPoints *_entry_points(dtype) except NULL:
+    return &_selected.f32 if dtype.char == "f" else &_selected.f64
 
 
-# Calls ---------------------------------------------------------------------------------
+# Checked calls -------------------------------------------------------------------------
 
-cdef class SharedTeam:
-    """The threads that compute together: the one that calls, and those that help."""
-    cdef Team *team
+cdef class NativeThreadPool:
+    """Owner of a C++ thread pool: the calling thread and the workers that join it."""
+    cdef ThreadPool *pool
 
     def __cinit__(self, int n_threads=1):
         if n_threads < 1:
             raise ValueError(f"n_threads must be positive; got {n_threads}.")
-        self.team = new Team(n_threads)
+        self.pool = new ThreadPool(n_threads)
 
     def __dealloc__(self):
-        del self.team
+        del self.pool
 
-    def help(self):
-        """What another thread does for the team, until it is stopped."""
+    def run_worker(self):
+        """Work for the pool in the current thread; returns when the pool is stopped."""
         with nogil:
-            self.team.help()
+            self.pool.run_worker()
 
     def stop(self):
-        """Let all threads leave that help; returns when they have."""
+        """Stop the workers; returns when all of them have returned."""
         with nogil:
-            self.team.stop()
+            self.pool.stop()
 
 
 cdef void *_address(array) except? NULL:
-    """Of a checked array, which outlives its use; None has none."""
+    """Address of a checked array, which must outlive its use; NULL for None."""
     cdef Py_buffer view
     if array is None:
         return NULL
@@ -149,252 +152,264 @@ cdef void *_address(array) except? NULL:
     return view.buf
 
 
-cdef object _raised = None  # by the handler of a signal; only the main thread has such
+# The exception of a signal handler. Only the main thread runs signal handlers.
+cdef object _signal_error = None
 
 
-cdef int _signalled() noexcept nogil:
-    """Whether a signal has come whose handler raised; `_end` raises that again."""
-    global _raised
+cdef int _check_signals() noexcept nogil:
+    """Run pending signal handlers; returns 1 if one raised an exception.
+
+    `_raise_if_interrupted` raises this exception again.
+    """
+    global _signal_error
     with gil:
         try:
             PyErr_CheckSignals()
         except BaseException as error:
-            _raised = error
+            _signal_error = error
             return 1
     return 0
 
 
-cdef int _end(SharedTeam team) except -1:
-    global _raised
-    if team.team.interrupted:
-        error, _raised = _raised, None
+cdef int _raise_if_interrupted(NativeThreadPool pool) except -1:
+    global _signal_error
+    if pool.pool.interrupted:
+        error, _signal_error = _signal_error, None
         raise error
 
 
-cdef int _set_parameters(Call *call, parameters) except -1:
-    layout = parameters.layout
+cdef int _set_model(Call *call, model) except -1:
+    layout = model.layout
     call.layers = <const Layer *> _address(layout.table)
     call.n_layers, call.n_parameters = layout.n_layers, layout.n_parameters
-    call.K, call.Y, call.loss = layout.K, layout.Y, layout.loss
-    call.weight, call.X = layout.weight, layout.X
-    hidden, output = layout.codes
+    call.K, call.Y_offset, call.loss_offset = layout.K, layout.Y_offset, layout.loss_offset
+    call.weight_offset, call.X_offset = layout.weight_offset, layout.X_offset
+    hidden, output = layout.activation_codes
     call.hidden, call.output = <Activation> <int> hidden, <Activation> <int> output
-    call.theta = _address(parameters.theta)
-    call.gradient = _address(parameters.gradient)
-    call.velocity = _address(parameters.velocity)
-    call.second_moment = _address(parameters.second_moment)
+    call.theta = _address(model.theta)
+    call.gradient = _address(model.gradient)
+    call.velocity = _address(model.velocity)
+    call.second_moment = _address(model.second_moment)
 
 
-cdef int _set_rows(Call *call, rows) except -1:
-    cdef Data *data = &call.data
-    data.n, data.d, data.sparse = rows.n_used, rows.d, rows.sparse
-    data.X = _address(rows.data)
-    if rows.sparse:
-        data.indices, data.indptr = _address(rows.indices), _address(rows.indptr)
-        data.wide_indices = rows.indices.itemsize == 8
-        data.wide_indptr = rows.indptr.itemsize == 8
-    if rows.Y is not None:
-        data.Y, data.n_targets = <const int *> _address(rows.Y), rows.Y.shape[1]
-    data.weights = _address(rows.weights)
-    data.order = <const Py_ssize_t *> _address(rows.order)
-    data.standard = _address(rows.standard)
+cdef int _set_data(Call *call, data) except -1:
+    cdef CData *c_data = &call.data
+    c_data.n, c_data.d, c_data.sparse = data.n_used, data.d, data.sparse
+    c_data.X = _address(data.values)
+    if data.sparse:
+        c_data.indices, c_data.indptr = _address(data.indices), _address(data.indptr)
+        c_data.wide_indices = data.indices.itemsize == 8
+        c_data.wide_indptr = data.indptr.itemsize == 8
+    if data.Y is not None:
+        c_data.Y, c_data.n_targets = <const int *> _address(data.Y), data.Y.shape[1]
+    c_data.weights = _address(data.weights)
+    c_data.order = <const Py_ssize_t *> _address(data.order)
+    c_data.standardizer = _address(data.standardizer)
 
 
-cdef class Prepared:
-    """A call of arguments that fit together, which live as long; kept by a workspace."""
+cdef class PreparedCall:
+    """A checked call; keeps its arguments alive. A workspace stores it for the next."""
     cdef Call call
-    cdef object parameters, rows, memory
-    cdef bint with_targets  # which were checked
+    cdef object model, data, memory
+    cdef bint with_targets  # whether the targets were checked
 
-    def __cinit__(self, parameters, rows, work, bint with_targets):
+    def __cinit__(self, model, data, workspace, bint with_targets):
         cdef Call *call = &self.call
         cdef size_t start
-        rows.check(parameters, with_targets)
-        work.check(parameters, rows)
-        self.parameters, self.rows, self.memory = parameters, rows, work.memory
+        data.check(model, with_targets)
+        workspace.check(model, data)
+        self.model, self.data, self.memory = model, data, workspace.memory
         self.with_targets = with_targets
-        _set_parameters(call, parameters)
-        _set_rows(call, rows)
-        start = (<size_t> _address(work.memory) + 63) // 64 * 64
-        call.memory, call.size, call.stride = <void *> start, work.size, work.stride
-        call.tile, call.signalled = work.tile, _signalled
-        if work.gradients:
-            call.gradient_place = work.stride * work.row_size
+        _set_model(call, model)
+        _set_data(call, data)
+        start = (<size_t> _address(workspace.memory) + 63) // 64 * 64
+        call.scratch, call.scratch_size = <void *> start, workspace.size
+        call.stride, call.tile = workspace.stride, workspace.tile
+        call.check_signals = _check_signals
+        if workspace.gradients:
+            call.gradient_offset = workspace.stride * workspace.row_size
 
 
-cdef Call _begin(
-    parameters, rows, work, SharedTeam team, bint with_targets
+cdef Call _checked_call(
+    model, data, workspace, NativeThreadPool pool, bint with_targets
 ) except *:
-    """The checked call; what was checked for the call before is not checked again."""
-    cdef Prepared prepared = work.prepared
+    """The call for these arguments; arguments of the previous call were checked then."""
+    cdef PreparedCall prepared = workspace.prepared_call
     cdef Call call
-    cdef size_t n = rows.n
+    cdef size_t n = data.n
     cdef const Py_ssize_t *order
     cdef Py_ssize_t i
     cdef bint outside = False
-    if work.n_threads != team.team.n_threads:
-        raise ValueError(f"The workspace is for {work.n_threads} threads, "
-                         f"not {team.team.n_threads}.")
-    if (prepared is None or prepared.parameters is not parameters
-            or prepared.rows is not rows or with_targets > prepared.with_targets):
-        prepared = work.prepared = Prepared(parameters, rows, work, with_targets)
-    # The order may have changed. Without a sign, negative numbers are the largest.
+    if workspace.n_threads != pool.pool.n_threads:
+        raise ValueError(f"The workspace is for {workspace.n_threads} threads, "
+                         f"not {pool.pool.n_threads}.")
+    if (prepared is None or prepared.model is not model
+            or prepared.data is not data or with_targets > prepared.with_targets):
+        prepared = PreparedCall(model, data, workspace, with_targets)
+        workspace.prepared_call = prepared
+    # The order may have changed since. A negative number is a large unsigned one.
     call = prepared.call
     order = call.data.order
     for i in range(call.data.n if order != NULL else 0):
         outside |= <size_t> order[i] >= n
     if outside:
         raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
-    call.team = team.team
-    team.team.interrupted = False
+    call.pool = pool.pool
+    pool.pool.interrupted = False
     return call
 
 
-cdef UpdateRule _rule(step) except *:
-    cdef UpdateRule rule
-    rule.eta, rule.alpha = step.eta, step.alpha
-    rule.momentum, rule.beta_1 = step.momentum, step.beta_1
-    rule.adam = step.solver == "adam"
-    rule.nesterov = step.nesterov
-    rule.beta_2, rule.epsilon = step.beta_2, step.epsilon
-    rule.max_gradient_norm = step.max_gradient_norm
-    return rule
+cdef UpdateRule _update_rule(rule) except *:
+    cdef UpdateRule result
+    result.eta, result.alpha = rule.eta, rule.alpha
+    result.momentum, result.beta_1 = rule.momentum, rule.beta_1
+    result.adam = rule.solver == "adam"
+    result.nesterov = rule.nesterov
+    result.beta_2, result.epsilon = rule.beta_2, rule.epsilon
+    result.max_gradient_norm = rule.max_gradient_norm
+    return result
 
 
-# The doors -----------------------------------------------------------------------------
+# Bindings ------------------------------------------------------------------------------
 
-def loss_gradient(parameters, rows, work, SharedTeam team=None):
-    """sum_i w_i l_i over the rows, and its gradient into that of `parameters`, if any.
+def loss_gradient(model, data, workspace, NativeThreadPool pool=None):
+    """sum_i w_i l_i over the rows; its gradient is written to `model.gradient`, if any.
 
-    A plain sum, without penalty: parts of the data can be added up. Raises
-    KeyboardInterrupt soon after Ctrl-C.
+    Both are plain sums without penalty: results for parts of the data can be added.
+    Raises KeyboardInterrupt soon after Ctrl-C.
     """
-    cdef const Doors *doors = _doors(parameters.theta.dtype)
+    cdef const EntryPoints *entry_points = _entry_points(model.theta.dtype)
     cdef Call call
     cdef double loss
-    team = SharedTeam() if team is None else team
-    if rows.n_used != rows.n:
+    pool = NativeThreadPool() if pool is None else pool
+    if data.n_used != data.n:
         raise ValueError("order must hold every row.")
-    call = _begin(parameters, rows, work, team, True)
+    call = _checked_call(model, data, workspace, pool, True)
     with nogil:
-        loss = doors.loss_gradient(call)
-    _end(team)
+        loss = entry_points.loss_gradient(call)
+    _raise_if_interrupted(pool)
     return loss
 
 
 def run_batches(
-    parameters,
-    long long n_steps,  # made before, for Adam
-    rows,
+    model,
+    long long n_steps,  # number of earlier steps; Adam needs it
+    data,
     Py_ssize_t batch_size,
-    step,  # the parameters of the step, see _update_rules
-    work,
-    SharedTeam team=None,
+    rule,  # UpdateRule
+    workspace,
+    NativeThreadPool pool=None,
 ):
-    """One step of gradient descent per batch of `batch_size` rows; the last may be short.
+    """One step of gradient descent per batch of `batch_size` rows.
 
         g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
         theta = theta - eta g        or the rule of momentum, Nesterov or Adam
 
-    The weights are expected to average 1 over the data. Without a gradient, which only
-    plain descent on batches of at most `tile` rows for each thread can do without, the
-    step is added to theta as it is computed.
+    The last batch may be smaller; m is the number of its own rows. The weights are
+    expected to average 1 over the data. `model.gradient` may be None for plain descent
+    if the workspace allows steps in place (`Workspace.allows_in_place`): these are
+    added to theta while they are computed.
 
-    Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
-    the number of rows whose step was made: fewer than there are if a loss was not
-    finite. That step is not made. Raises KeyboardInterrupt soon after Ctrl-C; theta then
-    holds the last whole step, and `work` has what would have been returned.
+    Returns sum_i w_i l_i, each loss computed just before its row's step, and the number
+    of rows processed. The first batch with a non-finite loss ends the call, without its
+    step. Raises KeyboardInterrupt soon after Ctrl-C; theta then holds the last complete
+    step, and the attributes `loss_sum` and `n_done` of the workspace hold the results.
     """
     cdef:
-        const Doors *doors = _doors(parameters.theta.dtype)
+        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
         Call call
-        UpdateRule rule = _rule(step)
+        UpdateRule update_rule = _update_rule(rule)
         double loss_sum = 0
         Py_ssize_t n_done = 0
-    work.forget()
-    team = SharedTeam() if team is None else team
-    parameters.check_step(step)
+    workspace.reset()
+    pool = NativeThreadPool() if pool is None else pool
+    model.check_rule(rule)
     if batch_size < 1 or n_steps < 0:
         raise ValueError("batch_size must be positive, n_steps not negative.")
-    if parameters.gradient is None and (
-            parameters.velocity is not None or rule.max_gradient_norm > 0
-            or not work.in_one_pass(min(batch_size, rows.n_used))):
+    if model.gradient is None and (
+            model.velocity is not None or update_rule.max_gradient_norm > 0
+            or not workspace.allows_in_place(min(batch_size, data.n_used))):
         raise ValueError("These steps need a gradient.")
-    call = _begin(parameters, rows, work, team, True)
+    call = _checked_call(model, data, workspace, pool, True)
     with nogil:
-        doors.run_batches(call, rule, n_steps, batch_size, &loss_sum, &n_done)
-    work.loss_sum, work.n_done = loss_sum, n_done
-    _end(team)
+        entry_points.run_batches(
+            call, update_rule, n_steps, batch_size, &loss_sum, &n_done)
+    workspace.loss_sum, workspace.n_done = loss_sum, n_done
+    _raise_if_interrupted(pool)
     return loss_sum, n_done
 
 
-def apply_gradient(parameters, long long n_steps, step):
-    """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
+def apply_gradient(model, long long n_steps, rule):
+    """One step along `model.gradient`, 1 / n sum_i w_i dl_i/dtheta without penalty."""
     cdef:
         Call call = Call()
-        const Doors *doors = _doors(parameters.theta.dtype)
-        UpdateRule rule = _rule(step)
-        SharedTeam team = SharedTeam()
-    parameters.check_step(step)
-    if parameters.gradient is None or n_steps < 0:
+        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
+        UpdateRule update_rule = _update_rule(rule)
+        NativeThreadPool pool = NativeThreadPool()
+    model.check_rule(rule)
+    if model.gradient is None or n_steps < 0:
         raise ValueError("A step needs a gradient, and n_steps not negative.")
-    _set_parameters(&call, parameters)
-    call.team = team.team
+    _set_model(&call, model)
+    call.pool = pool.pool
     with nogil:
-        doors.apply_gradient(call, rule, n_steps)
+        entry_points.apply_gradient(call, update_rule, n_steps)
 
 
 def outputs(
-    parameters,
-    rows,
-    Z,  # OUT (n, K) Z_L, or if activated A_L
+    model,
+    data,
+    Z,  # OUT (n, K) Z_L, or A_L if activated
     bint activated,
-    bint check_finite,  # of dense rows
-    work,
-    SharedTeam team=None,
+    bint check_finite,  # dense X only
+    workspace,
+    NativeThreadPool pool=None,
 ):
-    """The output layer for every row, which are taken as they come.
+    """Compute the output layer for every row.
 
-    Returns False if `check_finite` found a NaN or an infinity in X; Z is then not filled.
-    Raises KeyboardInterrupt soon after Ctrl-C.
+    Returns False if `check_finite` found a NaN or an infinity in X; Z is then
+    incomplete. Raises KeyboardInterrupt soon after Ctrl-C.
     """
     cdef:
-        const Doors *doors = _doors(parameters.theta.dtype)
+        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
         Call call
         void *out
         bint finite
-    team = SharedTeam() if team is None else team
-    if rows.order is not None or check_finite and rows.sparse:
-        raise ValueError("Rows in an order are not for predictions; checks are of dense.")
-    shape = rows.n, parameters.layout.K
-    out = _address(checked("Z", Z, shape, parameters.theta.dtype.char, True))
-    call = _begin(parameters, rows, work, team, False)
+    pool = NativeThreadPool() if pool is None else pool
+    if data.order is not None or check_finite and data.sparse:
+        raise ValueError(
+            "outputs takes data without order, and check_finite needs dense X.")
+    shape = data.n, model.layout.K
+    out = _address(checked("Z", Z, shape, model.theta.dtype.char, True))
+    call = _checked_call(model, data, workspace, pool, False)
     with nogil:
-        finite = doors.outputs(call, activated, check_finite, out)
-    _end(team)
+        finite = entry_points.outputs(call, activated, check_finite, out)
+    _raise_if_interrupted(pool)
     return finite
 
 
-def row_norms(rows, double[::1] norms not None):
-    """||x_i||^2 for each row as it is stored, into norms (n,)."""
+def squared_row_norms(data, double[::1] norms not None):
+    """||x_i||^2 of each row of X, not standardized, into norms (n,); ignores the order."""
     cdef Call call = Call()
-    cdef const Doors *doors = _doors(rows.data.dtype)
-    if norms.shape[0] != rows.n:
-        raise ValueError(f"norms must have {rows.n} elements; got {norms.shape[0]}.")
-    _set_rows(&call, rows)
-    call.data.n = norms.shape[0]  # whatever their order
+    cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)
+    if norms.shape[0] != data.n:
+        raise ValueError(f"norms must have {data.n} elements; got {norms.shape[0]}.")
+    _set_data(&call, data)
+    call.data.n = norms.shape[0]
     if call.data.n:
         with nogil:
-            doors.row_norms(call, &norms[0])
+            entry_points.squared_row_norms(call, &norms[0])
 
 
 def column_moments(
-    rows,  # dense
+    data,  # dense
     Py_ssize_t start,
     Py_ssize_t stop,
     double[:, ::1] moments not None,  # OUT (6, d)
 ):
-    """Of each column of rows start ... stop - 1 with a positive weight, into moments
+    """Moments of each column of the rows start ... stop - 1 with a positive weight.
+
+
+    The rows of `moments` become
 
         low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
 
@@ -402,26 +417,26 @@ def column_moments(
     an x, then it is 1. Returns sum_i w_i. The rows should fit the cache.
     """
     cdef Call call = Call()
-    cdef const Doors *doors = _doors(rows.data.dtype)
+    cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)
     cdef double total
-    if rows.sparse or not 0 <= start <= stop <= rows.n or (
-            moments.shape[0] != 6 or moments.shape[1] != rows.d):
+    if data.sparse or not 0 <= start <= stop <= data.n or (
+            moments.shape[0] != 6 or moments.shape[1] != data.d):
         raise ValueError(
-            f"Rows {start} to {stop} of dense {rows.n} give moments of shape "
-            f"{(6, rows.d)}.")
-    _set_rows(&call, rows)
+            f"column_moments takes dense X, rows within 0 to {data.n} and moments of "
+            f"shape {(6, data.d)}; got rows {start} to {stop}.")
+    _set_data(&call, data)
     with nogil:
-        total = doors.column_moments(call, start, stop - start, &moments[0, 0])
+        total = entry_points.column_moments(call, start, stop - start, &moments[0, 0])
     return total
 
 
-def squared_norms(layout, theta):
-    """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
+def squared_weight_norms(layout, theta):
+    """sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2."""
     cdef Call call = Call()
     cdef double norms[2]
     call.layers, call.n_layers = <const Layer *> _address(layout.table), layout.n_layers
     call.theta = _address(checked("theta", theta, (layout.n_parameters,), "fd"))
-    _doors(theta.dtype).squared_norms(call, norms)
+    _entry_points(theta.dtype).squared_weight_norms(call, norms)
     return norms[0], norms[1]
 
 
@@ -431,15 +446,15 @@ def shuffle(
 ):
     """Fill `order` with a random permutation; returns the state for the next call.
 
-    Fisher and Yates' shuffle, inside-out, on the generator SplitMix64 (Steele, Lea &
-    Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose whole
-    state is one 64-bit integer.
+    The inside-out variant of the Fisher-Yates shuffle on the generator SplitMix64
+    (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
+    whose whole state is one 64-bit integer.
     """
     cdef Py_ssize_t i, j
-    cdef unsigned long long bits, step = SPLITMIX_STEP
+    cdef unsigned long long bits, increment = SPLITMIX_INCREMENT
     with nogil:
         for i in range(order.shape[0]):
-            state += step
+            state += increment
             bits = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9ULL
             bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBULL
             bits ^= bits >> 31
@@ -456,35 +471,35 @@ def activation(name, values):
     """Apply the activation function `name` to `values`, (n,), in place."""
     cdef int code = ACTIVATIONS.index(name)
     checked("values", values, 1, "fd", True)
-    _doors(values.dtype).apply_activation(
+    _entry_points(values.dtype).apply_activation(
         <Activation> code, _address(values), values.shape[0])
 
 
 def product(
-    A,  # (m, k), any strides; B (k, n), one of its two strides 1
-    B,
+    A,  # (m, k), any strides
+    B,  # (k, n), one of its two strides 1
     C,  # IN/OUT (m, n)
     double scale, double decay, bint accumulate, bias=None,
 ):
-    """C = P - decay P + scale A B, P being C, the bias for each row, or 0."""
+    """C = P - decay P + scale A B; P is C if `accumulate`, else the bias, else 0."""
     cdef Product g
-    cdef SharedTeam team = SharedTeam()
+    cdef NativeThreadPool pool = NativeThreadPool()
     (g.m, g.k), g.n = A.shape, B.shape[1]
     if B.shape != (g.k, g.n) or C.shape != (g.m, g.n) or (
             bias is not None and bias.shape != (g.n,)):
-        raise ValueError("The shapes do not fit.")
+        raise ValueError("The shapes do not match.")
     if not g.m or not g.n or not g.k:
-        raise ValueError("There is nothing to multiply.")
+        raise ValueError("The product is empty.")
     size = A.itemsize
-    g.A.at, g.B.at = <void *> <size_t> A.ctypes.data, <void *> <size_t> B.ctypes.data
-    g.A.row, g.A.column = A.strides[0] // size, A.strides[1] // size
-    g.B.row, g.B.column = B.strides[0] // size, B.strides[1] // size
-    if 1 not in (g.B.row, g.B.column):
+    g.A.data, g.B.data = <void *> <size_t> A.ctypes.data, <void *> <size_t> B.ctypes.data
+    g.A.row_stride, g.A.column_stride = A.strides[0] // size, A.strides[1] // size
+    g.B.row_stride, g.B.column_stride = B.strides[0] // size, B.strides[1] // size
+    if 1 not in (g.B.row_stride, g.B.column_stride):
         raise ValueError("The rows or the columns of B must be contiguous.")
     g.scale, g.decay, g.ld_P, g.ld_C = scale, decay, g.n, g.n
-    g.C, g.P, g.panel = _address(C), NULL, team.team.panel(0)
+    g.C, g.P, g.panel = _address(C), NULL, pool.pool.panel(0)
     if accumulate:
         g.P = g.C
     elif bias is not None:
         g.P, g.ld_P = _address(bias), 0
-    _doors(C.dtype).compute_product(g)
+    _entry_points(C.dtype).compute_product(g)

@@ -29,10 +29,10 @@ from scipy.sparse import issparse
 from scipy.special import expit
 
 from .arguments import (  # noqa: F401
-    SPLITMIX_STEP,
+    SPLITMIX_INCREMENT,
+    Data,
     Layout,
-    Parameters,
-    Rows,
+    Model,
     Workspace,
     quiet,
 )
@@ -116,14 +116,14 @@ def cross_entropy(Z, Y, output):
     return losses[:, 0] if K == 1 else losses.sum(axis=1, dtype=float), D
 
 
-def backprop(layout, layers, rows, start, stop, tile, gradients=None, scale=1.0):
+def backprop(layout, layers, data, start, stop, tile, gradients=None, scale=1.0):
     """sum_i w_i l_i over rows; scale times its gradient into `gradients`, if given.
 
     Not finite as soon as that of one tile is not; the gradient is then of no use.
     """
     loss = 0.0
     for first in range(start, stop, tile):
-        X, Y, weights = rows.part(first, min(first + tile, stop))
+        X, Y, weights = data.batch(first, min(first + tile, stop))
         *A, Z = forward(layers, X, layout.hidden)
         losses, D = cross_entropy(Z, Y, layout.output)
         if weights is None:
@@ -156,41 +156,41 @@ def backprop(layout, layers, rows, start, stop, tile, gradients=None, scale=1.0)
     return loss
 
 
-def change(parameters, layers, g, gradients, step, n_steps):
+def compute_step(model, layers, g, gradients, rule, n_steps):
     """By how much a step changes theta, and the new velocity and second moment.
 
     g is the gradient of the cross-entropy, of which `gradients` are views, as `layers`
     are of theta; it is used up. Returns None if its norm, to be limited, is not finite.
     """
-    eta, alpha, mu = float(step.eta), float(step.alpha), float(step.momentum)
-    beta_1, beta_2 = float(step.beta_1), float(step.beta_2)
-    velocity, second_moment = parameters.velocity, parameters.second_moment
+    eta, alpha, mu = float(rule.eta), float(rule.alpha), float(rule.momentum)
+    beta_1, beta_2 = float(rule.beta_1), float(rule.beta_2)
+    velocity, second_moment = model.velocity, model.second_moment
     # g = dJ/dtheta + alpha W;  b carries no penalty
     if alpha:
         for (G_W, _), (W, _) in zip(gradients, layers, strict=True):
             G_W += alpha * W
-    if step.max_gradient_norm > 0:
+    if rule.max_gradient_norm > 0:
         # g = g min(1, c / ||g||)
         norm = sqrt(sum_of_squares(g))
         if not isfinite(norm):
             return None
-        if norm > step.max_gradient_norm:
-            g *= float(step.max_gradient_norm) / norm
-    if step.solver == "adam":
+        if norm > rule.max_gradient_norm:
+            g *= float(rule.max_gradient_norm) / norm
+    if rule.solver == "adam":
         # v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2
         v = beta_1 * velocity + (1 - beta_1) * g
         u = beta_2 * second_moment + (1 - beta_2) * g * g
         # theta = theta - eta_t v / (sqrt(u) + epsilon), where
         # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t) for v and u, which began at 0
         eta *= sqrt(1 - beta_2 ** (n_steps + 1)) / (1 - beta_1 ** (n_steps + 1))
-        return -eta * v / (np.sqrt(u) + float(step.epsilon)), v, u
+        return -eta * v / (np.sqrt(u) + float(rule.epsilon)), v, u
     g *= -eta
     if velocity is None:
         # theta = theta - eta g
         return g, None, None
     # v = mu v - eta g;  theta = theta + v, or with Nesterov: theta + mu v - eta g
     v = mu * velocity + g
-    return (mu * v + g if step.nesterov else v), v, None
+    return (mu * v + g if rule.nesterov else v), v, None
 
 
 def sum_of_squares(x):
@@ -201,21 +201,21 @@ def sum_of_squares(x):
 
 
 @quiet
-def loss_gradient(parameters, rows, work):
-    """sum_i w_i l_i over the rows, and its gradient into that of `parameters`, if any.
+def loss_gradient(model, data, workspace):
+    """sum_i w_i l_i over the rows, and its gradient into that of `model`, if any.
 
     A plain sum, without penalty: parts of the data can be added up.
     """
-    layout, gradients = parameters.layout, None
-    layers = layout.layers(parameters.theta)
-    if parameters.gradient is not None:
-        parameters.gradient[:] = 0
-        gradients = layout.layers(parameters.gradient)
-    return backprop(layout, layers, rows, 0, rows.n_used, work.tile, gradients)
+    layout, gradients = model.layout, None
+    layers = layout.layers(model.theta)
+    if model.gradient is not None:
+        model.gradient[:] = 0
+        gradients = layout.layers(model.gradient)
+    return backprop(layout, layers, data, 0, data.n_used, workspace.tile, gradients)
 
 
 @quiet
-def run_batches(parameters, n_steps, rows, batch_size, step, work):
+def run_batches(model, n_steps, data, batch_size, rule, workspace):
     """A step of gradient descent per batch of `batch_size` rows; the last may be short.
 
         g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
@@ -227,24 +227,26 @@ def run_batches(parameters, n_steps, rows, batch_size, step, work):
     Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
     the number of rows whose step was made: fewer than there are if a loss was not
     finite. That step is not made. After a KeyboardInterrupt theta holds the last whole
-    step, and `work` has what would have been returned.
+    step, and `workspace` has what would have been returned.
     """
-    work.forget()
-    layout, theta = parameters.layout, parameters.theta
-    velocity, second_moment = parameters.velocity, parameters.second_moment
-    layers, g = layout.layers(theta), parameters.gradient
+    workspace.reset()
+    layout, theta = model.layout, model.theta
+    velocity, second_moment = model.velocity, model.second_moment
+    layers, g = layout.layers(theta), model.gradient
     if g is None:
         g = np.empty_like(theta)
     gradients = layout.layers(g)
-    for start in range(0, rows.n_used, batch_size):
-        stop = min(start + batch_size, rows.n_used)
+    for start in range(0, data.n_used, batch_size):
+        stop = min(start + batch_size, data.n_used)
         m = stop - start
-        loss = backprop(layout, layers, rows, start, stop, work.tile, gradients, 1 / m)
+        loss = backprop(
+            layout, layers, data, start, stop, workspace.tile, gradients, 1 / m
+        )
         made = None
         if isfinite(loss):
-            made = change(parameters, layers, g, gradients, step, n_steps)
+            made = compute_step(model, layers, g, gradients, rule, n_steps)
         if made is None:
-            work.loss_sum += nan if isfinite(loss) else loss
+            workspace.loss_sum += nan if isfinite(loss) else loss
             break
         theta_step, v, u = made
         # All or nothing: Python looks for Ctrl-C at calls and jumps, and there is none
@@ -254,40 +256,40 @@ def run_batches(parameters, n_steps, rows, batch_size, step, work):
             velocity[:] = v
         if u is not None:
             second_moment[:] = u
-        work.loss_sum += loss
-        work.n_done = stop
+        workspace.loss_sum += loss
+        workspace.n_done = stop
         n_steps += 1
-    return work.loss_sum, work.n_done
+    return workspace.loss_sum, workspace.n_done
 
 
 @quiet
-def apply_gradient(parameters, n_steps, step):
+def apply_gradient(model, n_steps, rule):
     """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
-    g, layout = parameters.gradient, parameters.layout
-    layers, gradients = layout.layers(parameters.theta), layout.layers(g)
-    made = change(parameters, layers, g, gradients, step, n_steps)
+    g, layout = model.gradient, model.layout
+    layers, gradients = layout.layers(model.theta), layout.layers(g)
+    made = compute_step(model, layers, g, gradients, rule, n_steps)
     if made is not None:
         theta_step, v, u = made
-        parameters.theta += theta_step
+        model.theta += theta_step
         if v is not None:
-            parameters.velocity[:] = v
+            model.velocity[:] = v
         if u is not None:
-            parameters.second_moment[:] = u
+            model.second_moment[:] = u
 
 
 @quiet
-def outputs(parameters, rows, Z, activated, check_finite, work):
+def outputs(model, data, Z, activated, check_finite, workspace):
     """The output layer for every row into Z: Z_L, or if activated A_L.
 
     Returns False if `check_finite` found a NaN or an infinity in X; Z is then unfit.
     """
-    layout = parameters.layout
-    layers = layout.layers(parameters.theta)
-    for start in range(0, len(Z), work.tile):
-        X, out = (array[start : start + work.tile] for array in (rows.X, Z))
+    layout = model.layout
+    layers = layout.layers(model.theta)
+    for start in range(0, len(Z), workspace.tile):
+        X, out = (array[start : start + workspace.tile] for array in (data.X, Z))
         if check_finite and not np.isfinite(X).all():
             return False
-        out[...] = forward(layers, rows.seen(X), layout.hidden)[-1]
+        out[...] = forward(layers, data.standardized(X), layout.hidden)[-1]
         if activated and layout.output == "softmax":
             out -= out.max(axis=1, keepdims=True)
             np.exp(out, out=out)
@@ -298,9 +300,9 @@ def outputs(parameters, rows, Z, activated, check_finite, work):
 
 
 @quiet
-def row_norms(rows, norms):
+def squared_row_norms(data, norms):
     """||x_i||^2 for each row as it is stored, into norms."""
-    X = rows.X
+    X = data.X
     if issparse(X):
         numbers = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
         squares = X.data[: len(numbers)].astype(float) ** 2
@@ -310,7 +312,7 @@ def row_norms(rows, norms):
 
 
 @quiet
-def column_moments(rows, start, stop, moments):
+def column_moments(data, start, stop, moments):
     """Of each column of rows start ... stop - 1 with a positive weight, into moments
 
         low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
@@ -318,9 +320,9 @@ def column_moments(rows, start, stop, moments):
     with u = (x - low) / (high - low) in float64; one is between if low < x < high for
     an x, then it is 1. Returns sum_i w_i.
     """
-    X, w = rows.X[start:stop], np.ones(stop - start)
-    if rows.weights is not None:
-        w = rows.weights[start:stop].astype(float)
+    X, w = data.X[start:stop], np.ones(stop - start)
+    if data.weights is not None:
+        w = data.weights[start:stop].astype(float)
         X, w = X[w > 0], w[w > 0]
     total = w.sum()
     low, high, inverse, mean, variance, between = moments
@@ -337,7 +339,7 @@ def column_moments(rows, start, stop, moments):
 
 
 @quiet
-def squared_norms(layout, theta):
+def squared_weight_norms(layout, theta):
     """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
     layers = layout.layers(theta)
     weights = sum(sum_of_squares(W.ravel()) for W, _ in layers)
@@ -353,7 +355,7 @@ def shuffle(order, state):
     """
     n = len(order)
     numbers = np.arange(1, n + 1)
-    bits = np.uint64(state) + np.uint64(SPLITMIX_STEP) * numbers.astype(np.uint64)
+    bits = np.uint64(state) + np.uint64(SPLITMIX_INCREMENT) * numbers.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         bits ^= bits >> np.uint64(shift)
         bits *= np.uint64(factor)
@@ -364,4 +366,4 @@ def shuffle(order, state):
         permutation[i] = permutation[j]
         permutation[j] = i
     order[:] = permutation
-    return (state + n * SPLITMIX_STEP) % (1 << 64)
+    return (state + n * SPLITMIX_INCREMENT) % (1 << 64)

@@ -1,7 +1,8 @@
-"""What the functions of both cores work on: checked arrays, and where things lie.
+"""Checked arguments of the functions of both cores: model, data and workspace.
 
-The compiled core takes their addresses and looks no further: what passes here, and is
-not changed behind its back, cannot make it read or write past an array.
+The compiled core gets the addresses of the arrays and checks no bounds. Arguments that
+pass the checks here cannot make it read or write outside an array, unless the arrays
+are changed during a call.
 """
 
 from collections import namedtuple
@@ -10,18 +11,18 @@ from functools import wraps
 import numpy as np
 from scipy.sparse import issparse
 
-# In the order of the compiled core's Activation.
+# In the order of the compiled core's enum Activation.
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity", "softmax")
 HIDDEN, OUTPUT = ACTIVATIONS[:4], ("logistic", "softmax")
 
-# What one random number adds to the state of the generator, see `shuffle`.
-SPLITMIX_STEP = 0x9E3779B97F4A7C15
+# What each random number adds to the state of the generator, see `shuffle`.
+SPLITMIX_INCREMENT = 0x9E3779B97F4A7C15
 
 
 def quiet(function):
-    """Numbers may overflow or underflow in it, whatever `numpy.seterr` says.
+    """Decorator: NumPy ignores floating-point errors, whatever `numpy.seterr` says.
 
-    What is not finite is found in the results.
+    Callers look for values that are not finite in the results.
     """
 
     @wraps(function)
@@ -33,10 +34,11 @@ def quiet(function):
 
 
 def checked(name, array, shape, types, writable=False):
-    """The array, or a ValueError unless it has one of the types and this shape.
+    """Return the array; raise a ValueError if the core cannot use it.
 
-    Instead of a shape, a number of dimensions may be given. The array must be
-    C-contiguous, aligned and in the byte order of the machine.
+    Its dtype must be one of the characters in `types`, its shape must be `shape` (an
+    int gives the number of dimensions). It must be C-contiguous, aligned and in native
+    byte order.
     """
     if isinstance(array, np.ndarray):
         flags, dtype = array.flags, array.dtype
@@ -61,7 +63,7 @@ def checked(name, array, shape, types, writable=False):
 
 
 def check_csr(shape, data, indices, indptr):
-    """An error if the integers of sparse X lead past its arrays or its columns."""
+    """Raise a ValueError if indices or indptr of sparse X point outside its arrays."""
     n_elements = min(len(data), len(indices))
     if (
         len(indptr) != shape[0] + 1
@@ -79,11 +81,11 @@ def check_csr(shape, data, indices, indptr):
 
 
 class Layout:
-    """Where everything lies, in theta and in scratch memory, computed here alone.
+    """Offsets of everything in theta and in scratch memory.
 
-    Scratch memory has for each row of a tile: A_1 ... Z_L, D_1 ... D_{L-1} (that of the
-    output overwrites Z_L), its targets (one-hot), the losses of its output units, its
-    weight, and last, if rows are gathered, the row as the network sees it.
+    Scratch memory stores for each row of a tile: A_1 ... A_{L-1}, Z_L, D_1 ... D_{L-1}
+    (D_L overwrites Z_L), its targets (one-hot), the losses of its output units, its
+    weight, and, if rows are gathered, the gathered row.
     """
 
     def __init__(self, units, activation, output_activation):
@@ -94,49 +96,53 @@ class Layout:
             if name not in names:
                 raise ValueError(f"Got activation {name!r}; there are {names}.")
         self.hidden, self.output = activation, output_activation
-        self.codes = ACTIVATIONS.index(activation), ACTIVATIONS.index(output_activation)
+        self.activation_codes = tuple(
+            map(ACTIVATIONS.index, (activation, output_activation))
+        )
         self.d, self.K, self.n_layers = units[0], units[-1], len(units) - 1
-        # Of each layer: where W and b begin in theta, units in, units out.
-        self.places, start = [], 0
+        # For each layer: offsets of W and b in theta, fan-in, fan-out.
+        self.offsets, start = [], 0
         for p, q in zip(units, units[1:], strict=False):
-            self.places.append((start, start + p * q, p, q))
+            self.offsets.append((start, start + p * q, p, q))
             start += (p + 1) * q
         self.n_parameters = start
         if start >= 1 << 58:
             raise MemoryError(f"A network of {list(units)} units is too large.")
-        # Places in scratch memory, times the rows of a tile.
+        # Offsets in scratch memory, to be multiplied by the stride of a tile.
         A = np.cumsum([0, *units[1:]])
         D = np.cumsum([A[-1], *units[1:-1]])
-        self.Y = int(D[-1])
-        self.loss, self.weight = self.Y + self.K, self.Y + 2 * self.K
-        self.X = self.weight + 1
-        # D of the output layer is its Z, changed in place.
+        self.Y_offset = int(D[-1])
+        self.loss_offset = self.Y_offset + self.K
+        self.weight_offset = self.loss_offset + self.K
+        self.X_offset = self.weight_offset + 1
+        # D_L overwrites Z_L.
         D[-1] = A[-2]
-        # The members of the compiled core's Layer.
+        # An array of the compiled core's struct Layer.
         self.table = np.array(
-            [(*place, A[i], D[i]) for i, place in enumerate(self.places)], np.intp
+            [(*offsets, A[i], D[i]) for i, offsets in enumerate(self.offsets)], np.intp
         )
 
     def layers(self, theta):
-        """The (W_l, b_l), as views into theta or what is like it."""
+        """The list of (W_l, b_l), views into theta or a vector of the same layout."""
         return [
-            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.places
+            (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.offsets
         ]
 
-    def size_of_row(self, gathered):
+    def scratch_per_row(self, gathered):
         """Elements of scratch memory for each row of a tile."""
-        return self.X + self.d if gathered else self.X
+        return self.X_offset + self.d if gathered else self.X_offset
 
 
-class Parameters(
-    namedtuple("_Parameters", "layout theta velocity second_moment gradient")
-):
-    """theta, and for its steps velocity, second moment (None: none) and gradient."""
+class Model(namedtuple("_Model", "layout theta velocity second_moment gradient")):
+    """A network's layout and parameters theta, with the vectors that its steps need.
+
+    Each of velocity, second_moment and gradient is None if it is not needed.
+    """
 
     __slots__ = ()
 
     def __new__(cls, layout, theta, velocity=None, second_moment=None, gradient=None):
-        # Predictions only read theta: it need not be writable.
+        # theta may be read-only: predictions do not write to it.
         checked("theta", theta, (layout.n_parameters,), "fd")
         for name, array in (
             ("velocity", velocity),
@@ -149,59 +155,60 @@ class Parameters(
             raise ValueError("second_moment needs a velocity.")
         return super().__new__(cls, layout, theta, velocity, second_moment, gradient)
 
-    def check_step(self, step):
-        """These can make such steps."""
+    def check_rule(self, rule):
+        """Raise a ValueError if the model lacks what steps by this rule need."""
         if not self.theta.flags.writeable:
             raise ValueError("theta must be writable.")
-        if (step.solver == "adam") != (self.second_moment is not None):
+        if (rule.solver == "adam") != (self.second_moment is not None):
             raise ValueError("A second moment is for Adam, and Adam needs one.")
 
 
-class Rows(
+class Data(
     namedtuple(
-        "_Rows", "X Y weights order standard data indices indptr n d n_used n_codes"
+        "_Data",
+        "X Y weights order standardizer values indices indptr n d n_used n_labels",
     )
 ):
-    """Rows of X, (n, d) array or CSR, with targets, weights and order, each if given.
+    """Rows of X, an array (n, d) or CSR, with optional targets, weights and order.
 
-    `standard`, see the function of this name, says how the network sees the rows; None:
-    as they are.
+    `standardizer` (see the function of this name) says how the network standardizes the
+    rows; None: it does not.
 
-    What it is made from must not change its integers; those of `order` may: they are
-    checked by each call.
+    Do not change the integers of X and Y afterwards: they are checked only here. The
+    order may change: each call checks it.
     """
 
     __slots__ = ()
 
-    def __new__(cls, X, Y=None, weights=None, order=None, standard=None):
-        data, indices, indptr = X, None, None
+    def __new__(cls, X, Y=None, weights=None, order=None, standardizer=None):
+        values, indices, indptr = X, None, None
         if issparse(X):
-            data, indices, indptr = X.data, X.indices, X.indptr
-            checked("X.data", data, 1, "fd")
+            values, indices, indptr = X.data, X.indices, X.indptr
+            checked("X.data", values, 1, "fd")
             checked("X.indices", indices, 1, "ilq")
             checked("X.indptr", indptr, 1, "ilq")
-            check_csr(X.shape, data, indices, indptr)
+            check_csr(X.shape, values, indices, indptr)
         else:
             checked("X", X, 2, "fd")
         n, d = X.shape
-        n_used, n_codes = n, 0
+        n_used, n_labels = n, 0
         if Y is not None:
             checked("Y", Y, 2, "i")
             if len(Y) != n:
                 raise ValueError(f"Y must have {n} rows; got {len(Y)}.")
             if Y.min(initial=0) < 0:
                 raise ValueError("Y must not be negative.")
-            n_codes = 1 + int(Y.max(initial=0))
+            n_labels = 1 + int(Y.max(initial=0))
         if weights is not None:
-            checked("weights", weights, (n,), data.dtype.char)
+            checked("weights", weights, (n,), values.dtype.char)
         if order is not None:
             checked("order", order, 1, np.dtype(np.intp).char)
             n_used = len(order)
-        if standard is not None:
-            checked("standard", standard, (3, d), data.dtype.char)
+        if standardizer is not None:
+            checked("standardizer", standardizer, (3, d), values.dtype.char)
         return super().__new__(
-            cls, X, Y, weights, order, standard,
-            data, indices, indptr, n, d, n_used, n_codes,
+            cls, X, Y, weights, order, standardizer,
+            values, indices, indptr, n, d, n_used, n_labels,
         )  # fmt: skip
 
     @property
@@ -210,21 +217,21 @@ class Rows(
 
     @property
     def dense(self):
-        """Whether the network sees dense rows. Standardised ones are always dense."""
-        return self.indptr is None or self.standard is not None
+        """Whether the network reads dense rows; standardized rows are always dense."""
+        return self.indptr is None or self.standardizer is not None
 
     @property
     def gathered(self):
-        """Whether the scratch memory needs a place for dense rows."""
-        return self.dense and (self.standard is not None or self.order is not None)
+        """Whether dense rows are gathered in scratch memory."""
+        return self.dense and (self.standardizer is not None or self.order is not None)
 
-    def check(self, parameters, with_targets):
-        """These rows can be rows of this network."""
-        layout = parameters.layout
-        if self.d != layout.d or self.data.dtype != parameters.theta.dtype:
+    def check(self, model, with_targets):
+        """Raise a ValueError if the data do not match the model."""
+        layout = model.layout
+        if self.d != layout.d or self.values.dtype != model.theta.dtype:
             raise ValueError(
                 f"X must have {layout.d} features of the type of theta; it has "
-                f"{self.d} of {self.data.dtype}."
+                f"{self.d} of {self.values.dtype}."
             )
         if not with_targets:
             return
@@ -235,14 +242,16 @@ class Rows(
             raise ValueError(
                 f"Y must have 1 or {layout.K} columns (softmax: 1); got {n_targets}."
             )
-        n_codes = layout.K if n_targets == 1 else 2
+        n_labels = layout.K if n_targets == 1 else 2
         if not softmax:
-            n_codes = max(2, n_codes)
-        if self.n_codes > n_codes:
-            raise ValueError(f"Y must be less than {n_codes}; got {self.n_codes - 1}.")
+            n_labels = max(2, n_labels)
+        if self.n_labels > n_labels:
+            raise ValueError(
+                f"Y must be less than {n_labels}; got {self.n_labels - 1}."
+            )
 
-    def part(self, start, stop):
-        """X, Y and weights of the rows `start` ... `stop` - 1 in the order."""
+    def batch(self, start, stop):
+        """X (standardized), Y and weights of rows start ... stop - 1 in the order."""
         rows = slice(start, stop)
         if self.order is not None:
             rows = self.order[rows]
@@ -253,13 +262,13 @@ class Rows(
             X = self.X[rows]
         else:
             X = self.X.take(rows, axis=0)
-        return self.seen(X), self.Y[rows], weights
+        return self.standardized(X), self.Y[rows], weights
 
-    def seen(self, X):
-        """Some rows of X as the network sees them."""
-        if self.standard is None:
+    def standardized(self, X):
+        """Some rows of X, standardized if the network standardizes."""
+        if self.standardizer is None:
             return X
-        high, low, inverse = self.standard
+        high, low, inverse = self.standardizer
         X = (X.toarray() if self.sparse else X) - high
         X -= low
         X *= inverse
@@ -267,22 +276,22 @@ class Rows(
 
 
 @quiet
-def standard(shift, scale, dtype):
-    """What the network sees instead of x, ((x - high) - low) * inverse, as (3, d).
+def standardizer(shift, scale, dtype):
+    """The array [high, low, inverse], (3, d): x becomes ((x - high) - low) * inverse.
 
-    `high` and `low` are the shift: one number of float32 would lose digits of a large
-    one. Both, and 1 / scale, have the type of the rows.
+    high + low is the shift: a single float32 would lose digits of a large shift. The
+    inverse is 1 / scale. All have the dtype of the rows.
     """
     high = shift.astype(dtype)
     return np.stack([high, (shift - high).astype(dtype), (1 / scale).astype(dtype)])
 
 
 class Workspace:
-    """Scratch memory for one call at a time, and how far `run_batches` has got.
+    """Scratch memory for one call at a time, and the progress of `run_batches`.
 
-    Each thread takes `tile` rows of its share of a batch at a time. With `gradients`,
-    for dense rows alone, each sums up a gradient of its own over its share: worth its
-    while for batches of many rows.
+    Each thread processes its chunk of a batch in tiles of `tile` rows. With `gradients`
+    (dense rows only) each thread sums the gradient of its chunk in memory of its own,
+    which pays off for batches of many rows.
     """
 
     def __init__(
@@ -295,29 +304,32 @@ class Workspace:
         self.tile, self.n_threads, self.dtype = tile, n_threads, dtype
         self.gradients = gradients and n_threads > 1
         self.stride = -(-tile // 16) * 16 if tile > 1 else 1
-        self.row_size = layout.size_of_row(gathered)
+        self.row_size = layout.scratch_per_row(gathered)
         size = self.stride * self.row_size + self.gradients * layout.n_parameters
         self.size = -(-size // 16) * 16  # of the memory of one thread
-        # 16: to begin at a multiple of 64 bytes.
+        # 16 elements more, to start at a multiple of 64 bytes.
         self.memory = np.empty(n_threads * self.size + 16, dtype)
-        self.prepared = None  # by the compiled core, for the next call
-        self.forget()
+        self.prepared_call = None  # stored by the compiled core for the next call
+        self.reset()
 
-    def forget(self):
-        """What an earlier `run_batches` returned: the next may not even begin."""
+    def reset(self):
+        """Clear the progress of an earlier `run_batches`."""
         self.loss_sum, self.n_done = 0.0, 0
 
-    def in_one_pass(self, batch_size):
-        """Whether all threads take such a batch at once, for one gradient."""
+    def allows_in_place(self, batch_size):
+        """Whether steps on such batches can be added to theta without a gradient.
+
+        All threads must process the whole batch at once, as theta changes afterwards.
+        """
         return not self.gradients and batch_size <= self.tile * self.n_threads
 
-    def check(self, parameters, rows):
-        """It has the memory that these need."""
-        layout = parameters.layout
+    def check(self, model, data):
+        """Raise a ValueError if the memory is too small for this model and data."""
+        layout = model.layout
         size = self.stride * self.row_size + self.gradients * layout.n_parameters
-        if self.dtype != parameters.theta.dtype:
+        if self.dtype != model.theta.dtype:
             raise ValueError("The workspace must be of the type of theta.")
-        if self.row_size < layout.size_of_row(rows.gathered) or self.size < size:
+        if self.row_size < layout.scratch_per_row(data.gathered) or self.size < size:
             raise ValueError("The workspace is too small for this network's rows.")
-        if self.gradients and not rows.dense:
+        if self.gradients and not data.dense:
             raise ValueError("A gradient for each thread is for dense rows alone.")

@@ -1,4 +1,4 @@
-"""How many threads work on what."""
+"""The number of threads, and the thread pool that runs functions of the core."""
 
 import atexit
 import os
@@ -10,12 +10,13 @@ from threadpoolctl import ThreadpoolController
 
 from . import COMPILED, backprop
 
-# One more thread is worth its while for so many rows of a batch, as all weights go from
-# core to core in each step; for so many multiplications between two meetings of the
-# threads; and, as threads have to be started, for so many in all (benchmark.py).
-ROWS_PER_THREAD = 64
-WORK_PER_THREAD = 1 << 17
-WORK_OF_A_TEAM = 1 << 25
+# The least that makes one more thread pay off (measured by examples/benchmark.py):
+# rows of a batch, since each step moves all weights between CPUs, and multiplications
+# between two barriers.
+MIN_ROWS_PER_THREAD = 64
+MIN_MULTIPLICATIONS_PER_THREAD = 1 << 17
+# The least multiplications in all calls together that make starting threads pay off.
+MIN_MULTIPLICATIONS = 1 << 25
 
 
 @lru_cache(maxsize=1)
@@ -24,8 +25,8 @@ def _controller():
 
 
 @lru_cache(maxsize=1)
-def _cores():
-    return cpu_count()  # reads the quota of a container
+def _n_cpus():
+    return cpu_count()  # respects the CPU quota of a container
 
 
 def _blas_threads():
@@ -34,64 +35,71 @@ def _blas_threads():
 
 
 def allowed_threads(n_jobs):
-    """The number of threads that `n_jobs` stands for.
+    """The number of threads that `n_jobs` allows.
 
-    None: as many as the BLAS may use at the moment, at most one for each core. So the
-    limits that joblib sets for its workers hold here, those of OPENBLAS_NUM_THREADS and
-    its kin, and those of threadpoolctl. The core itself uses no BLAS and sets no limit.
+    None means the current limit of the BLAS, and at most one thread per CPU. This
+    respects the limits that joblib sets for its workers, OPENBLAS_NUM_THREADS and
+    similar variables, and threadpoolctl. The core itself calls no BLAS and sets no
+    limit.
     """
     if n_jobs is not None:
-        return n_jobs if n_jobs > 0 else max(1, _cores() + 1 + n_jobs)
-    return min([_cores(), *_blas_threads()])
+        return n_jobs if n_jobs > 0 else max(1, _n_cpus() + 1 + n_jobs)
+    return min([_n_cpus(), *_blas_threads()])
 
 
-_at_work: set["ThreadTeam"] = set()  # whose threads may be waiting for work
+_running: set["ThreadPool"] = set()  # pools with worker threads
 
 
 @atexit.register
 def _stop_all():
-    """At the end of Python, teams that were not left, as of threads that still fit."""
-    for team in list(_at_work):
-        team.stop()
+    """Stop the pools that are still running at exit, as those of daemon threads."""
+    for pool in list(_running):
+        pool.stop()
 
 
-def _forget_all():
-    """In a child, which has none of the threads and may not touch what they wait for.
+def _replace_all():
+    """After a fork, replace the native pools: the child has none of their workers.
 
-    A fit that resumes there, as its callback has forked, has the work of a whole team.
+    Locks and counters of the old pools may be in any state and must not be used. A fit
+    that resumes in the child, forked by its callback, processes all chunks in one
+    thread.
     """
-    for team in list(_at_work):
-        team.team = backprop.SharedTeam(team.n_threads)
-    _at_work.clear()
+    for pool in list(_running):
+        pool.native_pool = backprop.NativeThreadPool(pool.n_threads)
+    _running.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_replace_all)
 
 
-class ThreadTeam:
-    """Threads that run functions of the core together, as a context.
+class ThreadPool:
+    """Context manager that runs functions of the core in several threads.
 
-    One thread alone where the core is NumPy, whose products have those of the BLAS.
+    It starts its worker threads at the first call of `run`. With the NumPy core it uses
+    one thread, and the BLAS its own.
 
     Parameters
     ----------
     n_jobs : int or None
     n_rows : int
-        Of a batch.
-    work_per_step : int
-        Multiplications between two meetings of the threads.
-    work : int
-        Multiplications in all calls of `run`.
+        Number of rows of a batch.
+    n_multiplications_per_step : int
+        Number of multiplications between two barriers.
+    n_multiplications : int
+        Number of multiplications in all calls of `run`.
     """
 
-    def __init__(self, n_jobs, n_rows, work_per_step, work):
+    def __init__(self, n_jobs, n_rows, n_multiplications_per_step, n_multiplications):
         self.n_threads = 1
-        if COMPILED and work > WORK_OF_A_TEAM:
-            useful = min(n_rows // ROWS_PER_THREAD, work_per_step // WORK_PER_THREAD)
-            # More threads than cores would only wait for each other.
-            self.n_threads = max(1, min(allowed_threads(n_jobs), useful, _cores()))
-        self.team = None
+        if COMPILED and n_multiplications > MIN_MULTIPLICATIONS:
+            useful = min(
+                n_rows // MIN_ROWS_PER_THREAD,
+                n_multiplications_per_step // MIN_MULTIPLICATIONS_PER_THREAD,
+            )
+            # More threads than CPUs would only wait for each other.
+            self.n_threads = max(1, min(allowed_threads(n_jobs), useful, _n_cpus()))
+        self.native_pool = None
 
     def __enter__(self):
         return self
@@ -100,23 +108,23 @@ class ThreadTeam:
         self.stop()
 
     def stop(self):
-        """Let the other threads end; a call that is under way is finished by one."""
-        if self.team is not None:
-            self.team.stop()
-            _at_work.discard(self)
+        """Stop the workers; the calling thread finishes a call in progress."""
+        if self.native_pool is not None:
+            self.native_pool.stop()
+            _running.discard(self)
 
     def run(self, function, *args):
-        """function(*args, team): it divides its work among those that help the team."""
+        """Return function(*args, native_pool); with one thread, function(*args)."""
         if self.n_threads == 1:
             return function(*args)
-        if self.team is None:
-            self.team = backprop.SharedTeam(self.n_threads)
-            _at_work.add(self)
+        if self.native_pool is None:
+            self.native_pool = backprop.NativeThreadPool(self.n_threads)
+            _running.add(self)
             for _ in range(1, self.n_threads):
                 try:
-                    # The `start` of a threading.Thread would wait for ever if there is
-                    # no memory for the new thread to begin with.
-                    start_new_thread(self.team.help, ())
+                    # threading.Thread.start would wait forever if the new thread ran
+                    # out of memory before it signalled that it had started.
+                    start_new_thread(self.native_pool.run_worker, ())
                 except (RuntimeError, MemoryError):
-                    break  # those that are there do all the work
-        return function(*args, self.team)
+                    break  # the threads there are process all chunks
+        return function(*args, self.native_pool)

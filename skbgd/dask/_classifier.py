@@ -19,9 +19,15 @@ from .._settings import resolve_batch_size
 from ._rows import DaskRows, RowsLost, as_dask_array
 from ._tasks import predict_block
 
-# Of batch_size="auto": the fewest rows, and the most rounds per epoch.
-AUTO_BATCH_SIZE = 256
-AUTO_ROUNDS = 100
+# Of batch_size="auto": the rounds per epoch and their fewest and most rows, unless that
+# makes more rounds than the last number. On six synthetic sets of 32 000 rows, with 100
+# features and 100 units, 25 rounds have a log-loss 1 to 20 % below that of one machine
+# (500 steps per epoch), 16 rounds up to 10 % above, 8 rounds up to 33 %. Steps that are
+# 1.4 times as large change it by -1 to 4 %. On three sets of 160 000 rows 25 rounds are
+# up to 112 % above, 100 rounds up to 36 %.
+AUTO_ROUNDS = 25
+AUTO_BATCH_SIZES = 256, 1280
+MOST_ROUNDS = 100
 
 
 def _lazily(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,6 +70,12 @@ class DaskBGDClassifier(BGDClassifier):
     batch this is what :class:`~skbgd.BGDClassifier` computes on one machine, to
     rounding.
 
+    Dask pays where the rows do not fit into the memory of one machine, or where those
+    of a step keep each worker busy for longer than a round takes, some 20 ms or more:
+    with 100 features and 100 hidden units, 10 000 rows per worker. Fewer rows are
+    trained faster by :class:`~skbgd.BGDClassifier`: 32 000 of these in two seconds,
+    while the 625 rounds that are the default here take some 20.
+
     Needs ``pip install "skbgd[dask]"`` on the client and on the workers. Parameters and
     attributes are those of :class:`~skbgd.BGDClassifier`; the Notes say what is
     different.
@@ -92,8 +104,10 @@ class DaskBGDClassifier(BGDClassifier):
     the rounding of the shares, its variance is at most that of a simple random sample.
     So it does not matter if the blocks hold different kinds of rows, such as sorted
     classes. The batches of an epoch are about equal, none is short. Each step is a
-    round: prefer thousands of rows to hundreds. ``batch_size="auto"`` is 256 rows, or a
-    hundredth of all rows if that is more: at most 100 rounds per epoch.
+    round over the workers: prefer thousands of rows to hundreds. ``batch_size="auto"``
+    is a 25th of the rows, but at least 256 and at most 1280 of them, or a hundredth if
+    that is more: at most 25 rounds per epoch for 32 000 rows, never more than 100. With
+    `verbose`, `fit` prints the time of a round after the first few.
 
     **Repeatability.** With an int as `random_state` results are the same to the last
     bit for the same blocks on the same number of workers and threads, whatever happens
@@ -350,12 +364,14 @@ class DaskBGDClassifier(BGDClassifier):
     @staticmethod
     def _resolve_batch_size(batch_size, n_samples, *, streaming=False):
         if batch_size == "auto" and not streaming:
-            batch_size = max(AUTO_BATCH_SIZE, ceil(n_samples / AUTO_ROUNDS))
+            least, most = AUTO_BATCH_SIZES
+            usual = min(max(ceil(n_samples / AUTO_ROUNDS), least), most)
+            batch_size = max(usual, ceil(n_samples / MOST_ROUNDS))
         return resolve_batch_size(batch_size, n_samples, streaming=streaming)
 
     def _open(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""
-        rows = DaskRows(_current_client())
+        rows = DaskRows(_current_client(), self.verbose)
         self._check_columns(X, "X", reset)
         if reset:
             dtype = np.dtype("f4" if as_dask_array(X, "X").dtype == "f4" else "f8")

@@ -9,6 +9,8 @@ which task is over first, nor on workers that are lost and replaced on the way.
 import warnings
 from math import ceil, isfinite
 from numbers import Real
+from statistics import median
+from time import perf_counter
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -53,6 +55,9 @@ TASK_BYTES = 1 << 28
 # Terms that a task adds when sums of several workers are summed.
 SUM_WIDTH = 8
 
+# Rounds over which the time of one is measured.
+TIMED_ROUNDS = 5
+
 # Parameters up to this many bytes, over all tasks, are sent inside the tasks, which
 # saves a round trip; larger ones are sent once to each worker.
 EMBEDDED_BYTES = 1 << 21
@@ -81,11 +86,15 @@ class DaskRows:
     Parameters
     ----------
     client : Client
+    verbose : int
+        Whether to print what a round takes.
     """
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, client, verbose=0):
+        self.client, self.verbose = client, verbose
         self.validation_rows = None  # on workers too
+        self.round_seconds: list[float] = []
+        self.n_planned: int | None = None  # of L-BFGS it is not known
 
     def __enter__(self):
         return self
@@ -350,7 +359,7 @@ class DaskRows:
     @quiet
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
-        loss, gradient = self.sum(sum_gradients, theta, network)
+        loss, gradient = self.timed_sum(sum_gradients, theta, network)
         return loss / self.n_samples, gradient / self.n_samples
 
     # Epochs
@@ -360,6 +369,7 @@ class DaskRows:
         self.network = network
         self.n_rounds = -(-self.n_samples // batch_size)
         self.shuffled = shuffle and self.n_rounds > 1
+        self.n_planned = self.n_rounds * n_epochs
 
     @quiet
     def run_epoch(self, state, rule, progress):
@@ -372,20 +382,20 @@ class DaskRows:
             orders = None
             if self.shuffled:
                 orders = self.orders(state.shuffle_state)
-                state.shuffle_state += self.n_samples * backprop.SPLITMIX_STEP
+                state.shuffle_state += self.n_samples * backprop.SPLITMIX_INCREMENT
                 state.shuffle_state %= 1 << 64
             for k in range(self.n_rounds):
                 shares, m = None, self.n_samples
                 if self.n_rounds > 1:
                     shares = self.shares(k, self.n_rounds)
                     m = sum(int(np.diff(share).sum()) for share in shares)
-                loss, gradient = self.sum(
+                loss, gradient = self.timed_sum(
                     sum_gradients, state.theta, self.network, orders, shares
                 )
                 progress[0] += loss
                 if not isfinite(loss):
                     break
-                parameters = backprop.Parameters(
+                parameters = backprop.Model(
                     self.network.layout,
                     state.theta,
                     state.velocity,
@@ -409,7 +419,8 @@ class DaskRows:
                 random_orders,
                 [self.lengths[i] for i in shard.blocks],
                 [
-                    (shuffle_state + starts[i] * backprop.SPLITMIX_STEP) % (1 << 64)
+                    (shuffle_state + starts[i] * backprop.SPLITMIX_INCREMENT)
+                    % (1 << 64)
                     for i in shard.blocks
                 ],
                 pure=False,
@@ -440,6 +451,24 @@ class DaskRows:
             np.array([[cut(i, k), cut(i, k + 1)] for i in shard.blocks])
             for shard in self.shards
         ]
+
+    def timed_sum(self, *args):
+        """As `sum`. Measures the first rounds, and prints the median of their times."""
+        start = perf_counter()
+        result = self.sum(*args)
+        if len(self.round_seconds) == TIMED_ROUNDS:
+            return result
+        self.round_seconds.append(perf_counter() - start)
+        if self.verbose and len(self.round_seconds) == TIMED_ROUNDS:
+            seconds = median(self.round_seconds)
+            line = f"a round over the workers takes {seconds:.2g} s"
+            if self.n_planned is not None:
+                line += (
+                    f"; {self.n_rounds} per epoch, at most {self.n_planned}, "
+                    f"which take {self.n_planned * seconds:.2g} s"
+                )
+            print(line, flush=True)
+        return result
 
     def sum(self, function, theta, network=None, orders=None, shares=None):
         """One round: a function of theta and a shard, summed over the shards.

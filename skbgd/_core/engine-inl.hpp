@@ -1,31 +1,31 @@
-/* Batches, steps and predictions, by a team of threads; and the doors to them.
+/* Batches, steps and predictions, by a pool of threads; and the entry points to them.
  *
- * What a team divides is either the rows or the weights. Where a batch has many rows, each
- * thread takes its share of them through the network and back, tile by tile, and sums up a
+ * What a pool divides is either the rows or the weights. Where a batch has many rows, each
+ * thread takes its chunk of them through the network and back, tile by tile, and sums up a
  * gradient of its own. Else, and for sparse rows, each takes one tile of rows; when all have
- * done so each adds its share of the rows of every W_l to the one gradient, from the rows
+ * done so each adds its chunk of the rows of every W_l to the one gradient, from the rows
  * of all tiles.
  */
 template <class real> class Engine {
   public:
-    explicit Engine(const Call<void> &call) : c(typed<Call<real>>(call)), team(*call.team) {}
+    explicit Engine(const Call<void> &call) : c(typed<Call<real>>(call)), pool(*call.pool) {}
 
     /* sum_i w_i l_i over m rows, and its gradient into G, unless that is NULL. Not finite as
        soon as that of a tile is not, and where Python wants the call to end; G is then
        partly written, but not if it was the first tile. */
-    double backprop(ptrdiff_t start, ptrdiff_t m, real *G, Addition how)
+    double backprop(ptrdiff_t start, ptrdiff_t m, real *G, Accumulation how)
     {
-        if (!G || c.gradient_place)
-            return team.sum([&](int share, int thread) {
-                return pass_over_share(start, m, share, thread, G, how);
+        if (!G || c.gradient_offset)
+            return pool.sum([&](int chunk, int thread) {
+                return backprop_chunk(start, m, chunk, thread, G, how);
             });
         const ptrdiff_t stop = start + m;
         double loss = 0;
         for (; start < stop; start += m) {
-            m = std::min(team.n_threads * c.tile, stop - start);
-            loss += team.sum([&](int share, int thread) {
-                const Tile<real> tile = tile_of_share(start, m, share, thread);
-                return go_on(thread, tile.m) ? forward_backward(c, tile, W_scale, true)
+            m = std::min(pool.n_threads * c.tile, stop - start);
+            loss += pool.sum([&](int chunk, int thread) {
+                const Tile<real> tile = tile_of_chunk(start, m, chunk, thread);
+                return may_continue(thread, tile.m) ? forward_backward(c, tile, W_scale, true)
                                              : (double)NAN;
             });
             if (!std::isfinite(loss))
@@ -39,27 +39,27 @@ template <class real> class Engine {
                 }
             }
             how.W_scale = W_scale;
-            team.run([&](int share, int thread) {
-                Addition next = how;
-                for (int r = 0; r < team.n_threads; r++) {
-                    const Tile<real> tile = tile_of_share(start, m, r, thread);
+            pool.run([&](int chunk, int thread) {
+                Accumulation next = how;
+                for (int r = 0; r < pool.n_threads; r++) {
+                    const Tile<real> tile = tile_of_chunk(start, m, r, thread);
                     if (tile.m == 0)
                         continue;
-                    add_gradient(c, tile, share, team.n_threads, G, next);
-                    next = after_first(next);
+                    add_gradient(c, tile, chunk, pool.n_threads, G, next);
+                    next = after_first_tile(next);
                 }
             });
-            how = after_first(how);
+            how = after_first_tile(how);
         }
         return loss;
     }
 
-    /* G = the sum of the gradients of all threads; of a share of the parameters */
-    void sum_gradients(int share)
+    /* G = the sum of the gradients of all threads; of a chunk of the parameters */
+    void sum_gradients(int chunk)
     {
-        const ptrdiff_t first = first_parameter(share), n = first_parameter(share + 1) - first;
-        for (int other = 1; c.gradient_place && other < team.n_threads; other++)
-            add_scaled(c.gradient + first, own_gradient(other) + first, n, (real)1);
+        const ptrdiff_t first = first_parameter_of_chunk(chunk), n = first_parameter_of_chunk(chunk + 1) - first;
+        for (int other = 1; c.gradient_offset && other < pool.n_threads; other++)
+            add_scaled(c.gradient + first, thread_gradient(other) + first, n, (real)1);
     }
 
     /* One step along the gradient of the cross-entropy; b carries no penalty. Returns false
@@ -74,10 +74,10 @@ template <class real> class Engine {
                    / (1 - std::pow(rule.beta_1, (double)(n_steps + 1)));
         if (limited) {
             /* g = g min(1, c / ||g||),  g = G + alpha W */
-            const double norm = std::sqrt(team.sum([&](int share, int) {
+            const double norm = std::sqrt(pool.sum([&](int chunk, int) {
                 double squares = 0;
-                sum_gradients(share);
-                for_each_slice(share, [&](Slice<real> s, bool penalized) {
+                sum_gradients(chunk);
+                for_each_slice(chunk, [&](ParameterSlice<real> s, bool penalized) {
                     if (penalized)
                         add_scaled(s.gradient, s.theta, s.n, (real)rule.alpha);
                     squares += sum_of_squares(s.gradient, s.n);
@@ -89,10 +89,10 @@ template <class real> class Engine {
             if (norm > rule.max_gradient_norm)
                 factor = rule.max_gradient_norm / norm;
         }
-        team.run([&](int share, int) {
+        pool.run([&](int chunk, int) {
             if (!limited)
-                sum_gradients(share);
-            for_each_slice(share, [&](Slice<real> s, bool penalized) {
+                sum_gradients(chunk);
+            for_each_slice(chunk, [&](ParameterSlice<real> s, bool penalized) {
                 if (factor < 1)
                     scale(s.gradient, s.n, (real)factor);
                 /* Where the norm is limited, the penalty is in the gradient. */
@@ -107,8 +107,8 @@ template <class real> class Engine {
         if (c.gradient && c.data.n == 0)
             std::fill(c.gradient, c.gradient + c.n_parameters, (real)0);
         const double loss = backprop(0, c.data.n, c.gradient, {1, 0, false, 1, 1});
-        if (c.gradient && c.gradient_place)
-            team.run([&](int share, int) { sum_gradients(share); });
+        if (c.gradient && c.gradient_offset)
+            pool.run([&](int chunk, int) { sum_gradients(chunk); });
         return loss;
     }
 
@@ -117,19 +117,19 @@ template <class real> class Engine {
     {
         const ptrdiff_t n = c.data.n;
         const bool in_place = !c.gradient;
-        const bool one_neuron = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1
+        const bool single_unit = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1
                                 && c.output == LOGISTIC;
         for (ptrdiff_t m; *n_done < n; *n_done += m, n_steps++) {
             double loss = 0;
             m = std::min(batch_size, n - *n_done);
-            if (one_neuron) {
+            if (single_unit) {
                 /* As many rows as are over before a Ctrl-C has waited for long. */
-                const ptrdiff_t most = std::min((ptrdiff_t)(1 + 1e8 / work_per_row()),
+                const ptrdiff_t most = std::min((ptrdiff_t)(1 + 1e8 / multiplications_per_row()),
                                                 n - *n_done);
-                if (!go_on(0, most))
+                if (!may_continue(0, most))
                     break;
-                m = descend_rows(c.data, *n_done, most, rule, c.theta,
-                                 memory(0) + c.stride * c.X, &W_scale, &loss);
+                m = sgd_single_unit(c.data, *n_done, most, rule, c.theta,
+                                 scratch(0) + c.stride * c.X_offset, &W_scale, &loss);
                 *n_done += std::isfinite(loss) ? 0 : m;
             } else if (in_place) {
                 /* W = W - eta alpha W - eta / m dJ/dW: no gradient is stored. */
@@ -140,7 +140,7 @@ template <class real> class Engine {
                 if (std::isfinite(loss) && !step(rule, n_steps))
                     loss = NAN;
             }
-            if (team.interrupted)
+            if (pool.interrupted)
                 break;
             *loss_sum += loss;
             if (!std::isfinite(loss))
@@ -155,12 +155,12 @@ template <class real> class Engine {
         const ptrdiff_t n = c.data.n, K = c.K;
         std::atomic<ptrdiff_t> next{0};
         std::atomic<bool> finite{true};
-        team.run([&](int share, int thread) {
+        pool.run([&](int chunk, int thread) {
             for (ptrdiff_t start; finite && (start = next.fetch_add(c.tile)) < n;) {
-                const Tile<real> tile = {start, std::min(c.tile, n - start), memory(share),
-                                         c.stride, (real *)team.panel(thread)};
+                const Tile<real> tile = {start, std::min(c.tile, n - start), scratch(chunk),
+                                         c.stride, (real *)pool.panel(thread)};
                 const ptrdiff_t size = tile.m * K;
-                if (!go_on(thread, tile.m))
+                if (!may_continue(thread, tile.m))
                     break;
                 if (check_finite && !all_finite(c.data.X + start * c.data.d, tile.m * c.data.d)) {
                     finite = false;
@@ -179,93 +179,93 @@ template <class real> class Engine {
 
   private:
     Call<real> c;
-    Team &team;
+    ThreadPool &pool;
     FlushDenormals flush;
     double W_scale = 1; /* s, if theta holds W_1 / s; see `add_gradient` */
-    double work = 0;    /* multiplications, as a clock that is free to read */
+    double n_multiplications = 0;    /* multiplications, as a clock that is free to read */
 
-    double work_per_row() const { return 1000.0 + c.n_parameters; }
+    double multiplications_per_row() const { return 1000.0 + c.n_parameters; }
 
     /* Whether to begin with so many rows. Some times a second the first thread lets Python
        raise KeyboardInterrupt. */
-    bool go_on(int thread, ptrdiff_t n_rows)
+    bool may_continue(int thread, ptrdiff_t n_rows)
     {
-        if (thread == 0 && (work += n_rows * work_per_row()) > 1e8) {
-            work = 0;
+        if (thread == 0 && (n_multiplications += n_rows * multiplications_per_row()) > 1e8) {
+            n_multiplications = 0;
             flush.end();
-            if (c.signalled())
-                team.interrupted = true;
+            if (c.check_signals())
+                pool.interrupted = true;
             flush.begin();
         }
-        return !team.interrupted;
+        return !pool.interrupted;
     }
 
-    real *memory(int share) const { return c.memory + share * c.size; }
-    real *own_gradient(int share) const { return memory(share) + c.gradient_place; }
+    real *scratch(int chunk) const { return c.scratch + chunk * c.scratch_size; }
+    real *thread_gradient(int chunk) const { return scratch(chunk) + c.gradient_offset; }
 
-    /* Where a share of the parameters begins: they are as long as whole cache lines. */
-    ptrdiff_t first_parameter(int share) const
+    /* Where a chunk of the parameters begins: they are as long as whole cache lines. */
+    ptrdiff_t first_parameter_of_chunk(int chunk) const
     {
         const ptrdiff_t n = c.n_parameters;
-        return share == team.n_threads ? n : n * share / team.n_threads / 16 * 16;
+        return chunk == pool.n_threads ? n : n * chunk / pool.n_threads / 16 * 16;
     }
 
-    /* body(slice, penalized) for all slices of W_l and b_l in a share of the parameters */
-    template <class Body> void for_each_slice(int share, const Body &body) const
+    /* body(slice, penalized) for all slices of W_l and b_l in a chunk of the parameters */
+    template <class Body> void for_each_slice(int chunk, const Body &body) const
     {
         for (ptrdiff_t l = 0; l < c.n_layers; l++)
             for (int part = 0; part < 2; part++) {
                 const Layer &layer = c.layers[l];
-                const ptrdiff_t ends[] = {layer.W, layer.b, layer.b + layer.q};
-                const ptrdiff_t first = std::max(ends[part], first_parameter(share));
-                const ptrdiff_t n = std::min(ends[part + 1], first_parameter(share + 1)) - first;
+                const ptrdiff_t ends[] = {layer.W, layer.b, layer.b + layer.fan_out};
+                const ptrdiff_t first = std::max(ends[part], first_parameter_of_chunk(chunk));
+                const ptrdiff_t n = std::min(ends[part + 1], first_parameter_of_chunk(chunk + 1)) - first;
                 if (n > 0)
-                    body(Slice<real>{n, c.theta + first, c.gradient + first,
+                    body(ParameterSlice<real>{n, c.theta + first, c.gradient + first,
                                      c.velocity ? c.velocity + first : NULL,
                                      c.second_moment ? c.second_moment + first : NULL},
                          part == 0);
             }
     }
 
-    /* The rows of a share of m rows. */
-    Tile<real> tile_of_share(ptrdiff_t start, ptrdiff_t m, int share, int thread) const
+    /* The rows of a chunk of m rows. */
+    Tile<real> tile_of_chunk(ptrdiff_t start, ptrdiff_t m, int chunk, int thread) const
     {
-        const ptrdiff_t first = m * share / team.n_threads;
-        return {start + first, m * (share + 1) / team.n_threads - first, memory(share),
-                c.stride, (real *)team.panel(thread)};
+        const ptrdiff_t first = m * chunk / pool.n_threads;
+        return {start + first, m * (chunk + 1) / pool.n_threads - first, scratch(chunk),
+                c.stride, (real *)pool.panel(thread)};
     }
 
-    /* The loss over a share of m rows and, if G is given, the gradient: into G itself with
-       the first share, else into one of its own. */
-    double pass_over_share(ptrdiff_t start, ptrdiff_t m, int share, int thread, real *G,
-                           Addition how)
+    /* The loss over a chunk of m rows and, if G is given, the gradient: into G itself with
+       the first chunk, else into one of its own. */
+    double backprop_chunk(ptrdiff_t start, ptrdiff_t m, int chunk, int thread, real *G,
+                           Accumulation how)
     {
-        real *own = share > 0 && G ? own_gradient(share) : G;
-        Tile<real> tile = tile_of_share(start, m, share, thread);
+        real *own = chunk > 0 && G ? thread_gradient(chunk) : G;
+        Tile<real> tile = tile_of_chunk(start, m, chunk, thread);
         const ptrdiff_t stop = tile.start + tile.m;
         double loss = 0;
         if (own && tile.m == 0)
             std::fill(own, own + c.n_parameters, (real)0);
         for (; tile.start < stop && std::isfinite(loss); tile.start += tile.m) {
             tile.m = std::min(c.tile, stop - tile.start);
-            if (!go_on(thread, tile.m))
+            if (!may_continue(thread, tile.m))
                 return NAN;
             loss += forward_backward(c, tile, 1, own != NULL);
             if (own && std::isfinite(loss))
                 add_gradient(c, tile, 0, 1, own, how);
-            how = after_first(how);
+            how = after_first_tile(how);
         }
         return loss;
     }
 
     /* How to add what follows to the same gradient. */
-    static Addition after_first(Addition how)
+    static Accumulation after_first_tile(Accumulation how)
     {
         return {how.scale, 0, true, 1, how.W_scale};
     }
 };
 
-/* The doors */
+/* The entry points */
 
 template <class real> static double loss_gradient(const Call<void> &call)
 {
@@ -292,7 +292,7 @@ static bool outputs(const Call<void> &call, bool activated, bool check_finite, v
 }
 
 /* ||x_i||^2 for each row */
-template <class real> static void row_norms(const Call<void> &call, double *norms)
+template <class real> static void squared_row_norms(const Call<void> &call, double *norms)
 {
     const Data<real> data = typed<Call<real>>(call).data;
     for (ptrdiff_t i = 0; i < data.n; i++)
@@ -372,13 +372,13 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
 }
 
 /* sum_l ||W_l||^2, and the same with sum_l ||b_l||^2 */
-template <class real> static void squared_norms(const Call<void> &call, double *norms)
+template <class real> static void squared_weight_norms(const Call<void> &call, double *norms)
 {
     const Call<real> c = typed<Call<real>>(call);
     double intercepts = norms[0] = 0;
     for (const Layer *layer = c.layers; layer < c.layers + c.n_layers; layer++) {
-        norms[0] += sum_of_squares(c.theta + layer->W, layer->p * layer->q);
-        intercepts += sum_of_squares(c.theta + layer->b, layer->q);
+        norms[0] += sum_of_squares(c.theta + layer->W, layer->fan_in * layer->fan_out);
+        intercepts += sum_of_squares(c.theta + layer->b, layer->fan_out);
     }
     norms[1] = norms[0] + intercepts;
 }
@@ -390,5 +390,5 @@ template <class real> static void apply_activation(Activation f, void *Z, ptrdif
 
 template <class real> static void compute_product(const Product<void> &product)
 {
-    multiply(typed<Product<real>>(product));
+    gemm(typed<Product<real>>(product));
 }

@@ -1,17 +1,17 @@
-/* What the Python side hands to the core, and the doors of each instruction set.
+/* What the Python side hands to the core, and the entry points of each instruction set.
  *
- * The core is a set of templates, for float and double: `simd.hpp`, `elementwise.hpp`,
- * `products.hpp` and `sparse.hpp` have the kernels, `network.hpp` the passes through the
- * network and `descent.hpp` the steps and the doors. Each of `baseline.cpp`, `avx2.cpp` and
+ * The core is a set of templates, for float and double: `simd-inl.hpp`, `elementwise-inl.hpp`,
+ * `gemm-inl.hpp` and `data-inl.hpp` have the kernels, `network-inl.hpp` the passes through the
+ * network and `engine-inl.hpp` the steps and the entry points. Each of `baseline.cpp`, `avx2.cpp` and
  * `avx512.cpp` compiles all of them, in a namespace of its own, for its width of vectors.
  * One is chosen when the package is imported; nothing is compiled for the building machine
  * alone.
  *
- * All headers of the system are included here and in `team.hpp`, before a unit changes the target: an inline
+ * All headers of the system are included here and in `thread_pool.hpp`, before a unit changes the target: an inline
  * function of theirs must not be compiled for a processor that may not be there.
  */
-#ifndef SKBGD_CORE_HPP
-#define SKBGD_CORE_HPP
+#ifndef SKBGD_INTERFACE_HPP
+#define SKBGD_INTERFACE_HPP
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -25,16 +25,16 @@
 #include <xmmintrin.h>
 #endif
 
-#include "team.hpp"
+#include "thread_pool.hpp"
 
 namespace skbgd {
 
 enum Activation { LOGISTIC, TANH, RELU, IDENTITY, SOFTMAX };
 
-/* Element (i, j) is at[i row + j column]. */
+/* Element (i, j) is data[i * row_stride + j * column_stride]. */
 template <class real> struct Matrix {
-    const real *at;
-    ptrdiff_t row, column;
+    const real *data;
+    ptrdiff_t row_stride, column_stride;
 };
 
 /* C = P - decay P + scale A B, with A (m, k), B (k, n) and C (m, n), whose rows are
@@ -48,28 +48,28 @@ template <class real> struct Product {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    real *panel; /* scratch memory, see `Team::panel` */
+    real *panel; /* scratch memory, see `ThreadPool::panel` */
 };
 
 /* Rows to learn from: dense X (n, d), or in compressed sparse row format (CSR), where row
    i has the elements indptr[i] ... indptr[i + 1] - 1 of X and of `indices`. Both kinds of
    integers have 32 bits or (wide) 64.
 
-   With `standard` the network sees ((x - high) - low) * inverse instead of x. `high` and
+   With `standardizer` the network sees ((x - high) - low) * inverse instead of x. `high` and
    `low` carry the shift of each feature: one number would lose digits of a large one. */
 template <class real> struct Data {
     ptrdiff_t n, d;
     bool sparse, wide_indices, wide_indptr;
     const real *X;
     const void *indices, *indptr;
-    const int *Y; /* (n, n_targets) class codes or 0/1 indicators, or NULL */
+    const int *Y; /* (n, n_targets) class labels or 0/1 indicators, or NULL */
     ptrdiff_t n_targets;
     const real *weights;    /* (n,), or NULL: all 1 */
     const ptrdiff_t *order; /* (n,) row numbers, or NULL: as they come */
-    const real *standard;   /* (3, d) high, low and inverse, or NULL: rows as they are */
+    const real *standardizer;   /* (3, d) high, low and inverse, or NULL: rows as they are */
 
     /* Whether tiles hold dense rows. Standardised rows are always dense. */
-    bool dense() const { return !sparse || standard; }
+    bool dense() const { return !sparse || standardizer; }
 };
 
 /* The parameters of a step. */
@@ -80,9 +80,9 @@ struct UpdateRule {
 };
 
 struct Layer {
-    ptrdiff_t W, b; /* places in theta */
-    ptrdiff_t p, q; /* units in and out */
-    ptrdiff_t A, D; /* places in scratch memory, times the rows of a tile */
+    ptrdiff_t W, b; /* offsets in theta */
+    ptrdiff_t fan_in, fan_out; /* units in and out */
+    ptrdiff_t A, D; /* offsets in scratch memory, times the rows of a tile */
 };
 
 /* A call of the core: checked addresses that hold until it returns. Python fills in a
@@ -90,15 +90,15 @@ struct Layer {
 template <class real> struct Call {
     const Layer *layers;
     ptrdiff_t n_layers, K, n_parameters;
-    ptrdiff_t Y, loss, weight, X; /* places in scratch memory, like those of a layer */
+    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* offsets in scratch memory, like those of a layer */
     Activation hidden, output;
     real *theta, *gradient, *velocity, *second_moment;
     Data<real> data;
-    real *memory;                 /* scratch memory, (n_threads, size) */
-    ptrdiff_t size, stride, tile; /* rows that it is laid out for, and takes at a time */
-    ptrdiff_t gradient_place;     /* of a thread's own gradient in its memory; 0: none */
-    Team *team;
-    int (*signalled)(); /* whether Python wants the call to end */
+    real *scratch;                /* scratch memory, (n_threads, scratch_size) */
+    ptrdiff_t scratch_size, stride, tile; /* rows that it is laid out for, and takes at a time */
+    ptrdiff_t gradient_offset;     /* of a thread's own gradient in its memory; 0: none */
+    ThreadPool *pool;
+    int (*check_signals)(); /* whether Python wants the call to end */
 };
 
 /* A struct of pointers to numbers whose type is known now. */
@@ -111,30 +111,30 @@ template <class Typed, class Given> Typed typed(const Given &given)
 }
 
 /* The functions, described where they are defined; the last two are for the tests. */
-struct Doors {
+struct EntryPoints {
     double (*loss_gradient)(const Call<void> &call);
     void (*run_batches)(const Call<void> &call, const UpdateRule &rule, long long n_steps,
                         ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done);
     void (*apply_gradient)(const Call<void> &call, const UpdateRule &rule,
                            long long n_steps);
     bool (*outputs)(const Call<void> &call, bool activated, bool check_finite, void *out);
-    void (*row_norms)(const Call<void> &call, double *norms);
+    void (*squared_row_norms)(const Call<void> &call, double *norms);
     double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments);
-    void (*squared_norms)(const Call<void> &call, double *norms);
+    void (*squared_weight_norms)(const Call<void> &call, double *norms);
     void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
     void (*compute_product)(const Product<void> &product);
 };
 
 struct InstructionSet {
     const char *name;
-    Doors f32, f64;
+    EntryPoints f32, f64;
 };
 
 /* NULL where the compiler or the processor does not have it. */
-const InstructionSet *baseline_set();
-const InstructionSet *avx2_set();
-const InstructionSet *avx512_set();
+const InstructionSet *baseline_instruction_set();
+const InstructionSet *avx2_instruction_set();
+const InstructionSet *avx512_instruction_set();
 
 } // namespace skbgd
 #endif

@@ -3,7 +3,7 @@
  * Three ways to compute one, chosen by an estimate of their cost:
  *   direct  blocks of rows times vectors of columns, summed up in registers; panels of B
  *           are packed into the first-level cache where that is worth its while
- *   turned  C^T = B^T A^T, for few columns of C
+ *   transposed  C^T = B^T A^T, for few columns of C
  *   dots    sums over vectors along k, for few columns or few rows
  * The last vector of a row is loaded and stored in part: no width has a slow path of its
  * own. Each element of C is one sum over k in an order that only the shape determines.
@@ -21,7 +21,7 @@ template <class real> struct Block {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    Tail<real> tail; /* of the last vector of columns */
+    Mask<real> mask; /* of the last vector of columns */
 };
 
 /* S = S + A_t B_t for R rows and V vectors. The rows from the eighth on are given apart:
@@ -35,7 +35,7 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     UNROLL
     for (int v = 0; v < V - 1; v++)
         b[v] = load(B + v * Simd<real>::LANES);
-    b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.tail);
+    b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.mask);
     UNROLL
     for (int r = 0; r < R; r++) {
         real a = halves[r / 8][r % 8 * x.row];
@@ -54,7 +54,7 @@ template <class real, int R, int V> static void block(const Block<real> &given)
     Vector<real> s[U][R][V] = {};
     const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row : A, *B = x.B;
     ptrdiff_t t = 0;
-    HIDE(A_8);
+    OPTIMIZATION_BARRIER(A_8);
     for (; t + U <= x.k; t += U) {
         UNROLL
         for (int u = 0; u < U; u++)
@@ -84,7 +84,7 @@ template <class real, int R, int V> static void block(const Block<real> &given)
             UNROLL
             for (int v = 0; v < V; v++) {
                 Vector<real> p = v < V - 1 ? load(P + v * LANES)
-                                           : load(P + v * LANES, x.tail);
+                                           : load(P + v * LANES, x.mask);
                 s[0][r][v] = (s[0][r][v] - x.decay * p) + p;
             }
         }
@@ -95,26 +95,26 @@ template <class real, int R, int V> static void block(const Block<real> &given)
         UNROLL
         for (int v = 0; v < V - 1; v++)
             store(C + v * LANES, s[0][r][v]);
-        store(C + (V - 1) * LANES, s[0][r][V - 1], x.tail);
+        store(C + (V - 1) * LANES, s[0][r][V - 1], x.mask);
     }
 }
 
 /* `block` for a number of rows that is not known before. */
-template <class real, int R, int V> struct BlockOf {
+template <class real, int R, int V> struct BlockDispatch {
     ALWAYS_INLINE void run(ptrdiff_t rows, const Block<real> &x)
     {
         if (rows == R)
             block<real, R, V>(x);
         else
-            BlockOf<real, R - 1, V>::run(rows, x);
+            BlockDispatch<real, R - 1, V>::run(rows, x);
     }
 };
-template <class real, int V> struct BlockOf<real, 0, V> {
+template <class real, int V> struct BlockDispatch<real, 0, V> {
     ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
 };
 
 /* The sums of a block fill the registers, beside V vectors of B and a number of A. */
-#if REGISTERS == 32
+#if N_REGISTERS == 32
 enum { MAX_VECTORS = 4 };
 constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 14 : V == 3 ? 9 : 6; }
 #else
@@ -127,14 +127,14 @@ template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
 {
     enum { R = max_rows(V) };
     if (m <= R) {
-        BlockOf<real, R, V>::run(m, x);
+        BlockDispatch<real, R, V>::run(m, x);
         return;
     }
     ptrdiff_t n_blocks = (m + R - 1) / R;
     ptrdiff_t rows = m / n_blocks, larger = m % n_blocks;
     for (ptrdiff_t b = 0; b < n_blocks; b++) {
         ptrdiff_t r = rows + (b < larger);
-        BlockOf<real, R, V>::run(r, x);
+        BlockDispatch<real, R, V>::run(r, x);
         x.A += r * x.row;
         x.P = x.P ? x.P + r * x.ld_P : x.P;
         x.C += r * x.ld_C;
@@ -146,21 +146,21 @@ template <class real>
 static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, ptrdiff_t ld)
 {
     enum { LANES = Simd<real>::LANES };
-    if (B.column != 1) {
-        transpose(n, k, B.at, B.column, panel, ld);
+    if (B.column_stride != 1) {
+        transpose(n, k, B.data, B.column_stride, panel, ld);
         return;
     }
     ptrdiff_t whole = (n - 1) / LANES * LANES;
-    Tail<real> tail(n - whole);
+    Mask<real> mask(n - whole);
     for (ptrdiff_t t = 0; t < k; t++, panel += ld) {
-        const real *row = B.at + t * B.row;
+        const real *row = B.data + t * B.row_stride;
         for (ptrdiff_t j = 0; j < whole; j += LANES)
             store(panel + j, load(row + j));
-        store(panel + whole, load(row + whole, tail));
+        store(panel + whole, load(row + whole, mask));
     }
 }
 
-template <class real> static void multiply_directly(const Product<real> &g)
+template <class real> static void gemm_over_n(const Product<real> &g)
 {
     enum { LANES = Simd<real>::LANES };
     const ptrdiff_t vectors = (g.n + LANES - 1) / LANES;
@@ -168,11 +168,11 @@ template <class real> static void multiply_directly(const Product<real> &g)
     /* In one panel, as for a single row, no time is spent on divisions. */
     const ptrdiff_t ld = (panels == 1 ? vectors : (vectors + panels - 1) / panels) * LANES;
     /* Packing reads and writes B once; each block reads it again. */
-    const bool packed = g.B.column != 1 || g.m >= 64;
+    const bool packed = g.B.column_stride != 1 || g.m >= 64;
     /* Beside the panel, the rows of A^T that are read in part stay in that cache too. */
-    const ptrdiff_t depth = packed ? PANEL / ld : g.A.row == 1 ? 128 : g.k;
-    Block<real> x = {0, NULL, g.A.row, g.A.column, NULL, packed ? ld : g.B.row,
-                     (real)g.scale, (real)g.decay, NULL, g.ld_P, NULL, g.ld_C, Tail<real>(0)};
+    const ptrdiff_t depth = packed ? PANEL_SIZE / ld : g.A.row_stride == 1 ? 128 : g.k;
+    Block<real> x = {0, NULL, g.A.row_stride, g.A.column_stride, NULL, packed ? ld : g.B.row_stride,
+                     (real)g.scale, (real)g.decay, NULL, g.ld_P, NULL, g.ld_C, Mask<real>(0)};
     const real *P = g.P;
     ptrdiff_t t = 0;
     do {
@@ -182,15 +182,15 @@ template <class real> static void multiply_directly(const Product<real> &g)
                                     ? vectors
                                     : vectors * (p + 1) / panels - vectors * p / panels;
             const ptrdiff_t n = g.n - j < V * LANES ? g.n - j : V * LANES;
-            const Matrix<real> B = {g.B.at + t * g.B.row + j * g.B.column, g.B.row,
-                                    g.B.column};
+            const Matrix<real> B = {g.B.data + t * g.B.row_stride + j * g.B.column_stride, g.B.row_stride,
+                                    g.B.column_stride};
             if (packed)
                 pack(x.k, n, B, g.panel, ld);
-            x.A = g.A.at + t * g.A.column;
-            x.B = packed ? g.panel : B.at;
+            x.A = g.A.data + t * g.A.column_stride;
+            x.B = packed ? g.panel : B.data;
             x.P = P ? P + j : NULL;
             x.C = g.C + j;
-            x.tail = Tail<real>(n - (V - 1) * LANES);
+            x.mask = Mask<real>(n - (V - 1) * LANES);
             if (V == 1)
                 columns<real, 1>(g.m, x);
             else if (V == 2)
@@ -209,22 +209,22 @@ template <class real> static void multiply_directly(const Product<real> &g)
 }
 
 /* C^T = B^T A^T, some columns at a time, then C = P - decay P + (C^T)^T */
-template <class real> static void multiply_turned(const Product<real> &g)
+template <class real> static void gemm_over_m(const Product<real> &g)
 {
-    const ptrdiff_t step = PANEL / g.n;
+    const ptrdiff_t step = PANEL_SIZE / g.n;
     for (ptrdiff_t i = 0; i < g.m; i += step) {
         const ptrdiff_t m = g.m - i < step ? g.m - i : step;
-        Product<real> turned = {g.n, m, g.k, {g.B.at, g.B.column, g.B.row},
-                                {g.A.at + i * g.A.row, g.A.column, g.A.row}, g.scale, 0,
+        Product<real> transposed = {g.n, m, g.k, {g.B.data, g.B.column_stride, g.B.row_stride},
+                                {g.A.data + i * g.A.row_stride, g.A.column_stride, g.A.row_stride}, g.scale, 0,
                                 NULL, 0, g.panel, m, NULL};
         if (g.n == 1 && g.ld_C == 1 && (!g.P || g.ld_P == 1)) { /* C^T is C */
-            turned.decay = g.decay;
-            turned.P = g.P ? g.P + i : NULL;
-            turned.C = g.C + i;
-            multiply_directly(turned);
+            transposed.decay = g.decay;
+            transposed.P = g.P ? g.P + i : NULL;
+            transposed.C = g.C + i;
+            gemm_over_n(transposed);
             continue;
         }
-        multiply_directly(turned);
+        gemm_over_n(transposed);
         for (ptrdiff_t j = 0; j < g.n; j++) {
             const real *c = g.panel + j * m, *P = g.P ? g.P + i * g.ld_P + j : NULL;
             real *C = g.C + i * g.ld_C + j;
@@ -240,17 +240,17 @@ template <class real> static void multiply_turned(const Product<real> &g)
 
 /* Q columns of R rows of C; rows of A and, as `B`, columns of B are contiguous. */
 template <class real, int R, int Q>
-ALWAYS_INLINE void dots(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const real *B,
+ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const real *B,
                         ptrdiff_t ld_B)
 {
     enum { LANES = Simd<real>::LANES };
     Vector<real> s[R][Q] = {}, a[R], b;
-    const real *A = g.A.at + i * g.A.row;
+    const real *A = g.A.data + i * g.A.row_stride;
     ptrdiff_t t = 0;
     for (; t + LANES <= g.k; t += LANES) {
         UNROLL
         for (int r = 0; r < R; r++)
-            a[r] = load(A + r * g.A.row + t);
+            a[r] = load(A + r * g.A.row_stride + t);
         UNROLL
         for (int q = 0; q < Q; q++) {
             b = load(B + q * ld_B + t);
@@ -260,13 +260,13 @@ ALWAYS_INLINE void dots(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const 
         }
     }
     if (t < g.k) {
-        Tail<real> tail(g.k - t);
+        Mask<real> mask(g.k - t);
         UNROLL
         for (int r = 0; r < R; r++)
-            a[r] = load(A + r * g.A.row + t, tail);
+            a[r] = load(A + r * g.A.row_stride + t, mask);
         UNROLL
         for (int q = 0; q < Q; q++) {
-            b = load(B + q * ld_B + t, tail);
+            b = load(B + q * ld_B + t, mask);
             UNROLL
             for (int r = 0; r < R; r++)
                 s[r][q] += a[r] * b;
@@ -286,13 +286,13 @@ ALWAYS_INLINE void dots(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const 
     }
 }
 
-template <class real> static void multiply_dots(const Product<real> &g)
+template <class real> static void gemm_over_k(const Product<real> &g)
 {
-    enum { R = REGISTERS / 8 };
-    const real *B = g.B.at;
-    ptrdiff_t ld_B = g.B.column;
-    if (g.B.row != 1) {
-        transpose(g.k, g.n, g.B.at, g.B.row, g.panel, g.k);
+    enum { R = N_REGISTERS / 8 };
+    const real *B = g.B.data;
+    ptrdiff_t ld_B = g.B.column_stride;
+    if (g.B.row_stride != 1) {
+        transpose(g.k, g.n, g.B.data, g.B.row_stride, g.panel, g.k);
         B = g.panel;
         ld_B = g.k;
     }
@@ -301,13 +301,13 @@ template <class real> static void multiply_dots(const Product<real> &g)
     do { \
         ptrdiff_t j = 0; \
         for (; j + 4 <= g.n; j += 4) \
-            dots<real, rows, 4>(g, i, j, B + j * ld_B, ld_B); \
+            dot_block<real, rows, 4>(g, i, j, B + j * ld_B, ld_B); \
         if (j + 2 <= g.n) { \
-            dots<real, rows, 2>(g, i, j, B + j * ld_B, ld_B); \
+            dot_block<real, rows, 2>(g, i, j, B + j * ld_B, ld_B); \
             j += 2; \
         } \
         if (j < g.n) \
-            dots<real, rows, 1>(g, i, j, B + j * ld_B, ld_B); \
+            dot_block<real, rows, 1>(g, i, j, B + j * ld_B, ld_B); \
     } while (0)
     for (; i + R <= g.m; i += R)
         DOTS(R);
@@ -317,53 +317,53 @@ template <class real> static void multiply_dots(const Product<real> &g)
 }
 
 /* A way to compute a product, and its cost in vector operations. */
-template <class real> struct Way {
+template <class real> struct Kernel {
     void (*run)(const Product<real> &g);
     ptrdiff_t cost;
 };
 
-template <class real> static Way<real> cheapest_way(const Product<real> &g)
+template <class real> static Kernel<real> cheapest_kernel(const Product<real> &g)
 {
     enum { LANES = Simd<real>::LANES, SUM = 8 };
     const ptrdiff_t to_transpose_B = 2 * g.k * g.n;
-    Way<real> way = {multiply_directly<real>, g.m * g.k * ((g.n + LANES - 1) / LANES)};
-    if (g.B.column != 1)
-        way.cost += to_transpose_B;
-    if (g.A.row == 1 && g.n < LANES) {
+    Kernel<real> kernel = {gemm_over_n<real>, g.m * g.k * ((g.n + LANES - 1) / LANES)};
+    if (g.B.column_stride != 1)
+        kernel.cost += to_transpose_B;
+    if (g.A.row_stride == 1 && g.n < LANES) {
         ptrdiff_t cost = g.n * g.k * ((g.m + LANES - 1) / LANES);
         if (g.n > 1 || g.ld_C > 1)
             cost += 2 * g.m * g.n;
-        if (cost < way.cost || (g.n == 1 && g.ld_C == 1))
-            return {multiply_turned<real>, cost};
+        if (cost < kernel.cost || (g.n == 1 && g.ld_C == 1))
+            return {gemm_over_m<real>, cost};
     }
-    if (g.A.column == 1 && (g.B.row == 1 || g.n * g.k <= PANEL)) {
+    if (g.A.column_stride == 1 && (g.B.row_stride == 1 || g.n * g.k <= PANEL_SIZE)) {
         ptrdiff_t cost = g.m * g.n * ((g.k + LANES - 1) / LANES + SUM);
-        if (g.B.row != 1)
+        if (g.B.row_stride != 1)
             cost += to_transpose_B;
-        if (cost < way.cost)
-            return {multiply_dots<real>, cost};
+        if (cost < kernel.cost)
+            return {gemm_over_k<real>, cost};
     }
-    return way;
+    return kernel;
 }
 
-template <class real> static void multiply(const Product<real> &g)
+template <class real> static void gemm(const Product<real> &g)
 {
     if (g.m <= 0 || g.n <= 0)
         return;
-    const Way<real> whole = cheapest_way(g);
+    const Kernel<real> whole = cheapest_kernel(g);
     /* The last columns, too few for a vector, may have a cheaper way of their own. */
     const ptrdiff_t few = g.n % Simd<real>::LANES, most = g.n - few;
     if (few && most) {
         Product<real> left = g, right = g;
         left.n = most;
         right.n = few;
-        right.B.at += most * g.B.column;
+        right.B.data += most * g.B.column_stride;
         right.P = g.P ? g.P + most : NULL;
         right.C += most;
-        const Way<real> way_left = cheapest_way(left), way_right = cheapest_way(right);
-        if (way_left.cost + way_right.cost < whole.cost) {
-            way_left.run(left);
-            way_right.run(right);
+        const Kernel<real> kernel_left = cheapest_kernel(left), kernel_right = cheapest_kernel(right);
+        if (kernel_left.cost + kernel_right.cost < whole.cost) {
+            kernel_left.run(left);
+            kernel_right.run(right);
             return;
         }
     }

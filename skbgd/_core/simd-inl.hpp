@@ -1,17 +1,17 @@
 /* Vectors of the unit's width: load, store and sum, whole or the first lanes alone.
  *
  * gcc and clang have vector types with operators; other compilers get vectors of one lane,
- * for which the same code is plain loops. A `Tail` says how many lanes of the last vector
+ * for which the same code is plain loops. A `Mask` says how many lanes of the last vector
  * of a row exist: nothing is read or written past the end of an array.
  */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
-#define HIDE(value) __asm__("" : "+r"(value)) /* where it comes from, from the compiler */
+#define OPTIMIZATION_BARRIER(value) __asm__("" : "+r"(value)) /* where it comes from, from the compiler */
 #else
 #define ALWAYS_INLINE static inline
 #define PREFETCH(address)
-#define HIDE(value)
+#define OPTIMIZATION_BARRIER(value)
 #endif
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -47,73 +47,73 @@ template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v)
 }
 
 #if VECTOR_BYTES == 64
-template <class real> struct Tail {
+template <class real> struct Mask {
     unsigned lanes;
-    explicit Tail(ptrdiff_t n) : lanes((1u << n) - 1) {}
+    explicit Mask(ptrdiff_t n) : lanes((1u << n) - 1) {}
 };
-ALWAYS_INLINE Vector<float> load(const float *at, Tail<float> tail)
+ALWAYS_INLINE Vector<float> load(const float *at, Mask<float> mask)
 {
-    return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)tail.lanes, at);
+    return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)mask.lanes, at);
 }
-ALWAYS_INLINE Vector<double> load(const double *at, Tail<double> tail)
+ALWAYS_INLINE Vector<double> load(const double *at, Mask<double> mask)
 {
-    return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)tail.lanes, at);
+    return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)mask.lanes, at);
 }
-ALWAYS_INLINE void store(float *at, Vector<float> v, Tail<float> tail)
+ALWAYS_INLINE void store(float *at, Vector<float> v, Mask<float> mask)
 {
-    _mm512_mask_storeu_ps(at, (__mmask16)tail.lanes, (__m512)v);
+    _mm512_mask_storeu_ps(at, (__mmask16)mask.lanes, (__m512)v);
 }
-ALWAYS_INLINE void store(double *at, Vector<double> v, Tail<double> tail)
+ALWAYS_INLINE void store(double *at, Vector<double> v, Mask<double> mask)
 {
-    _mm512_mask_storeu_pd(at, (__mmask8)tail.lanes, (__m512d)v);
+    _mm512_mask_storeu_pd(at, (__mmask8)mask.lanes, (__m512d)v);
 }
 #elif VECTOR_BYTES == 32
-template <class real> struct Tail {
+template <class real> struct Mask {
     __m256i lanes; /* those that exist have all bits set */
-    explicit Tail(ptrdiff_t n)
+    explicit Mask(ptrdiff_t n)
     {
         static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
         lanes = _mm256_loadu_si256(
             (const __m256i *)(bits + 8 - n * (ptrdiff_t)(sizeof(real) / 4)));
     }
 };
-ALWAYS_INLINE Vector<float> load(const float *at, Tail<float> tail)
+ALWAYS_INLINE Vector<float> load(const float *at, Mask<float> mask)
 {
-    return (Vector<float>)_mm256_maskload_ps(at, tail.lanes);
+    return (Vector<float>)_mm256_maskload_ps(at, mask.lanes);
 }
-ALWAYS_INLINE Vector<double> load(const double *at, Tail<double> tail)
+ALWAYS_INLINE Vector<double> load(const double *at, Mask<double> mask)
 {
-    return (Vector<double>)_mm256_maskload_pd(at, tail.lanes);
+    return (Vector<double>)_mm256_maskload_pd(at, mask.lanes);
 }
-ALWAYS_INLINE void store(float *at, Vector<float> v, Tail<float> tail)
+ALWAYS_INLINE void store(float *at, Vector<float> v, Mask<float> mask)
 {
-    _mm256_maskstore_ps(at, tail.lanes, (__m256)v);
+    _mm256_maskstore_ps(at, mask.lanes, (__m256)v);
 }
-ALWAYS_INLINE void store(double *at, Vector<double> v, Tail<double> tail)
+ALWAYS_INLINE void store(double *at, Vector<double> v, Mask<double> mask)
 {
-    _mm256_maskstore_pd(at, tail.lanes, (__m256d)v);
+    _mm256_maskstore_pd(at, mask.lanes, (__m256d)v);
 }
 #else
-template <class real> struct Tail {
+template <class real> struct Mask {
     ptrdiff_t n;
-    explicit Tail(ptrdiff_t n) : n(n) {}
+    explicit Mask(ptrdiff_t n) : n(n) {}
 };
-template <class real> ALWAYS_INLINE Vector<real> load(const real *at, Tail<real> tail)
+template <class real> ALWAYS_INLINE Vector<real> load(const real *at, Mask<real> mask)
 {
-    if (tail.n == Simd<real>::LANES)
+    if (mask.n == Simd<real>::LANES)
         return load(at);
     real lanes[Simd<real>::LANES] = {};
-    for (ptrdiff_t l = 0; l < tail.n; l++)
+    for (ptrdiff_t l = 0; l < mask.n; l++)
         lanes[l] = at[l];
     return load(lanes);
 }
-template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v, Tail<real> tail)
+template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v, Mask<real> mask)
 {
-    if (tail.n == Simd<real>::LANES)
+    if (mask.n == Simd<real>::LANES)
         return store(at, v);
     real lanes[Simd<real>::LANES];
     store(lanes, v);
-    for (ptrdiff_t l = 0; l < tail.n; l++)
+    for (ptrdiff_t l = 0; l < mask.n; l++)
         at[l] = lanes[l];
 }
 #endif

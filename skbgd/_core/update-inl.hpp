@@ -1,7 +1,7 @@
 /* The rules of a step, and the steps of a single neuron on single rows. */
 
 /* n parameters with what belongs to them; NULL where there is none. */
-template <class real> struct Slice {
+template <class real> struct ParameterSlice {
     ptrdiff_t n;
     real *theta, *gradient, *velocity, *second_moment;
 };
@@ -9,7 +9,7 @@ template <class real> struct Slice {
 /* One step along the gradient g, penalty included: G + alpha theta. */
 template <class real>
 static void update(const UpdateRule &rule, double eta_given, double alpha_given,
-                   const Slice<real> &s)
+                   const ParameterSlice<real> &s)
 {
     const real eta = (real)eta_given, alpha = (real)alpha_given;
     real *theta = s.theta, *v = s.velocity, *u = s.second_moment;
@@ -60,8 +60,8 @@ template <class real> ALWAYS_INLINE real dot(ptrdiff_t n, const real *x, const r
     for (; i + LANES <= n; i += LANES)
         s[0] += load(x + i) * load(y + i);
     if (i < n) {
-        Tail<real> tail(n - i);
-        s[1] += load(x + i, tail) * load(y + i, tail);
+        Mask<real> mask(n - i);
+        s[1] += load(x + i, mask) * load(y + i, mask);
     }
     return sum_of_lanes<real>((s[0] + s[1]) + (s[2] + s[3]));
 }
@@ -90,7 +90,7 @@ ALWAYS_INLINE double weighted_cross_entropy(real z, ptrdiff_t i, const Data<real
    that is standardised. Adds the losses, each taken before its step, to total; returns the
    number of steps made: fewer than n if a loss was not finite. */
 template <class real>
-static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
+static ptrdiff_t sgd_single_unit(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
                               const UpdateRule &rule, real *theta, real *seen,
                               double *scale_given, double *total)
 {
@@ -129,8 +129,8 @@ static ptrdiff_t descend_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t
                 theta[row.column(t)] += step * row.x[t];
         } else {
             const real *x = data.X + number * d;
-            if (data.standard) {
-                gather(data, i, 1, seen);
+            if (data.standardizer) {
+                gather_rows(data, i, 1, seen);
                 x = seen;
             } else if (data.order && i + 4 < start + n)
                 prefetch(data.X + data.order[i + 4] * d, d * (ptrdiff_t)sizeof(real));

@@ -8,7 +8,7 @@
  *     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
  *     A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
  *     D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
- *     Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
+ *     Y        class labels, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
  *
  * The loss of a row is the cross-entropy summed over the output units, times its weight.
  * It is computed from Z_L, never from log(A_L).
@@ -26,13 +26,13 @@ template <class real> struct Tile {
     real *memory;
     ptrdiff_t stride;
     real *panel;
-    real *at(ptrdiff_t place) const { return memory + stride * place; }
+    real *at(ptrdiff_t offset) const { return memory + stride * offset; }
 };
 
 /* Whether dense rows are gathered in scratch memory: standardised, or from other places. */
 template <class real> ALWAYS_INLINE bool gathered(const Call<real> &c, const Tile<real> &tile)
 {
-    return c.data.standard || (!c.data.sparse && c.data.order && tile.m > 1);
+    return c.data.standardizer || (!c.data.sparse && c.data.order && tile.m > 1);
 }
 
 /* Where the dense rows of a tile are, (m, d). */
@@ -42,7 +42,7 @@ ALWAYS_INLINE const real *dense_rows(const Call<real> &c, const Tile<real> &tile
     if (!c.data.dense())
         return NULL;
     if (gathered(c, tile))
-        return tile.at(c.X);
+        return tile.at(c.X_offset);
     return c.data.X + row_number(c.data, tile.start) * c.data.d;
 }
 
@@ -53,32 +53,32 @@ static real *forward(const Call<real> &c, const Tile<real> &tile, double W_scale
     const real *A_in = dense_rows(c, tile);
     real *A_out = NULL;
     if (gathered(c, tile))
-        gather(c.data, tile.start, tile.m, tile.at(c.X));
+        gather_rows(c.data, tile.start, tile.m, tile.at(c.X_offset));
     for (ptrdiff_t l = 0; l < c.n_layers; l++) {
         const Layer &layer = c.layers[l];
         A_out = tile.at(layer.A);
         /* Z_l = A_{l-1} W_l + b_l */
-        const Product<real> Z = {tile.m, layer.q, layer.p, {A_in, layer.p, 1},
-                                 {c.theta + layer.W, layer.q, 1}, 1, 0, c.theta + layer.b, 0,
-                                 A_out, layer.q, tile.panel};
+        const Product<real> Z = {tile.m, layer.fan_out, layer.fan_in, {A_in, layer.fan_in, 1},
+                                 {c.theta + layer.W, layer.fan_out, 1}, 1, 0, c.theta + layer.b, 0,
+                                 A_out, layer.fan_out, tile.panel};
         if (l == 0 && !c.data.dense())
             sparse_affine(c.data, tile.start, W_scale, Z);
         else
-            multiply(Z);
+            gemm(Z);
         /* A_l = f(Z_l) */
         if (l < c.n_layers - 1)
-            activate(c.hidden, A_out, tile.m * layer.q);
+            activate(c.hidden, A_out, tile.m * layer.fan_out);
         A_in = A_out;
     }
     return A_out;
 }
 
-/* sum_i w_i l_i over the tile from Z_L, which D_L = w (a - y) takes the place of. */
+/* sum_i w_i l_i over the tile from Z_L, which D_L = w (a - y) takes the offset of. */
 template <class real> static double output_gradient(const Call<real> &c, const Tile<real> &tile)
 {
     const ptrdiff_t K = c.K, n_terms = c.output == SOFTMAX ? 1 : K;
-    const real *weights = tile.at(c.weight);
-    real *Z = tile.at(c.layers[c.n_layers - 1].A), *Y = tile.at(c.Y), *loss = tile.at(c.loss);
+    const real *weights = tile.at(c.weight_offset);
+    real *Z = tile.at(c.layers[c.n_layers - 1].A), *Y = tile.at(c.Y_offset), *loss = tile.at(c.loss_offset);
     if (c.output == SOFTMAX)
         softmax(tile.m, K, Z, (const int *)Y, loss);
     else
@@ -108,8 +108,8 @@ static double forward_backward(const Call<real> &c, const Tile<real> &tile, doub
 {
     if (tile.m == 0)
         return 0;
-    targets(c.data, tile.start, tile.m, c.K, c.output == SOFTMAX, tile.at(c.Y),
-            tile.at(c.weight));
+    gather_targets(c.data, tile.start, tile.m, c.K, c.output == SOFTMAX, tile.at(c.Y_offset),
+            tile.at(c.weight_offset));
     real *D = forward(c, tile, W_scale);
     const double loss = output_gradient(c, tile);
     if (!with_gradient || !std::isfinite(loss))
@@ -118,11 +118,11 @@ static double forward_backward(const Call<real> &c, const Tile<real> &tile, doub
         const Layer &layer = c.layers[l];
         real *S = tile.at(c.layers[l - 1].D);
         /* dJ/dA_{l-1} = D_l W_l^T */
-        multiply(Product<real>{tile.m, layer.p, layer.q, {D, layer.q, 1},
-                               {c.theta + layer.W, 1, layer.q}, 1, 0, NULL, 0, S, layer.p,
+        gemm(Product<real>{tile.m, layer.fan_in, layer.fan_out, {D, layer.fan_out, 1},
+                               {c.theta + layer.W, 1, layer.fan_out}, 1, 0, NULL, 0, S, layer.fan_in,
                                tile.panel});
         /* D_{l-1} = dJ/dA_{l-1} * f'(Z_{l-1}) */
-        times_derivative(c.hidden, tile.at(c.layers[l - 1].A), S, tile.m * layer.p);
+        times_derivative(c.hidden, tile.at(c.layers[l - 1].A), S, tile.m * layer.fan_in);
         D = S;
     }
     return loss;
@@ -131,50 +131,50 @@ static double forward_backward(const Call<real> &c, const Tile<real> &tile, doub
 /* How a gradient is added: G_W = P_W - decay P_W + scale dJ/dW, G_b = P_b + scale dJ/db.
    Of sparse rows, whose W_1 is W_scale times what theta holds:
    G_1 = rescale P_1 + scale / W_scale dJ/dW_1. */
-struct Addition {
+struct Accumulation {
     double scale, decay;
     bool accumulate; /* P is G itself; else 0 */
     double rescale, W_scale;
 };
 
 /* Add the gradient of the rows of a tile to G, which is like theta: of each W_l one of
-   `n_shares` shares of its rows, the b_l with the last share. With G = theta, scale =
+   `n_chunks` chunks of its rows, the b_l with the last chunk. With G = theta, scale =
    -eta / m and decay = eta alpha this *is* the step of gradient descent. */
 template <class real>
-static void add_gradient(const Call<real> &c, const Tile<real> &tile, int share,
-                         int n_shares, real *G, const Addition &how)
+static void add_gradient(const Call<real> &c, const Tile<real> &tile, int chunk,
+                         int n_chunks, real *G, const Accumulation &how)
 {
     static const real one = 1;
     const real *A_in = dense_rows(c, tile);
     for (ptrdiff_t l = 0; l < c.n_layers; l++) {
         const Layer &layer = c.layers[l];
-        const ptrdiff_t first = layer.p * share / n_shares;
-        const ptrdiff_t n = layer.p * (share + 1) / n_shares - first;
-        real *G_W = G + layer.W + first * layer.q, *G_b = G + layer.b;
+        const ptrdiff_t first = layer.fan_in * chunk / n_chunks;
+        const ptrdiff_t n = layer.fan_in * (chunk + 1) / n_chunks - first;
+        real *G_W = G + layer.W + first * layer.fan_out, *G_b = G + layer.b;
         /* dJ/dW_l = A_{l-1}^T D_l */
-        Product<real> g = {n, layer.q, tile.m, {A_in, 1, layer.p},
-                           {tile.at(layer.D), layer.q, 1}, how.scale, how.decay,
-                           how.accumulate ? G_W : NULL, layer.q, G_W, layer.q, tile.panel};
+        Product<real> g = {n, layer.fan_out, tile.m, {A_in, 1, layer.fan_in},
+                           {tile.at(layer.D), layer.fan_out, 1}, how.scale, how.decay,
+                           how.accumulate ? G_W : NULL, layer.fan_out, G_W, layer.fan_out, tile.panel};
         if (l == 0 && !c.data.dense()) {
             if (!how.accumulate)
-                std::fill(G_W, G_W + n * layer.q, (real)0);
+                std::fill(G_W, G_W + n * layer.fan_out, (real)0);
             else if (how.rescale != 1)
-                scale(G_W, n * layer.q, (real)how.rescale);
+                scale(G_W, n * layer.fan_out, (real)how.rescale);
             g.scale /= how.W_scale;
             g.C = G;
             add_sparse_product(c.data, tile.start, first, first + n, g);
         } else {
-            g.A.at += first;
-            multiply(g);
+            g.A.data += first;
+            gemm(g);
         }
         /* dJ/db_l = sum_i D_l[i] */
-        const bool last = share == n_shares - 1;
+        const bool last = chunk == n_chunks - 1;
         if (last && tile.m == 1 && how.accumulate)
-            add_scaled(G_b, tile.at(layer.D), layer.q, (real)how.scale);
+            add_scaled(G_b, tile.at(layer.D), layer.fan_out, (real)how.scale);
         else if (last)
-            multiply(Product<real>{1, layer.q, tile.m, {&one, 0, 0},
-                                   {tile.at(layer.D), layer.q, 1}, how.scale, 0,
-                                   how.accumulate ? G_b : NULL, 0, G_b, layer.q,
+            gemm(Product<real>{1, layer.fan_out, tile.m, {&one, 0, 0},
+                                   {tile.at(layer.D), layer.fan_out, 1}, how.scale, 0,
+                                   how.accumulate ? G_b : NULL, 0, G_b, layer.fan_out,
                                    tile.panel});
         A_in = tile.at(layer.A);
     }

@@ -11,8 +11,8 @@
        relative error of exp: 1.0e-8 in float, 1.7e-17 in double;
    atanh_poly(u) = (atanh(s) / s - 1) / u with u = s^2 on 0 <= u <= 1 / 9,
        relative error of atanh: 4.0e-10 in float, 1.4e-19 in double. */
-template <class real> struct Number;
-template <> struct Number<float> {
+template <class real> struct FloatTraits;
+template <> struct FloatTraits<float> {
     typedef int32_t integer;
     typedef uint32_t bits;
     enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
@@ -32,7 +32,7 @@ template <> struct Number<float> {
                + u * (0.108532879f + u * 0.1161216461f)));
     }
 };
-template <> struct Number<double> {
+template <> struct FloatTraits<double> {
     typedef int64_t integer;
     typedef uint64_t bits;
     enum { MANTISSA_BITS = 52, EXPONENT_BIAS = 1023 };
@@ -64,7 +64,7 @@ template <> struct Number<double> {
    exp(x) = 2^n + 2^n expm1(r); expm1(x) = (2^n - 1) + 2^n expm1(r). */
 template <class real> ALWAYS_INLINE void exp_parts(real x, real *power, real *expm1_r)
 {
-    typedef Number<real> N;
+    typedef FloatTraits<real> N;
     typename N::bits bits;
     real shifted = x * N::LOG2E + N::ROUND_TO_INT; /* the integer n in its lowest bits */
     real n = shifted - N::ROUND_TO_INT;
@@ -78,7 +78,7 @@ template <class real> ALWAYS_INLINE void exp_parts(real x, real *power, real *ex
 /* exp(x) for x <= 0; 0 where the result is no normal number. */
 template <class real> ALWAYS_INLINE real exp_negative(real x)
 {
-    const real cut = -Number<real>::EXP_CUT;
+    const real cut = -FloatTraits<real>::EXP_CUT;
     real power, t;
     exp_parts(x < cut ? cut : x, &power, &t);
     return x < cut ? 0 : power + power * t;
@@ -88,13 +88,13 @@ template <class real> ALWAYS_INLINE real exp_negative(real x)
 template <class real> ALWAYS_INLINE real log1p_small(real e)
 {
     real s = e / (2 + e), u = s * s;
-    return 2 * (s + s * u * Number<real>::atanh_poly(u));
+    return 2 * (s + s * u * FloatTraits<real>::atanh_poly(u));
 }
 
 /* log(1 + x) for x >= 0: 1 + x = 2^n (1 + e) with -1/4 <= e < 1/2, e = x for small x */
 template <class real> ALWAYS_INLINE real log1p_positive(real x)
 {
-    typedef Number<real> N;
+    typedef FloatTraits<real> N;
     typename N::bits bits;
     real power, y = (1 + x) * (real)(4.0 / 3);
     memcpy(&bits, &y, sizeof bits);
@@ -139,7 +139,7 @@ template <class real> static void relu(real *A, ptrdiff_t n)
         A[i] = A[i] < 0 ? 0 : A[i];
 }
 
-/* A = f(Z), in place */
+/* A = f(Z), in offset */
 template <class real> static void activate(Activation f, real *Z, ptrdiff_t n)
 {
     if (f == LOGISTIC)
@@ -190,7 +190,7 @@ static void sigmoid_cross_entropy(real *Z, const real *Y, real *loss, ptrdiff_t 
         loss[i] = cross_entropy_of_unit(Z[i], Y[i], &Z[i]);
 }
 
-/* exp(z_k - top) in place, and their sum without one term that is exp(0) = 1: then
+/* exp(z_k - top) in offset, and their sum without one term that is exp(0) = 1: then
    log(1 + rest) loses no digit of a confident, right answer. */
 template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
 {
@@ -206,12 +206,12 @@ template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
     return rest;
 }
 
-/* Z = softmax(Z), row by row; with `codes`, the classes of the rows, also
+/* Z = softmax(Z), row by row; with `labels`, the classes of the rows, also
    loss_i = log(sum_k exp(z_k)) - z_y and Z = dloss/dz = softmax(Z) - y.
    The largest z of a row is subtracted first, which changes neither. Of few classes many
    rows are taken at a time, if there are many: a vector of rows for each class. */
 template <class real>
-static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *codes, real *loss)
+static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *labels, real *loss)
 {
     enum { ROWS = 64, CLASSES = 32 };
     real T[CLASSES * ROWS], top[ROWS], rest[ROWS], found[ROWS];
@@ -232,9 +232,9 @@ static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *codes, real *l
             for (ptrdiff_t k = 1; k < K; k++)
                 top[0] = Z[k] > top[0] ? Z[k] : top[0];
         }
-        if (codes)
+        if (labels)
             for (ptrdiff_t r = 0; r < n; r++)
-                loss[i + r] = top[r] - Z[r * K + codes[i + r]];
+                loss[i + r] = top[r] - Z[r * K + labels[i + r]];
         if (step > 1) {
             for (ptrdiff_t k = 0; k < K; k++) {
                 real *t = T + k * ROWS;
@@ -258,12 +258,12 @@ static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *codes, real *l
             for (ptrdiff_t k = 0; k < K; k++)
                 Z[k] *= factor;
         }
-        if (codes) {
+        if (labels) {
 #pragma omp simd
             for (ptrdiff_t r = 0; r < n; r++)
                 loss[i + r] += log1p_positive(rest[r]);
             for (ptrdiff_t r = 0; r < n; r++)
-                Z[r * K + codes[i + r]] -= 1;
+                Z[r * K + labels[i + r]] -= 1;
         }
     }
 }

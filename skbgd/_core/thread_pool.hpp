@@ -1,13 +1,13 @@
-/* The threads that compute together: one leads, the others take shares of its work.
+/* The threads that compute together: one leads, the others take chunks of its work.
  *
  * The leader, thread 0, alone runs through a descent. What can be divided it divides into
- * as many shares as there are threads, and each thread takes its own; whoever is done takes
- * those that nobody has begun. So a thread that has no core holds up the others by one share
- * at most, and the results are those of the shares, whoever computed them.
+ * as many chunks as there are threads, and each thread takes its own; whoever is done takes
+ * those that nobody has begun. So a thread that has no core holds up the others by one chunk
+ * at most, and the results are those of the chunks, whoever computed them.
  *
  * Steps on small batches take microseconds, so a thread that waits spins for a short while.
  * Then it sleeps: what it waits for may need its core, if the machine is busy. Where other
- * processes take a core away in the middle of a share, all wait for it. So the leader tries
+ * processes take a core away in the middle of a chunk, all wait for it. So the leader tries
  * now and then whether it is faster alone.
  */
 #include <atomic>
@@ -56,7 +56,7 @@ class FlushDenormals {
 typedef std::chrono::steady_clock Clock;
 
 /* A thread waits here until something holds; whoever made it hold rings. */
-class Bell {
+class Event {
   public:
     template <class Condition> void wait(const Condition &holds)
     {
@@ -74,7 +74,7 @@ class Bell {
         sleepers--;
     }
 
-    void ring()
+    void notify()
     {
         if (sleepers > 0) {
             std::lock_guard<std::mutex> lock(mutex);
@@ -88,64 +88,64 @@ class Bell {
     std::condition_variable changed;
 };
 
-enum { PANEL = 1 << 13 }; /* elements of a thread's memory for packed matrices */
+enum { PANEL_SIZE = 1 << 13 }; /* elements of a thread's memory for packed matrices */
 
-class Team {
+class ThreadPool {
   public:
     const int n_threads;
     std::atomic<bool> interrupted{false}; /* by Ctrl-C: what is under way is given up */
 
-    explicit Team(int n)
-        : n_threads(n), shares(new Share[n]), panels(new double[(size_t)n * PANEL + 8])
+    explicit ThreadPool(int n)
+        : n_threads(n), chunks(new Chunk[n]), panels(new double[(size_t)n * PANEL_SIZE + 8])
     {
     }
 
-    /* body(share, thread) for every share, by whoever takes it; returns when all are done. */
+    /* body(chunk, thread) for every chunk, by whoever takes it; returns when all are done. */
     template <class Body> void run(const Body &body)
     {
         if (n_threads > 1)
-            choose_way();
+            choose_mode();
         if (n_threads == 1 || alone) {
-            for (int share = 0; share < n_threads; share++)
-                body(share, 0);
+            for (int chunk = 0; chunk < n_threads; chunk++)
+                body(chunk, 0);
             return;
         }
         context = &body;
-        call = [](const void *given, int share, int thread) {
-            (*(const Body *)given)(share, thread);
+        call = [](const void *given, int chunk, int thread) {
+            (*(const Body *)given)(chunk, thread);
         };
         left = n_threads;
         phase++;
-        work_to_do.ring();
-        take_shares(0, phase);
+        work_available.notify();
+        take_chunks(0, phase);
         all_done.wait([this] { return left == 0; });
     }
 
-    /* The sum of body(share, thread) over all shares, always in the same order. */
+    /* The sum of body(chunk, thread) over all chunks, always in the same order. */
     template <class Body> double sum(const Body &body)
     {
         double total = 0;
-        run([&](int share, int thread) { shares[share].sum = body(share, thread); });
-        for (int share = 0; share < n_threads; share++)
-            total += shares[share].sum;
+        run([&](int chunk, int thread) { chunks[chunk].sum = body(chunk, thread); });
+        for (int chunk = 0; chunk < n_threads; chunk++)
+            total += chunks[chunk].sum;
         return total;
     }
 
     /* What the other threads do until `stop`. */
-    void help()
+    void run_worker()
     {
         const FlushDenormals flush;
-        const int thread = 1 + n_helpers++;
+        const int thread = 1 + n_workers++;
         unsigned seen = 0;
         while (thread < n_threads) {
-            work_to_do.wait([&] { return phase != seen || stopped; });
+            work_available.wait([&] { return phase != seen || stopped; });
             if (stopped)
                 break;
             seen = phase;
-            take_shares(thread, seen);
+            take_chunks(thread, seen);
         }
-        n_left++;
-        all_left.ring();
+        n_exited++;
+        all_exited.notify();
     }
 
     /* Returns when all threads that have begun to help have left; one that begins later
@@ -153,31 +153,31 @@ class Team {
     void stop()
     {
         stopped = true;
-        work_to_do.ring();
-        all_left.wait([this] { return n_left == n_helpers; });
+        work_available.notify();
+        all_exited.wait([this] { return n_exited == n_workers; });
     }
 
     /* The memory of a thread, aligned to 64 bytes. */
     void *panel(int thread) const
     {
-        const uintptr_t start = (uintptr_t)(panels.get() + (ptrdiff_t)thread * PANEL);
+        const uintptr_t start = (uintptr_t)(panels.get() + (ptrdiff_t)thread * PANEL_SIZE);
         return (void *)((start + 63) / 64 * 64);
     }
 
   private:
-    struct Share {
+    struct Chunk {
         std::atomic<unsigned> taken{0}; /* in which phase last */
         double sum = 0;
         char padding[48]; /* so that no two have a cache line in common */
     };
-    std::unique_ptr<Share[]> shares;
+    std::unique_ptr<Chunk[]> chunks;
     std::unique_ptr<double[]> panels;
-    Bell work_to_do, all_done, all_left;
+    Event work_available, all_done, all_exited;
     std::atomic<unsigned> phase{0};
-    std::atomic<int> left{0}, n_helpers{0}, n_left{0};
+    std::atomic<int> left{0}, n_workers{0}, n_exited{0};
     std::atomic<bool> stopped{false};
     const void *context = nullptr;
-    void (*call)(const void *body, int share, int thread) = nullptr;
+    void (*call)(const void *body, int chunk, int thread) = nullptr;
 
     /* Where runs are short, for which waiting for a core is long, the leader measures one
        window of time with the others and one alone. Then it spends many in the faster of
@@ -187,7 +187,7 @@ class Team {
     double runs_per_second[2] = {0, 0}; /* with others, alone; of late */
     Clock::time_point begin = Clock::now();
 
-    void choose_way()
+    void choose_mode()
     {
         const std::chrono::duration<double> time = Clock::now() - begin;
         if (n_runs++ < 4 || time.count() < 0.004)
@@ -202,17 +202,17 @@ class Team {
         begin = Clock::now();
     }
 
-    void take_shares(int thread, unsigned now)
+    void take_chunks(int thread, unsigned now)
     {
         for (int i = 0; i < n_threads; i++) {
-            const int share = (thread + i) % n_threads;
-            /* Fails too if this phase is over: then all of its shares were taken. */
+            const int chunk = (thread + i) % n_threads;
+            /* Fails too if this phase is over: then all of its chunks were taken. */
             unsigned before = now - 1;
-            if (!shares[share].taken.compare_exchange_strong(before, now))
+            if (!chunks[chunk].taken.compare_exchange_strong(before, now))
                 continue;
-            call(context, share, thread);
+            call(context, chunk, thread);
             if (--left == 0)
-                all_done.ring();
+                all_done.notify();
         }
     }
 };

@@ -44,7 +44,7 @@ template <class real> ALWAYS_INLINE ptrdiff_t row_number(const Data<real> &data,
 
 /* y = y + x m      of length q */
 template <class real>
-ALWAYS_INLINE void add_row(ptrdiff_t q, real x, const real *m, real *y)
+ALWAYS_INLINE void add_scaled_row(ptrdiff_t q, real x, const real *m, real *y)
 {
 #pragma omp simd
     for (ptrdiff_t j = 0; j < q; j++)
@@ -53,7 +53,7 @@ ALWAYS_INLINE void add_row(ptrdiff_t q, real x, const real *m, real *y)
 
 /* body(q, wide) where the compiler knows that there is one column, without loops over
    columns, and how long the indices are. */
-template <class Body> ALWAYS_INLINE void specialized(ptrdiff_t q, bool wide, Body body)
+template <class Body> ALWAYS_INLINE void dispatch_width(ptrdiff_t q, bool wide, Body body)
 {
     if (q == 1 && !wide)
         body(1, false);
@@ -63,31 +63,31 @@ template <class Body> ALWAYS_INLINE void specialized(ptrdiff_t q, bool wide, Bod
         body(q, true);
 }
 
-/* y = ((x - high) - low) * inverse, of length d, or without `standard` y = x */
+/* y = ((x - high) - low) * inverse, of length d, or without `standardizer` y = x */
 template <class real>
-ALWAYS_INLINE void standardize(ptrdiff_t d, const real *x, const real *standard, real *y)
+ALWAYS_INLINE void standardize(ptrdiff_t d, const real *x, const real *standardizer, real *y)
 {
     enum { LANES = Simd<real>::LANES };
     const ptrdiff_t whole = (d - 1) / LANES * LANES;
-    const Tail<real> tail(d - whole);
-    if (!standard) {
+    const Mask<real> mask(d - whole);
+    if (!standardizer) {
         for (ptrdiff_t j = 0; j < whole; j += LANES)
             store(y + j, load(x + j));
-        store(y + whole, load(x + whole, tail), tail);
+        store(y + whole, load(x + whole, mask), mask);
         return;
     }
-    const real *high = standard, *low = high + d, *inverse = low + d;
+    const real *high = standardizer, *low = high + d, *inverse = low + d;
     for (ptrdiff_t j = 0; j < whole; j += LANES)
         store(y + j, ((load(x + j) - load(high + j)) - load(low + j)) * load(inverse + j));
     x += whole, high += whole, low += whole, inverse += whole;
     store(y + whole,
-          ((load(x, tail) - load(high, tail)) - load(low, tail)) * load(inverse, tail), tail);
+          ((load(x, mask) - load(high, mask)) - load(low, mask)) * load(inverse, mask), mask);
 }
 
 /* Rows start ... start + n - 1 of the data as the network sees them: dense, contiguous and
    standardised. */
 template <class real>
-static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *rows)
+static void gather_rows(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *rows)
 {
     enum { AHEAD = 8 };
     const ptrdiff_t d = data.d;
@@ -104,15 +104,15 @@ static void gather(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, real *r
                 prefetch(data.X + row_number(data, i + AHEAD) * d,
                          d * (ptrdiff_t)sizeof(real));
         }
-        standardize(d, x, data.standard, rows);
+        standardize(d, x, data.standardizer, rows);
     }
 }
 
-/* Of rows start ... start + n - 1: targets, 0/1 in (n, K) or, for a softmax, codes as
+/* Of rows start ... start + n - 1: targets, 0/1 in (n, K) or, for a softmax, labels as
    integers, and weights, if there are any. */
 template <class real>
-static void targets(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdiff_t K,
-                    bool codes, real *Y, real *weights)
+static void gather_targets(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdiff_t K,
+                    bool labels, real *Y, real *weights)
 {
     const ptrdiff_t n_targets = data.n_targets;
     if (n_targets > 1) {
@@ -120,14 +120,14 @@ static void targets(const Data<real> &data, ptrdiff_t start, ptrdiff_t n, ptrdif
             for (ptrdiff_t k = 0; k < K; k++)
                 Y[i * K + k] = (real)data.Y[row_number(data, start + i) * K + k];
     } else {
-        if (!codes && K > 1)
+        if (!labels && K > 1)
             memset(Y, 0, n * K * sizeof(real));
         for (ptrdiff_t i = 0; i < n; i++) {
             /* Whoever changed Y since it was checked does not reach past the row. */
-            const int last = codes || K > 1 ? (int)(K - 1) : 1;
+            const int last = labels || K > 1 ? (int)(K - 1) : 1;
             int code = data.Y[row_number(data, start + i)];
             code = code < 0 ? 0 : code < last ? code : last;
-            if (codes)
+            if (labels)
                 ((int *)Y)[i] = code;
             else if (K > 1)
                 Y[i * K + code] = 1;
@@ -145,10 +145,10 @@ template <class real>
 static void sparse_affine(const Data<real> &data, ptrdiff_t start, double scale,
                           const Product<real> &g)
 {
-    specialized(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
+    dispatch_width(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
         for (ptrdiff_t i = 0; i < g.m; i++) {
             const SparseRow<real> row(data, row_number(data, start + i), wide);
-            const real *W = g.B.at;
+            const real *W = g.B.data;
             real *z = g.C + i * q;
             ptrdiff_t t = 0;
             memset(z, 0, q * sizeof(real));
@@ -163,7 +163,7 @@ static void sparse_affine(const Data<real> &data, ptrdiff_t start, double scale,
                     z[j] += (x[0] * W_0[j] + x[1] * W_1[j]) + (x[2] * W_2[j] + x[3] * W_3[j]);
             }
             for (; t < row.nnz; t++)
-                add_row(q, row.x[t], W + row.column(t) * q, z);
+                add_scaled_row(q, row.x[t], W + row.column(t) * q, z);
 #pragma omp simd
             for (ptrdiff_t j = 0; j < q; j++)
                 z[j] = g.P[j] + (real)scale * z[j];
@@ -177,7 +177,7 @@ template <class real>
 static void add_sparse_product(const Data<real> &data, ptrdiff_t start, ptrdiff_t first,
                                ptrdiff_t last, const Product<real> &g)
 {
-    specialized(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
+    dispatch_width(g.n, data.wide_indices, [&](ptrdiff_t q, bool wide) {
         for (ptrdiff_t i = 0; i < g.k; i++) {
             const SparseRow<real> row(data, row_number(data, start + i), wide);
             for (ptrdiff_t t = 0; t < row.nnz; t++) {
@@ -185,7 +185,7 @@ static void add_sparse_product(const Data<real> &data, ptrdiff_t start, ptrdiff_
                 if (q > 1 && t + 8 < row.nnz)
                     prefetch(g.C + row.column(t + 8) * q, q * (ptrdiff_t)sizeof(real));
                 if (first <= k && k < last)
-                    add_row(q, (real)g.scale * row.x[t], g.B.at + i * q, g.C + k * q);
+                    add_scaled_row(q, (real)g.scale * row.x[t], g.B.data + i * q, g.C + k * q);
             }
         }
     });
