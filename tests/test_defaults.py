@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import parameters
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
     load_digits,
@@ -264,6 +265,57 @@ def test_integer_weights_equal_repeated_rows_if_these_are_few(hidden, solver):
     assert resolved == (clf.alpha_, clf.max_iter_)
     tolerance = 1e-3 if solver == "lbfgs" else 1e-9
     np.testing.assert_allclose(weighted, repeated, rtol=0, atol=tolerance)
+
+
+WEIGHTS = np.random.default_rng(0).integers(0, 5, size=200) / 2
+
+
+def effective_rows(class_weight):
+    """(sum w)^2 / sum w^2, by definition."""
+    X, y = MOONS
+    w = WEIGHTS.copy()
+    if class_weight == "balanced":
+        w /= np.bincount(y, WEIGHTS)[y]
+    elif class_weight:
+        w[y == 0] *= class_weight[0]
+    return w.sum() ** 2 / (w**2).sum()
+
+
+CLASS_WEIGHTS = [None, "balanced", {0: 9.0}]
+
+
+@pytest.mark.parametrize("class_weight", CLASS_WEIGHTS, ids=str)
+def test_weights_count_as_effective_rows(class_weight):
+    """alpha is that of (sum w)^2 / sum w^2 rows, the step that of m in proportion."""
+    clf = BGDClassifier(class_weight=class_weight, random_state=0)
+    clf.fit(*MOONS, WEIGHTS)
+    n = effective_rows(class_weight)
+    assert clf.alpha_ == pytest.approx(default_alpha(n, 1), rel=1e-12)
+    expected = 0.4 * (8 * n / 200) ** 0.5
+    assert clf.learning_rate_init_ == pytest.approx(expected, rel=1e-12)
+    if class_weight != "balanced":
+        clf = clone(clf).partial_fit(*MOONS, [0, 1], WEIGHTS)
+        expected = 0.4 * (4 * n / 200) ** 0.5
+        assert clf.learning_rate_init_ == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", CLASS_WEIGHTS, ids=str)
+def test_effective_rows_on_dask(client, class_weight):
+    """Over all blocks, they are those of one machine."""
+    array = pytest.importorskip("dask.array")
+    from skbgd.dask import DaskBGDClassifier
+
+    clf = DaskBGDClassifier(
+        class_weight=class_weight,
+        batch_size="full",
+        learning_rate=1e-3,
+        max_iter=1,
+        tol=None,
+    )
+    blocks = (array.from_array(a, chunks=(70, *a.shape[1:])) for a in MOONS)
+    clf.fit(*blocks, array.from_array(WEIGHTS, chunks=70))
+    expected = default_alpha(effective_rows(class_weight), 1)
+    assert clf.alpha_ == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["alpha", "max_iter", "n_iter_no_change"])
