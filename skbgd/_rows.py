@@ -300,7 +300,7 @@ def _spread_over_classes(rows, labels, n, seed):
 
 def rows_for(network, X, Y=None, weights=None, order=None):
     """The core's view of the rows, with the standardization of the network."""
-    return backprop.Data(X, Y, weights, order, network.core_standardization(X.dtype))
+    return backprop.Data(X, Y, weights, order, network.standardizer(X.dtype))
 
 
 def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):

@@ -97,7 +97,7 @@ class _Graph:
 
     def pre_activations(self, A, clf):
         """Of the output layer, Z (n, K) for rows A (n, d)."""
-        standard = clf._network.core_standardization(np.dtype(self.dtype))
+        standard = clf._network.standardizer(np.dtype(self.dtype))
         if standard is not None:
             # Not folded into W_1: a difference of large numbers would lose digits.
             high, low, inverse = map(self.constant, standard)
