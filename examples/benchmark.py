@@ -160,8 +160,9 @@ def estimators(hidden, batch_size, epochs, shuffle=True):
         "random_state": 0,
     }
     ours = BGDClassifier(
-        **common, output_activation="softmax", learning_rate=STEP_SIZE, tol=None
-    )
+        **common, output_activation="softmax", learning_rate=STEP_SIZE, tol=None,
+        standardize=False,
+    )  # fmt: skip
     mlp = MLPClassifier(
         **common,
         solver="sgd",
@@ -400,8 +401,9 @@ def one_neuron(budget):
                 common = {"alpha": alpha, "max_iter": epochs, "tol": None}
                 common["random_state"] = 0
                 ours = BGDClassifier(
-                    (), batch_size=1, learning_rate=STEP_SIZE, **common
-                )
+                    (), batch_size=1, learning_rate=STEP_SIZE, standardize=False,
+                    **common,
+                )  # fmt: skip
                 sgd = SGDClassifier(
                     loss="log_loss", learning_rate="constant", eta0=STEP_SIZE, **common
                 )
@@ -429,8 +431,9 @@ def lbfgs(dtype, budget):
     for d, K, name in ((30, 2, ""), (784, 10, ""), (20_000, 2, ", CSR")):
         X, y = sparse_rows(20_000, d, dtype) if name else synthetic(20_000, d, K, dtype)
         ours = BGDClassifier(
-            (), output_activation="softmax", alpha=1 / len(y), tol=1e-5, **common
-        )
+            (), output_activation="softmax", alpha=1 / len(y), tol=1e-5,
+            standardize=False, **common,
+        )  # fmt: skip
         theirs = LogisticRegression(tol=1e-5, max_iter=1000)
         cases.append((f"LogisticRegression, {d} features{name}", ours, theirs, X, y))
     for name, n, iterations in (
@@ -442,7 +445,7 @@ def lbfgs(dtype, budget):
         X, y = NETWORKS[name][0](n, d, max(K, 2), dtype)
         ours = BGDClassifier(
             hidden, output_activation="softmax", alpha=1e-3, tol=None,
-            max_iter=iterations, **common,
+            max_iter=iterations, standardize=False, **common,
         )  # fmt: skip
         theirs = MLPClassifier(
             hidden, activation="logistic", alpha=1e-3 * n, tol=0, max_iter=iterations,

@@ -38,7 +38,12 @@ from sklearn.datasets import make_moons
 from skbgd import BGDClassifier
 
 # The article's descent: steps of one size, no penalty.
-PLAIN = {"learning_rate_schedule": "constant", "alpha": 0.0, "random_state": 0}
+PLAIN = {
+    "learning_rate_schedule": "constant",
+    "alpha": 0.0,
+    "standardize": False,
+    "random_state": 0,
+}
 
 
 def check(equation, value, expected):

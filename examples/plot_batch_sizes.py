@@ -35,7 +35,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
-from sklearn.preprocessing import scale
 
 from skbgd import BGDClassifier
 
@@ -50,7 +49,6 @@ NETWORK = {
 }
 COST = 0.01
 X, y = load_digits(return_X_y=True)
-X = scale(X)
 
 
 # %%

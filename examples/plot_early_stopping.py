@@ -35,6 +35,7 @@ TRAINING = {
     "batch_size": 16,
     "solver": "adam",
     "learning_rate": 0.03,
+    "learning_rate_schedule": "constant",
     "alpha": 0.0,
     "max_iter": 500,
     "n_iter_no_change": 50,

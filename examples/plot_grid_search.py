@@ -2,9 +2,9 @@
 Searching for a learning rate and a batch size
 ==============================================
 
-A Pipeline with a scaler, and a grid over the two parameters that matter most. They
-depend on each other: the gradient of a small batch is noisy, so its steps have to be
-smaller, and it takes more of them in an epoch, so they may be. Search over both.
+A grid over the two parameters that matter most. They depend on each other: the gradient
+of a small batch is noisy, so its steps have to be smaller, and it takes more of them in
+an epoch, so they may be. Search over both.
 
 Each model trains for the same 40 epochs. Small batches take more steps in them, which
 takes longer: the printed table has the times.
@@ -24,8 +24,6 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
 
@@ -41,13 +39,10 @@ NETWORK = {
 }
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-pipeline = Pipeline(
-    [("scale", StandardScaler()), ("network", BGDClassifier(**NETWORK))]
-)
 # Some steps of this grid are much too large, and training warns of it.
 warnings.simplefilter("ignore", ConvergenceWarning)
-grid = {"network__learning_rate": LEARNING_RATES, "network__batch_size": BATCH_SIZES}
-search = GridSearchCV(pipeline, grid, cv=3).fit(X_train, y_train)
+grid = {"learning_rate": LEARNING_RATES, "batch_size": BATCH_SIZES}
+search = GridSearchCV(BGDClassifier(**NETWORK), grid, cv=3).fit(X_train, y_train)
 
 
 # %%
@@ -56,8 +51,8 @@ def table(key):
     results = search.cv_results_
     values = np.empty((len(LEARNING_RATES), len(BATCH_SIZES)))
     for params, value in zip(results["params"], results[key], strict=True):
-        i = LEARNING_RATES.index(params["network__learning_rate"])
-        j = BATCH_SIZES.index(params["network__batch_size"])
+        i = LEARNING_RATES.index(params["learning_rate"])
+        j = BATCH_SIZES.index(params["batch_size"])
         values[i, j] = value
     return values
 
@@ -70,8 +65,7 @@ for j, batch_size in enumerate(BATCH_SIZES):
         f"batch_size={batch_size!r:<7} best learning_rate {LEARNING_RATES[i]:<5} "
         f"accuracy {accuracy[i, j]:.3f}   fit {milliseconds[i, j]:.0f} ms"
     )
-best = {name.split("__")[1]: value for name, value in search.best_params_.items()}
-print(f"best of {accuracy.size}: {best}")
+print(f"best of {accuracy.size}: {search.best_params_}")
 print(f"accuracy in cross-validation {search.best_score_:.3f}")
 print(f"accuracy on new samples      {search.score(X_test, y_test):.3f}")
 

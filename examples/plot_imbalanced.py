@@ -27,8 +27,6 @@ import numpy as np
 from sklearn.datasets import make_classification
 from sklearn.metrics import PrecisionRecallDisplay, precision_score, recall_score
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
 
@@ -65,9 +63,7 @@ cost_test = np.where(y_test == 1, amount_test, FALSE_ALARM)
 # The same network three times. Only the weights differ.
 def train(class_weight=None, sample_weight=None):
     clf = BGDClassifier(class_weight=class_weight, **NETWORK)
-    return make_pipeline(StandardScaler(), clf).fit(
-        X_train, y_train, bgdclassifier__sample_weight=sample_weight
-    )
+    return clf.fit(X_train, y_train, sample_weight)
 
 
 models = {

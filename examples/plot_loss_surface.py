@@ -50,6 +50,7 @@ NEURON = {
     "batch_size": "full",
     "learning_rate_schedule": "constant",
     "alpha": 0.0,
+    "standardize": False,
 }
 
 # %%

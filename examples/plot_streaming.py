@@ -36,7 +36,6 @@ NETWORK = {
     "hidden_layer_sizes": (32,),
     "activation": "logistic",
     "batch_size": 64,
-    "learning_rate": 0.2,
     "random_state": 0,
 }
 

@@ -45,7 +45,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from skbgd import BGDClassifier, _plan
+from skbgd import BGDClassifier, _settings
 from skbgd._network import Network
 
 made = datasets.make_classification
@@ -391,6 +391,8 @@ def folds_of_set(make, quick):
 def standardise_numbers(X, X_test):
     """Columns of two values are left as they are, as a user would leave them."""
     columns = [j for j in range(X.shape[1]) if len(np.unique(X[:, j])) > 2]
+    if not columns:
+        return X, X_test
     scaler = StandardScaler().fit(X[:, columns])
     results = []
     for rows in (X, X_test):
@@ -488,7 +490,7 @@ def summaries(title, groups, names):
 # Each rule switched off ---------------------------------------------------------------
 
 
-def earlier_alpha(n, n_hidden, *, stream=False):
+def earlier_alpha(n, n_hidden, *, streaming=False):
     """2e-4 where n alpha is between 0.5 and 2, otherwise the nearer of these bounds."""
     return np.clip(2e-4, 0.5 / max(n, 40), 2 / n) / max(1, n_hidden) ** 2
 
@@ -499,19 +501,19 @@ def two_valued_too():
 
 RULES = {
     "sigmoid units for more than two classes": ({"output_activation": "logistic"}, {}),
-    "batches of 16 to 64 rows": ({}, {"AUTO_BATCH_SIZES": (16, 64)}),
+    "batches of 16 to 64 rows": ({}, {"BATCH_SIZE_BOUNDS": (16, 64)}),
     "batches of 200 rows": ({"batch_size": 200}, {}),
-    "25 epochs": ({}, {"AUTO_EPOCHS": (25, 25)}),
-    "40 epochs": ({}, {"AUTO_EPOCHS": (40, 40)}),
-    "80 epochs": ({}, {"AUTO_EPOCHS": (80, 80)}),
-    "at least 100 steps": ({}, {"AUTO_STEPS": 100}),
-    "at least 2000 steps": ({}, {"AUTO_STEPS": 2000}),
-    "steps half as large": ({}, {"STEP": 0.2, "ADAM_STEP": 0.025}),
-    "steps twice as large": ({}, {"STEP": 0.8, "ADAM_STEP": 0.1}),
-    "n alpha = 0.25": ({}, {"AUTO_PENALTY": 0.25}),
-    "n alpha = 1": ({}, {"AUTO_PENALTY": 1.0}),
+    "25 epochs": ({}, {"COSINE_EPOCH_BOUNDS": (25, 25)}),
+    "40 epochs": ({}, {"COSINE_EPOCH_BOUNDS": (40, 40)}),
+    "80 epochs": ({}, {"COSINE_EPOCH_BOUNDS": (80, 80)}),
+    "at least 100 steps": ({}, {"MIN_STEPS": 100}),
+    "at least 2000 steps": ({}, {"MIN_STEPS": 2000}),
+    "steps half as large": ({}, {"SGD_STEP_SIZE": 0.2, "ADAM_STEP_SIZE": 0.025}),
+    "steps twice as large": ({}, {"SGD_STEP_SIZE": 0.8, "ADAM_STEP_SIZE": 0.1}),
+    "n alpha = 0.25": ({}, {"SUM_PENALTY": 0.25}),
+    "n alpha = 1": ({}, {"SUM_PENALTY": 1.0}),
     "n alpha from 0.5 to 2": ({}, {"default_alpha": earlier_alpha}),
-    "alpha does not fall below 100 rows": ({}, {"PENALIZED_ROWS": 40}),
+    "alpha does not fall below 100 rows": ({}, {"FULL_PENALTY_ROWS": 40}),
 }
 
 
@@ -523,14 +525,19 @@ def rules(sets, quick, base):
         name = list(estimators())[column]
         summary(f"**{name}**", base, column)
         for label, (explicit, constants) in RULES.items():
-            with mock.patch.multiple(_plan, **constants):
+            with mock.patch.multiple(_settings, **constants):
                 construct = lambda p=params | explicit: BGDClassifier(**p)  # noqa: E731
                 found = evaluate([construct], sets, quick)
             summary(f"{name}: {label}", joined(base, found), 1)
-    start = Network.fit_start
-    with mock.patch.object(Network, "fit_start", lambda self, theta, norm: None):
+    start = Network.scale_initial_weights
+    no_scaling = mock.patch.object(
+        Network,
+        "scale_initial_weights",
+        lambda self, theta, mean_squared_row_norm: None,
+    )
+    with no_scaling:
         found = evaluate([BGDClassifier], sets, quick)
-    assert Network.fit_start is start
+    assert Network.scale_initial_weights is start
     summary("initial weights whatever the features' size", joined(base, found), 1)
     found = evaluate([two_valued_too], sets, quick)
     summary("two-valued columns standardised too", joined(base, found), 1)

@@ -7,5 +7,5 @@ from ._display import LossCurveDisplay
 
 __all__ = ["BGDClassifier", "LossCurveDisplay"]
 
-# Pickles name the public module, which stays.
+# Pickles refer to the public module, whose name does not change.
 BGDClassifier.__module__ = "skbgd"

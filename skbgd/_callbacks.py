@@ -1,4 +1,4 @@
-"""What follows an epoch: validation, printed lines, scikit-learn's callbacks."""
+"""Per-epoch reporting: validation, printed lines, scikit-learn's callbacks."""
 
 import numpy as np
 from sklearn.metrics import check_scoring
@@ -11,31 +11,32 @@ try:  # scikit-learn 1.9 and newer
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in for scikit-learn's, without its methods."""
+        """Replaces the mixin of scikit-learn before 1.9, without its methods."""
 
     def with_callbacks(method):
         return method
 
 
 class Progress:
-    """Reports each epoch of a fit.
+    """Reports each epoch of `fit`.
 
     Parameters
     ----------
     clf : BGDClassifier
-        The estimator that is being fitted; `verbose` and `max_iter_` are read from it.
+        The estimator during `fit`, with the attribute `max_iter_`.
     state : State
-        Of the descent.
-    X, y, sample_weight : training rows, passed to callbacks.
-    named : bool
-        Whether X has the names of its features, if it had any in `fit`.
+        The training state.
+    X, y, sample_weight
+        The training rows, which are passed to callbacks.
+    has_feature_names : bool
+        False if X has lost the feature names of the argument of `fit`.
     """
 
-    def __init__(self, clf, state, X, y, sample_weight, named):
+    def __init__(self, clf, state, X, y, sample_weight, has_feature_names):
         self.clf = clf
         self.state = state
-        self.named = named
-        # About 20 lines for the longest fit, or a line for each epoch.
+        self.has_feature_names = has_feature_names
+        # verbose=1: about 20 lines if all epochs are made; 2: one line per epoch.
         self.interval = 1 if clf.verbose > 1 else -(-clf.max_iter_ // 20)
         self.context = None
         if hasattr(clf, "_init_callback_context"):
@@ -51,10 +52,10 @@ class Progress:
             self.context.call_on_fit_task_begin(**self.callback_args)
 
     def attributes(self, best=False):
-        """What makes a copy of the estimator predict as trained so far, or at best."""
+        """The attributes that make a copy predict with the last or best parameters."""
         theta = self.state.best_or_last_theta if best else self.state.theta
         attributes = {"_state": State(theta=theta.copy())}
-        if not self.named and "feature_names_in_" in vars(self.clf):
+        if not self.has_feature_names and "feature_names_in_" in vars(self.clf):
             attributes["feature_names_in_"] = None
         return attributes
 
@@ -66,7 +67,7 @@ class Progress:
             )
 
     def after_epoch(self):
-        """Returns True if a callback asks to stop."""
+        """Report the epoch and return True if a callback requests a stop."""
         state = self.state
         if self.clf.verbose and state.n_iter % self.interval == 0:
             self.print_line()
@@ -84,7 +85,7 @@ class Progress:
         ):
             if values:
                 line += f"   {name} {values[-1]:.6g}"
-        print(line, flush=True)  # into a pipe or a file too, where a log is followed
+        print(line, flush=True)  # pipes and files are buffered
 
     def finish(self, stop_reason):
         if self.clf.verbose:
@@ -99,15 +100,18 @@ class Progress:
 
 
 def validation_criterion(clf, rows):
-    """A function that records and returns the criterion of the validation rows."""
+    """Return a function that records and returns the criterion on validation rows.
+
+    None if there are no validation rows.
+    """
     if rows is None:
         return None
     state, network = clf._state, clf._network
     scorer = None
     if clf.scoring is not None:
         scorer = check_scoring(clf, scoring=clf.scoring)
-        # It predicts with the parameters that the descent changes in place. By now
-        # X_val is an array, whatever it came as.
+        # The model shares the parameters, which training changes in place. X_val is an
+        # array here, without feature names.
         model = clf._copy()
         model._state = State(theta=state.theta)
         vars(model).pop("feature_names_in_", None)
@@ -115,11 +119,11 @@ def validation_criterion(clf, rows):
         if rows.sample_weight is not None:
             weighted["sample_weight"] = rows.sample_weight
             with np.errstate(all="ignore"):
-                if np.isinf(rows.sample_weight.sum()):  # as a scorer's would be
+                if np.isinf(rows.sample_weight.sum()):  # a scorer would overflow too
                     weighted["sample_weight"] = divided_by_max(rows.sample_weight)
 
     def record(curve, value):
-        # nan for epochs without validation rows, so that entry k is epoch k + 1
+        # Entry k is for epoch k + 1: nan for epochs without validation rows.
         curve.extend([np.nan] * (state.n_iter - 1 - len(curve)))
         curve.append(float(value))
         return curve[-1]
@@ -136,10 +140,10 @@ def validation_criterion(clf, rows):
             if clf._multilabel or not missing:
                 raise
             raise ValueError(
-                f"scoring={clf.scoring!r} failed on the validation rows, which have "
-                f"no row of {len(missing)} classes, such as {missing[0]!r}: {error} "
-                "Take a scorer that does not need all classes, a larger "
-                "validation_fraction, or pass X_val and y_val."
+                f"scoring={clf.scoring!r} failed on the validation rows, which lack "
+                f"{len(missing)} classes, such as {missing[0]!r}: {error} Use a scorer "
+                "that does not need all classes, increase validation_fraction, or pass "
+                "X_val and y_val."
             ) from error
         try:
             return -record(state.validation_scores, score)

@@ -1,4 +1,4 @@
-"""L-BFGS on all rows at once, by SciPy."""
+"""L-BFGS on the full batch, by SciPy."""
 
 from math import isfinite
 from time import perf_counter
@@ -9,15 +9,15 @@ from scipy import optimize
 from ._core.arguments import quiet
 from ._descent import Minimizer
 
-# Iterations and evaluations are limited by `minimize`, not by SciPy.
+# The iterations are limited by `minimize`, not by SciPy.
 NO_LIMIT = 10**9
 
 
 class QuasiNewton(Minimizer):
-    """L-BFGS (Liu & Nocedal 1989), an iteration of which counts as an epoch.
+    """L-BFGS (Liu & Nocedal 1989); each iteration counts as an epoch.
 
-    SciPy asks for J and its gradient, once or more often in an iteration. Its own state
-    is in float64 whatever the rows are in, and is not kept: a warm start has the
+    An iteration evaluates J and its gradient once or several times. SciPy's state is in
+    float64 for rows of either dtype. It is not kept: a warm start resumes from the
     parameters only.
 
     Parameters
@@ -25,27 +25,30 @@ class QuasiNewton(Minimizer):
     network, state, rows, alpha
         As for `Minimizer`.
     tol : float or None
-        The largest entry of the gradient with which it has converged; None: 0.
+        Training converges when no entry of the gradient is larger in absolute value.
+        None means 0.
     """
 
     def __init__(self, network, state, rows, alpha, tol):
         super().__init__(network, state, rows, alpha)
         self.tol = tol or 0.0
-        state.velocity = state.second_moment = None  # of other solvers
-        rows.prepare_sums(self.network)
+        state.velocity = state.second_moment = None  # kept by other solvers
+        rows.prepare_loss_gradient(self.network)
 
-    def run(self, begin, end):
+    def run(self, before_epoch, after_epoch):
         state = self.state
         self.n_evaluations, self.start = 0, perf_counter()
 
         def end_iteration(x):
-            begin()  # now, as nobody knew whether there would be another iteration
+            before_epoch()  # only now, as SciPy reports an iteration when it ends
             if not np.array_equal(x, self.x):
                 self.evaluate(x)
             state.theta[:] = self.theta
             n_done = self.n_evaluations * self.rows.n_samples
-            self.record(self.J, self.n_evaluations, n_done, perf_counter() - self.start)
-            reason = end()
+            self.record_epoch(
+                self.J, self.n_evaluations, n_done, perf_counter() - self.start
+            )
+            reason = after_epoch()
             if reason != "callback" and abs(self.gradient).max() <= self.tol:
                 reason = "converged"
             if reason is not None:
@@ -68,14 +71,14 @@ class QuasiNewton(Minimizer):
                 },
             )
             if state.n_iter == 0:
-                end_iteration(result.x)  # it ends where it began
+                end_iteration(result.x)  # SciPy stopped before the first iteration
         except _Stop as stop:
             return stop.reason
         return "converged"
 
     @quiet
     def evaluate(self, x):
-        """J and its gradient at x, which are kept for the end of the iteration."""
+        """Compute J and its gradient at x, and store them for `end_iteration`."""
         theta = x.astype(self.state.theta.dtype)
         loss, gradient = self.rows.loss_gradient(self.network, theta)
         # J = loss + alpha / 2 sum_l ||W_l||^2
@@ -87,31 +90,32 @@ class QuasiNewton(Minimizer):
             gradient[W] += self.alpha * theta[W]
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
-            raise ValueError(self.diverged("The loss or its gradient is"))
+            raise ValueError(self.divergence_message("The loss or its gradient"))
         self.x, self.theta, self.J, self.gradient = x.copy(), theta, J, gradient
         return J, gradient
 
-    def diverged(self, infinite):
+    def divergence_message(self, quantity):
         return (
-            f"{infinite} no longer finite in epoch {self.state.n_iter + 1} of L-BFGS "
-            f"with alpha={self.alpha:g}. Try another alpha, or solver='sgd'."
+            f"{quantity} is no longer finite in epoch {self.state.n_iter + 1} of "
+            f"L-BFGS with alpha={self.alpha:g}. Try another alpha, or solver='sgd'."
             f"{self.rows.sample().scaling_advice(self.network)}"
         )
 
-    def unfinished(self, stop_reason, plan):
+    def unconverged_message(self, stop_reason, settings):
         largest = abs(self.gradient).max()
-        if largest <= plan.tol:
+        if largest <= settings.tol:
             return ""
         if stop_reason == "max_iter":
             return (
-                f"max_iter={plan.max_iter} iterations ended before the gradient's "
-                f"largest entry, {largest:.2g}, was within tol={plan.tol:g}. Increase "
-                "max_iter, or pass tol=None to train for exactly max_iter iterations."
+                f"max_iter={settings.max_iter} iterations were reached before the "
+                f"gradient converged: its largest entry is {largest:.2g}, and "
+                f"tol={settings.tol:g}. Increase max_iter, or pass tol=None to train "
+                "for max_iter iterations."
             )
         return (
             f"No lower loss was found, to rounding in {self.state.theta.dtype}, before "
-            f"the gradient's largest entry, {largest:.2g}, was within tol={plan.tol:g}."
-            " Try a larger tol."
+            f"the gradient converged: its largest entry is {largest:.2g}, and "
+            f"tol={settings.tol:g}. Try a larger tol."
         )
 
 

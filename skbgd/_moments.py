@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the columns of rows, and how to standardise them."""
+"""Mean, standard deviation and range of the features, and how to standardize them."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -8,30 +8,31 @@ import numpy as np
 
 from ._core import backprop
 
-# Elements of the rows that are read at a time, to stay in the cache.
-BLOCK = 1 << 17
+# The rows are read in blocks of this many elements, which fit in the cache.
+BLOCK_ELEMENTS = 1 << 17
 
-# A column is constant if its values differ by this many roundings at most.
-ROUNDINGS = 4
+# A column is constant if its range is at most this many rounding errors.
+ROUNDING_ERRORS = 4
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the columns of some rows with weights; those of other rows can be added.
+    """Moments of the columns of weighted rows; `+` gives those of the combined rows.
 
-    Rows of weight 0 are left out.
+    Rows of weight 0 are ignored.
 
     Parameters
     ----------
     weight : float
-        Of all rows.
+        The sum of the weights.
     low, high : ndarray of shape (d,)
+        The smallest and the largest value.
     mean : ndarray of shape (d,)
-        Minus `low`, to keep the digits that differ from row to row.
+        The mean minus `low`, which keeps more digits if all values are large.
     deviation : ndarray of shape (d,)
-        The standard deviation of the population.
+        The population standard deviation.
     two_valued : ndarray of shape (d,)
-        Whether there is no value but `low` and `high`.
+        Whether all values are `low` or `high`.
     """
 
     weight: float
@@ -42,25 +43,25 @@ class Moments:
     two_valued: np.ndarray
 
     @classmethod
-    def of(cls, X, weights):
-        """Those of dense rows, in one pass over blocks of them."""
+    def from_rows(cls, X, weights):
+        """Compute the moments of dense rows, block by block."""
         n, d = X.shape
-        rows, step = backprop.Data(X, None, weights), max(1, BLOCK // d)
-        blocks = (cls._of_block(rows, i, min(i + step, n)) for i in range(0, n, step))
+        rows, step = backprop.Data(X, None, weights), max(1, BLOCK_ELEMENTS // d)
+        blocks = (cls._from_block(rows, i, min(i + step, n)) for i in range(0, n, step))
         return reduce(add, blocks)
 
     @classmethod
-    def _of_block(cls, rows, start, stop):
+    def _from_block(cls, rows, start, stop):
         moments = np.empty((6, rows.d))
         weight = float(backprop.column_moments(rows, start, stop, moments))
-        low, high, _, mean, variance, between = moments  # of u
-        with np.errstate(all="ignore"):  # what is not finite is found in the end
-            # x = low + u (high - low)
+        low, high, _, mean, variance, between = moments
+        with np.errstate(all="ignore"):  # `standardization` checks for infinities
+            # mean and variance are those of u, where x = low + u (high - low)
             mean, deviation = mean * (high - low), np.sqrt(variance) * (high - low)
         return cls(weight, low, high, mean, deviation, between == 0)
 
     def __add__(self, other):
-        """Those of all rows (Chan, Golub & LeVeque, "Updating formulae", 1979)."""
+        """Combine the moments (Chan, Golub & LeVeque, "Updating formulae", 1979)."""
         if self.weight == 0 or other.weight == 0:
             return self if other.weight == 0 else other
         weight = self.weight + other.weight
@@ -73,24 +74,26 @@ class Moments:
             first = (self.low - low) + self.mean
             delta = (other.low - low) + other.mean - first
             mean = first + p * delta
-            # s^2 = (1 - p) s_1^2 + p s_2^2 + p (1 - p) delta^2; no square overflows
+            # s^2 = (1 - p) s_1^2 + p s_2^2 + p (1 - p) delta^2, where hypot prevents
+            # an overflow of the squares
             deviation = np.hypot(
                 np.hypot(np.sqrt(1 - p) * self.deviation, np.sqrt(p) * other.deviation),
                 np.sqrt(p * (1 - p)) * delta,
             )
         return Moments(weight, low, high, mean, deviation, two_valued)
 
-    def standard(self, dtype):
-        """Shift and scale of each column, and the mean of ||x||^2 after both.
+    def standardization(self, dtype):
+        """The shift and scale of each column, and the mean squared row norm after both.
 
-        They are mean and standard deviation; two values become 0 and 1, a constant 0.
-        The scales and their reciprocals are normal numbers of the type of the rows.
+        They are the mean and the standard deviation. The values of a two-valued column
+        become 0 and 1, those of a constant column 0. Each scale and its reciprocal are
+        normal numbers of the given dtype.
         """
         limits = np.finfo(dtype)
         with np.errstate(all="ignore"):
             spread = self.high - self.low
             largest = np.maximum(abs(self.low), abs(self.high))
-            rounding = np.maximum(ROUNDINGS * limits.eps * largest, limits.tiny)
+            rounding = np.maximum(ROUNDING_ERRORS * limits.eps * largest, limits.tiny)
             constant = spread <= rounding
             two_valued = self.two_valued & ~constant
             shift = np.where(two_valued, self.low, self.low + self.mean)
@@ -100,9 +103,9 @@ class Moments:
         if not finite.all():
             worst = np.argmin(finite)
             raise ValueError(
-                "standardize=True needs features whose differences are finite numbers; "
-                f"got one from {self.low[worst]:.3g} to {self.high[worst]:.3g}. Divide "
-                "it by a constant."
+                "standardize=True needs features whose differences are finite; got one "
+                f"from {self.low[worst]:.3g} to {self.high[worst]:.3g}. Divide it by a "
+                "constant."
             )
         scale = np.clip(scale, limits.tiny, 1 / limits.tiny)
         # mean (x - shift)^2 = s^2 + (mean - shift)^2

@@ -1,4 +1,4 @@
-"""The network's shape: layers to and from one flat vector, its start, its outputs."""
+"""The network: its layers as views of one vector, initial weights, probabilities."""
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -12,19 +12,20 @@ from ._core.arguments import quiet
 
 ACTIVATIONS, OUTPUT_ACTIVATIONS = arguments.HIDDEN, arguments.OUTPUT
 
-# Standard deviation of the first hidden layer's pre-activations at the start. The layer
-# is to see the data bent: with few features a start that thinks of the fan-out too is
-# almost linear, and the descent is long on a plateau. (1 + tanh z) / 2 is a logistic
-# unit at 2 z; sqrt(2) keeps the mean square through a relu, 1 through nothing.
-FIRST_GAIN = {"logistic": 3.0, "tanh": 1.5, "relu": 2**0.5, "identity": 1.0}
+# Initial standard deviation of the pre-activations of the first hidden layer. Its units
+# should start in their nonlinear range. With few features Glorot's bound, which also
+# depends on the fan-out, starts almost linear, and training stays long on a plateau.
+# A logistic unit at 2 z is (1 + tanh z) / 2, hence 3 and 1.5. sqrt(2) preserves the
+# mean square of relu units, and 1 that of identity units.
+FIRST_LAYER_GAIN = {"logistic": 3.0, "tanh": 1.5, "relu": 2**0.5, "identity": 1.0}
 
-# Numbers drawn at a time, in float64, for the start of a network in float32.
-DRAWN = 1 << 16
+# Random numbers are drawn in float64, this many at a time to save memory in float32.
+DRAW_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Network:
-    """A fully connected network with parameters in one vector theta.
+    """A fully connected network whose parameters are one vector theta.
 
     ``theta`` is ``[W_1, b_1, ..., W_L, b_L]``, each ``W_l`` of shape
     ``(units[l - 1], units[l])`` and row-major.
@@ -32,18 +33,18 @@ class Network:
     Parameters
     ----------
     units : tuple of int
-        Units per layer from the features to the outputs, ``L + 1`` numbers.
+        The number of units in each layer, from the features to the outputs: ``L + 1``
+        numbers.
     activation : {"logistic", "tanh", "relu", "identity"}
-        Of the hidden layers.
+        Activation function of the hidden layers.
     output_activation : {"logistic", "softmax"}
-        Of the output layer; decides the loss too.
+        Activation function of the output layer, which also determines the loss.
     exclusive : bool
-        Whether the outputs are classes, which exclude each other, or labels.
+        True for mutually exclusive classes, False for multilabel outputs.
     standardize : bool
-        Whether the network is for standardised features, where the rows that it is
-        first fitted to are dense.
+        Whether to standardize the features, if the first rows are dense.
     shift, scale : ndarray of shape (units[0],) or None
-        It sees (x - shift) / scale, or x.
+        The input of the first layer is (x - shift) / scale, or x if they are None.
     """
 
     units: tuple[int, ...]
@@ -57,7 +58,7 @@ class Network:
     def __post_init__(self):
         for array in (self.shift, self.scale):
             if array is not None:
-                array.setflags(write=False)  # `standard` would not know of a change
+                array.setflags(write=False)  # `standardizer` is cached
 
     def __str__(self):
         return (
@@ -67,21 +68,21 @@ class Network:
         )
 
     def __reduce__(self):
-        # Without the layout: the core may be another where this is unpickled.
+        # Without the layout, as another core may be used where this is unpickled.
         return Network, tuple(self.to_dict().values())
 
     def to_dict(self):
-        """Arrays and plain Python values, the keyword arguments of this network."""
+        """Return the keyword arguments of this network: arrays and Python values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @cached_property
     def layout(self):
-        """Where everything lies in theta, for the core too."""
+        """The offsets of all arrays in theta, shared with the core."""
         return backprop.Layout(self.units, self.activation, self.output_activation)
 
     @cached_property
     def layers(self):
-        """For each layer the slices of W and b in theta, and the shape of W."""
+        """For each layer, the slices of W and b in theta and the shape of W."""
         return [
             (slice(W, b), slice(b, b + fan_out), (fan_in, fan_out))
             for W, b, fan_in, fan_out in self.layout.offsets
@@ -92,40 +93,46 @@ class Network:
         return self.layout.n_parameters
 
     def standardized(self, moments, dtype):
-        """The network for rows with such moments, and their mean of ||x||^2 for it."""
-        shift, scale, squared_norm = moments.standard(dtype)
-        return replace(self, shift=shift, scale=scale), squared_norm
+        """A copy that standardizes rows with the given moments.
+
+        Returns the network and the mean squared norm of the standardized rows.
+        """
+        shift, scale, mean_squared_row_norm = moments.standardization(dtype)
+        return replace(self, shift=shift, scale=scale), mean_squared_row_norm
 
     @cached_property
-    def _standards(self):
-        return {}  # of each type that was asked for
+    def _standardizers(self):
+        return {}  # by dtype
 
-    def standard(self, dtype):
-        """How the core standardises rows of this type; None: not at all."""
+    def standardizer(self, dtype):
+        """How the core standardizes rows of this dtype, or None."""
         if self.shift is None:
             return None
-        if dtype not in self._standards:
-            self._standards[dtype] = arguments.standardizer(
+        if dtype not in self._standardizers:
+            self._standardizers[dtype] = arguments.standardizer(
                 self.shift, self.scale, dtype
             )
-        return self._standards[dtype]
+        return self._standardizers[dtype]
 
     def coefs(self, theta):
-        """The matrices W_1 ... W_L, as views into theta."""
+        """The weight matrices W_1 ... W_L, as views of theta."""
         return tuple(theta[W].reshape(shape) for W, _, shape in self.layers)
 
     def intercepts(self, theta):
-        """The vectors b_1 ... b_L, as views into theta."""
+        """The bias vectors b_1 ... b_L, as views of theta."""
         return tuple(theta[b] for _, b, _ in self.layers)
 
     def initial_parameters(self, random_state, dtype):
-        """A random start: W and b of a layer uniform in the same bounds.
+        """Random initialization: W and b of a layer are uniform in [-bound, bound].
 
-        In front of the first hidden layer +-gain sqrt(3 / d), which gives rows of d
-        features of size 1 pre-activations of standard deviation gain = FIRST_GAIN; in
-        front of the others +-gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010),
-        with gain 4 for logistic hidden units, whose slope at 0 is 1/4, and 1 elsewhere.
-        A single neuron has no symmetry to break and a convex cost: it starts at 0.
+        - First hidden layer: bound = gain sqrt(3 / d), with gain = FIRST_LAYER_GAIN.
+          For d features with mean square 1 the pre-activations then have standard
+          deviation gain.
+        - Other layers: bound = gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio
+          2010), with gain 4 for logistic hidden units, whose slope at 0 is 1/4, and
+          gain 1 otherwise.
+        - Without hidden layers all parameters are 0: there is no symmetry to break, and
+          the objective is convex.
         """
         theta = np.zeros(self.n_parameters, dtype=dtype)
         if len(self.layers) == 1:
@@ -135,34 +142,35 @@ class Network:
             gain = 4.0 if hidden and self.activation == "logistic" else 1.0
             bound = gain * sqrt(6.0 / (fan_in + fan_out))
             if W.start == 0:
-                bound = FIRST_GAIN[self.activation] * sqrt(3.0 / fan_in)
-            for start in range(W.start, b.stop, DRAWN):
-                part = theta[start : min(start + DRAWN, b.stop)]
+                bound = FIRST_LAYER_GAIN[self.activation] * sqrt(3.0 / fan_in)
+            for start in range(W.start, b.stop, DRAW_SIZE):
+                part = theta[start : min(start + DRAW_SIZE, b.stop)]
                 part[:] = random_state.uniform(-bound, bound, size=len(part))
         return theta
 
     @quiet
-    def fit_start(self, theta, squared_norm):
+    def scale_initial_weights(self, theta, mean_squared_row_norm):
         """Divide W_1 by r, the features' root mean square, or by sqrt(r) if r > 1.
 
-        Small features, such as one-hot columns, then give the first hidden layer the
-        pre-activations that FIRST_GAIN names. Large ones are met half-way, so that
-        small features beside a large one are still seen.
+        The pre-activations of small features, such as one-hot columns, then also have
+        standard deviation FIRST_LAYER_GAIN. For large features the square root is a
+        compromise: with r, small features beside a large one would have no effect.
         """
-        rms = np.sqrt(squared_norm / self.units[0])
+        rms = np.sqrt(mean_squared_row_norm / self.units[0])
         if len(self.layers) > 1 and 0 < rms < np.inf:
             theta[self.layers[0][0]] /= rms if rms < 1 else np.sqrt(rms)
 
-    # Predictions. `outputs(activated, rows)` gives Z_L of some rows, if activated A_L.
+    # Predictions. `outputs(activated, rows)` returns A_L or Z_L for a subset of rows.
 
     @quiet
     def probabilities(self, outputs):
-        """Of the classes or labels, shape (n, max(K, 2)) or (n, K).
+        """Probabilities of the classes, (n, max(K, 2)), or of the labels, (n, K).
 
-        Softmax units are probabilities. The sigmoid units of exclusive classes are
-        normalised to sum to 1: p_k = sigma(z_k) / sum_j sigma(z_j). One sigmoid unit is
-        P(second class); the units of labels that do not exclude each other stay as they
-        are.
+        - Softmax units: the outputs.
+        - One sigmoid unit: the output is the probability of the second class.
+        - Several sigmoid units for exclusive classes: normalized to sum to 1,
+          p_k = sigma(z_k) / sum_j sigma(z_j).
+        - Sigmoid units for multilabel targets: the outputs.
         """
         if self.exclusive and self.units[-1] == 1:
             Z = outputs(False)
@@ -171,7 +179,7 @@ class Network:
         if self.output_activation == "softmax" or not self.exclusive:
             return A
         total = A.sum(axis=1, keepdims=True)
-        tiny = total[:, 0] < 100 * np.finfo(A.dtype).tiny  # 0, or too few digits
+        tiny = total[:, 0] < 100 * np.finfo(A.dtype).tiny  # 0 or inaccurate
         np.divide(A, total, out=A, where=~tiny[:, np.newaxis])
         if tiny.any():
             A[tiny] = np.exp(self.log_probabilities(outputs, tiny))
@@ -179,7 +187,7 @@ class Network:
 
     @quiet
     def log_probabilities(self, outputs, rows=slice(None)):
-        """Logarithms of `probabilities`, finite where these round to 0."""
+        """Logarithms of the probabilities, finite where these round to 0."""
         Z = outputs(False, rows)
         if self.output_activation == "softmax":
             return log_softmax(Z, axis=1)
@@ -190,11 +198,11 @@ class Network:
         return log_softmax(log_expit(Z), axis=1)
 
 
-# Parameters that are given ------------------------------------------------------------
+# Weights set by the user -------------------------------------------------------------
 
 
 def write_arrays(arrays, views, name):
-    """Copy arrays into views of theta, checked."""
+    """Check arrays and copy them into views of theta."""
     try:
         arrays = list(arrays)
     except TypeError as error:
@@ -203,15 +211,15 @@ def write_arrays(arrays, views, name):
         ) from error
     if len(arrays) != len(views):
         raise ValueError(
-            f"{name} must hold {len(views)} arrays, one for each layer but the first; "
-            f"got {len(arrays)}."
+            f"{name} must hold {len(views)} arrays, one for each layer after the "
+            f"input; got {len(arrays)}."
         )
     for i, (array, view) in enumerate(zip(arrays, views, strict=True)):
         write_array(array, view, f"{name}[{i}]")
 
 
 def write_array(array, view, name):
-    """Copy an array of finite numbers into a view of theta, checked."""
+    """Check an array and copy it into a view of theta."""
     try:
         array = np.asarray(array)
     except ValueError as error:
@@ -221,8 +229,8 @@ def write_array(array, view, name):
         ) from error
     if array.shape != view.shape or array.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name} must hold real numbers in the shape {view.shape}; got "
-            f"{array.dtype} in the shape {array.shape}."
+            f"{name} must be an array of real numbers of shape {view.shape}; got "
+            f"{array.dtype} of shape {array.shape}."
         )
     with np.errstate(over="ignore"):
         view[...] = array

@@ -1,4 +1,4 @@
-"""What each parameter may be: one table, and its check; what other names it has."""
+"""Parameter validation, hints for unknown names, methods that depend on the solver."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator
 from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from ._update_rules import SCHEDULES, SOLVERS
 
-# Types of parameters and arguments. Signatures have their names, as strings: what they
-# stand for would fill pages in `help`.
+# Types of parameters and arguments. Signatures use their names as strings, as `help`
+# would print the expanded types.
 
 Activation: TypeAlias = Literal["logistic", "tanh", "relu", "identity"]
 Auto: TypeAlias = Literal["auto"]
@@ -34,7 +34,7 @@ Solver: TypeAlias = Literal["sgd", "adam", "lbfgs"]
 
 
 class SparseRows(Protocol):
-    """What scipy's sparse arrays and matrices have in common, whatever their type."""
+    """Any sparse array or matrix of SciPy."""
 
     def tocsr(self, copy: bool = False) -> Any: ...
 
@@ -62,12 +62,12 @@ def is_fraction(value):
     return is_number(value) and 0 <= value < 1
 
 
-def is_flag(value):
+def is_bool(value):
     return isinstance(value, (bool, np.bool_))
 
 
-def is_layers(value):
-    """A positive int, or a sequence of them."""
+def is_layer_sizes(value):
+    """Whether a value is a positive int or a sequence of positive ints."""
     if is_positive_int(value):
         return True
     if isinstance(value, np.ndarray):
@@ -80,16 +80,16 @@ def is_layers(value):
 
 
 def hidden_units(hidden_layer_sizes):
-    """The parameter as a tuple of ints; a bare number is one layer."""
+    """The parameter `hidden_layer_sizes` as a tuple of ints."""
     return tuple(int(n) for n in np.ravel(hidden_layer_sizes))
 
 
-def is_weights(value):
+def is_class_weights(value):
     return isinstance(value, dict) and all(map(is_not_negative, value.values()))
 
 
 def either(words, is_valid):
-    """A value that is one of some words, or else valid."""
+    """Return a test: a string must be one of the words, another value valid."""
 
     def is_either(value):
         return value in words if isinstance(value, str) else is_valid(value)
@@ -98,19 +98,19 @@ def either(words, is_valid):
 
 
 def one_of(words):
-    """A word, and the rule that names them all."""
+    """The constraint that a value is one of the words."""
     return either(words, lambda value: False), "one of " + ", ".join(map(repr, words))
 
 
 AUTO = ("auto",)
-PROBABILITY = is_fraction, "a number in [0, 1)"
-FLAG = is_flag, "True or False"
+FRACTION = is_fraction, "a number in [0, 1)"
+BOOL = is_bool, "True or False"
 
-# For each parameter a test of its value, and the rule in words.
-RULES = {
+# The constraint on each parameter: a test of the value, and the rule in words.
+CONSTRAINTS = {
     "hidden_layer_sizes": (
-        is_layers,
-        "a positive int or a sequence of positive ints, () for a single neuron",
+        is_layer_sizes,
+        "a positive int or a sequence of positive ints, () for no hidden layers",
     ),
     "activation": one_of(ACTIVATIONS),
     "output_activation": one_of(("auto", *OUTPUT_ACTIVATIONS)),
@@ -125,10 +125,10 @@ RULES = {
         f"'auto', {one_of(SCHEDULES)[1]}, or a function of the epoch",
     ),
     "power_t": (is_not_negative, "a finite number, 0 or larger"),
-    "momentum": PROBABILITY,
-    "nesterov": FLAG,
-    "beta_1": PROBABILITY,
-    "beta_2": PROBABILITY,
+    "momentum": FRACTION,
+    "nesterov": BOOL,
+    "beta_1": FRACTION,
+    "beta_2": FRACTION,
     "epsilon": (is_positive, "a positive, finite number"),
     "max_gradient_norm": (
         lambda value: value is None or is_positive(value),
@@ -144,9 +144,9 @@ RULES = {
         "a finite number, 0 or larger, 'auto' or None",
     ),
     "n_iter_no_change": (either(AUTO, is_positive_int), "a positive int or 'auto'"),
-    "standardize": FLAG,
-    "shuffle": FLAG,
-    "early_stopping": FLAG,
+    "standardize": BOOL,
+    "shuffle": BOOL,
+    "early_stopping": BOOL,
     "validation_fraction": (
         lambda value: is_fraction(value) and value > 0,
         "a number in (0, 1)",
@@ -156,12 +156,12 @@ RULES = {
         "the name of a scorer, a callable or None",
     ),
     "class_weight": (
-        either(("balanced",), lambda value: value is None or is_weights(value)),
-        "a dict of labels and weights (finite, 0 or larger), 'balanced' or None",
+        either(("balanced",), lambda value: value is None or is_class_weights(value)),
+        "a dict {label: weight} (finite, 0 or larger), 'balanced' or None",
     ),
-    "warm_start": FLAG,
+    "warm_start": BOOL,
     "verbose": (
-        lambda value: is_flag(value) or is_number(value, Integral) and value >= 0,
+        lambda value: is_bool(value) or is_number(value, Integral) and value >= 0,
         "0, 1 or 2",
     ),
     "n_jobs": (
@@ -171,18 +171,18 @@ RULES = {
 }
 
 
-# What other packages call a value.
-WORDS_ELSEWHERE = {"sigmoid": "logistic", "linear": "identity"}
+# Names of values in other packages.
+VALUE_ALIASES = {"sigmoid": "logistic", "linear": "identity"}
 
 
 def check_parameters(clf):
-    """Raise a ValueError with the rule and the value for the first bad parameter."""
-    for name, (is_valid, rule) in RULES.items():
+    """Raise a ValueError for the first invalid parameter."""
+    for name, (is_valid, rule) in CONSTRAINTS.items():
         value = getattr(clf, name)
         if is_valid(value):
             continue
         if isinstance(value, str):
-            word = WORDS_ELSEWHERE.get(value)
+            word = VALUE_ALIASES.get(value)
             if name == "learning_rate" and value in SCHEDULES:
                 rule += f"; for a schedule set learning_rate_schedule={value!r}"
             elif word is not None and is_valid(word):
@@ -190,10 +190,10 @@ def check_parameters(clf):
         raise ValueError(f"Got {name}={value!r}; it must be {rule}.")
 
 
-# Names of parameters -----------------------------------------------------------------
+# Hints for unknown parameter names ---------------------------------------------------
 
-# What MLPClassifier and SGDClassifier call a parameter.
-NAMES_ELSEWHERE = {
+# Names of parameters in MLPClassifier and SGDClassifier.
+NAME_ALIASES = {
     "learning_rate_init": "learning_rate",
     "eta0": "learning_rate",
     "nesterovs_momentum": "nesterov",
@@ -203,25 +203,25 @@ NAMES_ELSEWHERE = {
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _name_hint(given, known):
-    """What the first unknown one of the given names may stand for; "" if nothing."""
+def _unknown_name_hint(given, known):
+    """A hint on the meaning of the first unknown name, or ""."""
     for name in given:
         if name in known:
             continue
-        if name in NAMES_ELSEWHERE:
-            return f" {name!r} is called {NAMES_ELSEWHERE[name]!r} here."
+        if name in NAME_ALIASES:
+            return f" {name!r} is called {NAME_ALIASES[name]!r} here."
         close = get_close_matches(name, known, n=1)
         return f" Did you mean {close[0]!r}?" if close else ""
     return ""
 
 
-def naming_parameters(init: _Method) -> _Method:
-    """An `__init__` whose error for an unknown parameter says what it may stand for."""
+def explain_unknown_parameters(init: _Method) -> _Method:
+    """Decorate `__init__`: its error for an unknown parameter has a hint."""
     known = [*inspect.signature(init).parameters]
 
     @wraps(init)
     def wrapped(self, *args, **params):
-        hint = _name_hint(params, known)
+        hint = _unknown_name_hint(params, known)
         if hint:
             name = next(name for name in params if name not in known)
             raise TypeError(
@@ -233,27 +233,28 @@ def naming_parameters(init: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class NamesParameters(BaseEstimator):
-    """An estimator whose `set_params` says what an unknown name may stand for."""
+class BaseEstimatorWithHints(BaseEstimator):
+    """A BaseEstimator whose `set_params` has hints for unknown parameters."""
 
     def set_params(self, **params: Any) -> Self:
         try:
             return super().set_params(**params)
         except ValueError as error:
             given = [name.partition("__")[0] for name in params]
-            hint = _name_hint(given, [*self.get_params(deep=False)])
+            hint = _unknown_name_hint(given, [*self.get_params(deep=False)])
             raise ValueError(f"{error}{hint}") from None
 
     set_params.__doc__ = BaseEstimator.set_params.__doc__
 
 
-# Methods that some solvers have ------------------------------------------------------
+# Methods that depend on the solver ---------------------------------------------------
 
 
-class _OfSolversOfSteps:
-    """A method that is not there with ``solver="lbfgs"``.
+class _UnavailableWithLBFGS:
+    """A method that is not available with ``solver="lbfgs"``.
 
-    As scikit-learn's `available_if`, but the last error names the cure.
+    Like scikit-learn's `available_if`, but the last error in the traceback has the
+    cure.
     """
 
     def __init__(self, method):
@@ -272,6 +273,6 @@ class _OfSolversOfSteps:
         return MethodType(self.method, clf)
 
 
-def for_solvers_of_steps(method: _Method) -> _Method:
-    """The method, which is not there with ``solver="lbfgs"``."""
-    return cast(_Method, _OfSolversOfSteps(method))
+def unavailable_with_lbfgs(method: _Method) -> _Method:
+    """Make a method unavailable with ``solver="lbfgs"``."""
+    return cast(_Method, _UnavailableWithLBFGS(method))

@@ -1,4 +1,4 @@
-"""Rows in the memory of this machine, and all that a descent asks of them."""
+"""Rows in local memory, and the operations that a minimizer needs."""
 
 from contextlib import contextmanager
 from zlib import crc32
@@ -12,7 +12,7 @@ from ._core.arguments import check_csr, quiet
 from ._core.threads import ThreadPool
 from ._moments import Moments
 from ._targets import (
-    check_some_weight,
+    check_positive_weight,
     class_totals,
     classes_in,
     encode,
@@ -21,25 +21,26 @@ from ._targets import (
     row_weights,
 )
 
-# A pass over the weights works on so many bytes of rows and activations per thread, to
-# stay in the cache, but on so many rows at least and at most.
+# Each thread processes its part of a batch in tiles. The rows and activations of a tile
+# have about TILE_BYTES, which fit in the cache; the number of rows is bounded.
 TILE_BYTES = 1 << 19
-TILE_ROWS = 128, 4096
+TILE_ROW_BOUNDS = 128, 4096
 
-# A fit may end early: its threads must be worth their while for so many passes.
-PASSES = 8
+# The number of threads is chosen for the work of at most this many epochs, as a fit may
+# stop early.
+MAX_EPOCHS_OF_WORK = 8
 
-# Rows that stand for all where an estimate will do.
-SAMPLE = 1000
+# Number of rows in a sample, for estimates.
+SAMPLE_ROWS = 1000
 
-# Root mean square of a feature above which it should have been scaled.
+# A feature with a larger root mean square is badly scaled.
 BADLY_SCALED_RMS = 10.0
 
 
 class LocalRows:
     """Rows of X with their labels and weights; `DaskRows` has the same methods.
 
-    A context: its threads end with it.
+    A context manager, which stops the threads on exit.
 
     Parameters
     ----------
@@ -53,14 +54,14 @@ class LocalRows:
     def __init__(self, X, y, sample_weight, n_jobs):
         self.X, self.y, self.sample_weight, self.n_jobs = X, y, sample_weight, n_jobs
         self.n_samples, self.dtype = X.shape[0], X.dtype
-        self.team = None
+        self.thread_pool = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        if self.team is not None:
-            self.team.__exit__(*error)
+        if self.thread_pool is not None:
+            self.thread_pool.__exit__(*error)
 
     # Labels and weights
 
@@ -69,50 +70,50 @@ class LocalRows:
         return is_multilabel(self.y)
 
     def classes(self):
-        """The sorted labels, or the numbers of the columns of indicators."""
+        """The sorted labels, or the column numbers of indicators."""
         return classes_in(self.y)
 
     def class_totals(self, classes):
-        """The weight of the rows of each class, up to a common factor."""
-        codes = encode(self.y, classes, multilabel=False)[:, 0]
-        return class_totals(codes, self.sample_weight, len(classes))
+        """The total weight of each class, up to a common factor."""
+        encoded = encode(self.y, classes, multilabel=False)[:, 0]
+        return class_totals(encoded, self.sample_weight, len(classes))
 
     def set_targets(self, classes, multilabel, class_weights):
-        """Set Y, codes or indicators, and row weights of mean 1, or None for all 1."""
+        """Set Y, encoded labels or indicators, and the weights, with mean 1 or None."""
         self.Y = encode(self.y, classes, multilabel)
         self.weights = row_weights(
             self.Y, self.sample_weight, class_weights, self.dtype
         )
 
     def check_labels(self, classes, multilabel):
-        """Raise an error if there are labels that are none of the classes."""
+        """Raise an error if a label is not one of the classes."""
         encode(self.y, classes, multilabel)
 
     @property
     def total_weight(self):
-        """Of all rows: their number, or 0 if all weights are 0."""
+        """The sum of the weights: the number of rows, or 0 if all weights are 0."""
         return self.n_samples if self.weights is None else self.weights.sum(dtype=float)
 
     @property
     def key(self):
-        """Identifies the rows for warm starts: checksums of about a thousand."""
+        """Identifies the rows for warm starts: checksums of a sample."""
         return tuple(map(_fingerprint, (self.X, self.Y, self.weights)))
 
     def split(self, fraction, seed, multilabel):
-        """Rows to learn from, and rows to validate with, each class in proportion.
+        """Split into training and validation rows, stratified by class.
 
-        Rows of weight zero and the only members of a class are for learning. Where the
-        rows to validate with are fewer than the classes, some classes have none.
+        Rows of weight zero, and the row of a class that has only one, are training
+        rows. If there are fewer validation rows than classes, some classes have none.
         """
         candidates = np.arange(self.n_samples)
         if self.sample_weight is not None:
-            check_some_weight(self.sample_weight.max(), "sample_weight")
+            check_positive_weight(self.sample_weight.max(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
         stratify, n_classes = None, 1
         if not multilabel:
-            _, codes = np.unique(self.y[candidates], return_inverse=True)
-            counts = np.bincount(codes)
-            candidates = candidates[counts[codes] > 1]
+            _, encoded = np.unique(self.y[candidates], return_inverse=True)
+            counts = np.bincount(encoded)
+            candidates = candidates[counts[encoded] > 1]
             stratify, n_classes = self.y[candidates], max(1, (counts > 1).sum())
         n_validation = max(int(np.ceil(fraction * len(candidates))), 1)
         if len(candidates) == 0:
@@ -124,11 +125,11 @@ class LocalRows:
             raise ValueError(
                 f"early_stopping cannot set {n_validation} rows aside for validation "
                 f"(validation_fraction={fraction:g}): of the {len(candidates)} rows "
-                f"that could be, at least {n_classes} must be left to learn from. "
+                f"that could be, at least {n_classes} must be left for training. "
                 "Decrease validation_fraction, or pass X_val and y_val."
             )
         if n_validation < n_classes:
-            aside = _spread(candidates, stratify, n_validation, seed)
+            aside = _spread_over_classes(candidates, stratify, n_validation, seed)
         else:
             _, aside = train_test_split(
                 candidates, test_size=n_validation, random_state=seed, stratify=stratify
@@ -146,45 +147,46 @@ class LocalRows:
 
     # Sums over the rows
 
+    @quiet
     def effective_samples(self):
-        """(sum_i w_i)^2 / sum_i w_i^2, the number of rows if all weights are equal."""
+        """(sum_i w_i)^2 / sum_i w_i^2, which is n if all weights are equal."""
         if self.weights is None:
             return self.n_samples
-        # The weights average 1.
+        # The weights have mean 1.
         return self.n_samples**2 / np.square(self.weights, dtype=float).sum()
 
     def moments(self):
-        """Mean and standard deviation of the features; None of sparse rows."""
-        return None if issparse(self.X) else Moments.of(self.X, self.weights)
+        """Mean and standard deviation of the features; None for sparse rows."""
+        return None if issparse(self.X) else Moments.from_rows(self.X, self.weights)
 
-    def mean_squared_norm(self):
-        """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-        return mean_squared_norm(self.X, self.weights)
+    def mean_squared_row_norm(self):
+        """sum_i w_i ||x_i||^2 / sum_i w_i, over rows with w_i > 0."""
+        return mean_squared_row_norm(self.X, self.weights)
 
     def sample(self):
         """About a thousand evenly spaced rows, with their targets."""
-        rows = np.arange(0, self.n_samples, 1 + self.n_samples // SAMPLE)
+        rows = np.arange(0, self.n_samples, 1 + self.n_samples // SAMPLE_ROWS)
         return self.with_targets(
             *(None if a is None else a[rows] for a in (self.X, self.Y, self.weights))
         )
 
     @quiet
     def scaling_advice(self, network):
-        """A sentence, after a space, if the features are badly scaled; else ""."""
-        if network.shift is not None:  # they are standardised
+        """A sentence after a space if the features are badly scaled, or ""."""
+        if network.shift is not None:  # the network standardizes them
             return ""
-        some = self.X if self.weights is None else self.X[self.weights > 0]
-        if some.shape[0] == 0:
+        X = self.X if self.weights is None else self.X[self.weights > 0]
+        if X.shape[0] == 0:
             return ""
-        some = some.astype(float)
-        squares = some.multiply(some) if issparse(some) else some * some
-        scales = np.sqrt(squares.mean(axis=0))
-        if not scales.max() > BADLY_SCALED_RMS:
+        X = X.astype(float)
+        squares = X.multiply(X) if issparse(X) else X * X
+        rms = np.sqrt(squares.mean(axis=0))
+        if not rms.max() > BADLY_SCALED_RMS:
             return ""
-        cure = "standardize=True" if not issparse(some) else "a MaxAbsScaler in front"
+        cure = "a MaxAbsScaler in front" if issparse(X) else "standardize=True"
         return (
             " The features are badly scaled (root mean squares from "
-            f"{scales.min():.2g} to {scales.max():.2g}). Use {cure}."
+            f"{rms.min():.2g} to {rms.max():.2g}). Use {cure}."
         )
 
     @classmethod
@@ -194,36 +196,40 @@ class LocalRows:
         return rows
 
     def mean_loss(self, network, theta):
-        """1 / n sum_i w_i l_i, without penalty."""
+        """1 / n sum_i w_i l_i, without the penalty."""
         total = sum_of_losses(
             network, theta, self.X, self.Y, self.weights, n_jobs=self.n_jobs
         )
         return total / self.n_samples
 
-    def prepare_sums(self, network):
-        """Allocate once what calls of `loss_gradient` need."""
-        self._allocate(network, self.n_samples, PASSES)
+    def prepare_loss_gradient(self, network):
+        """Allocate what all calls of `loss_gradient` use."""
+        self._allocate(network, self.n_samples, MAX_EPOCHS_OF_WORK)
 
     @quiet
     def loss_gradient(self, network, theta):
-        """1 / n sum_i w_i l_i and its gradient, without penalty."""
+        """1 / n sum_i w_i l_i and its gradient, without the penalty."""
         gradient = np.empty_like(theta)
         parameters = backprop.Model(network.layout, theta, gradient=gradient)
-        total = self.team.run(backprop.loss_gradient, parameters, self.core, self.work)
+        total = self.thread_pool.run(
+            backprop.loss_gradient, parameters, self.core_rows, self.workspace
+        )
         gradient /= self.n_samples
         return total / self.n_samples, gradient
 
     # Epochs
 
-    def prepare(self, network, state, rule, batch_size, shuffle, n_epochs):
-        """Allocate once what the epochs of a descent need."""
-        # The order of the rows does not matter to a batch that holds them all.
+    def prepare_epochs(
+        self, network, state, update_rule, batch_size, shuffle, n_epochs
+    ):
+        """Allocate what all calls of `run_epoch` use."""
+        # The full batch does not depend on the order of the rows.
         shuffle = shuffle and batch_size < self.n_samples
         self._allocate(network, batch_size, n_epochs, shuffle)
         in_place = (
-            self.work.allows_in_place(batch_size)
+            self.workspace.allows_in_place(batch_size)
             and state.velocity is None
-            and rule.max_gradient_norm == 0
+            and update_rule.max_gradient_norm == 0
         )
         self.parameters = backprop.Model(
             network.layout,
@@ -234,156 +240,163 @@ class LocalRows:
         )
         self.batch_size = batch_size
 
-    def _allocate(self, network, batch_size, n_calls, shuffle=False):
-        """Threads, scratch memory and the rows as the core takes them."""
+    def _allocate(self, network, batch_size, n_epochs, shuffle=False):
+        """Create the core's view of the rows, its threads and its scratch memory."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.core = rows_for(network, self.X, self.Y, self.weights, self.order)
-        self.team = team_for(
-            network, self.core, batch_size, self.n_jobs, min(n_calls, PASSES)
+        self.core_rows = rows_for(network, self.X, self.Y, self.weights, self.order)
+        self.thread_pool = thread_pool_for(
+            network,
+            self.core_rows,
+            batch_size,
+            self.n_jobs,
+            min(n_epochs, MAX_EPOCHS_OF_WORK),
         )
-        self.work = workspace_for(network, self.core, batch_size, self.team.n_threads)
+        self.workspace = workspace_for(
+            network, self.core_rows, batch_size, self.thread_pool.n_threads
+        )
 
-    def run_epoch(self, state, rule, progress):
-        """Make a step for each batch of the rows, in a new order if they are shuffled.
+    def run_epoch(self, state, update_rule, totals):
+        """Make one step per batch, with the rows in a new order if they are shuffled.
 
-        ``progress`` tells, also after an exception, the sum of the losses of the rows
-        and the number of rows that were used: fewer than there are if a loss was not
+        ``totals`` receives the sum of the losses and the number of rows used, also
+        after an exception. Fewer rows than `n_samples` are used if a loss is not
         finite.
         """
         if self.order is not None:
             state.shuffle_state = backprop.shuffle(self.order, state.shuffle_state)
-        self.work.reset()
+        self.workspace.reset()
         try:
-            self.team.run(
+            self.thread_pool.run(
                 backprop.run_batches,
                 self.parameters,
                 state.n_steps,
-                self.core,
+                self.core_rows,
                 self.batch_size,
-                rule,
-                self.work,
+                update_rule,
+                self.workspace,
             )
         finally:
-            progress[:] = self.work.loss_sum, self.work.n_done
+            totals[:] = self.workspace.loss_sum, self.workspace.n_done
 
 
-def _spread(rows, labels, n, seed):
-    """n of the rows, fewer than there are classes, which all have two rows or more.
+def _spread_over_classes(rows, labels, n, seed):
+    """Sample n rows, fewer than the classes, each of which has at least two rows.
 
-    Every (len(rows) / n)th in the order of the classes, which is random, as is that of
-    the rows in a class: each class has its fraction, rounded up or down.
+    The classes, and the rows within each class, are put in random order. The sample is
+    every (len(rows) / n)th row: the fraction of each class, rounded up or down.
     """
     random_state = np.random.RandomState(seed)
-    _, codes = np.unique(labels, return_inverse=True)
-    rank = random_state.permutation(codes.max() + 1)
+    _, encoded = np.unique(labels, return_inverse=True)
+    rank = random_state.permutation(encoded.max() + 1)
     order = random_state.permutation(len(rows))
-    order = order[np.argsort(rank[codes[order]], kind="stable")]
-    # len(rows) > 2 n: no two of them are neighbours, so no class loses all its rows.
-    places = (np.arange(n) + random_state.uniform()) * (len(rows) / n)
-    return rows[order[places.astype(int)]]
+    order = order[np.argsort(rank[encoded[order]], kind="stable")]
+    # As len(rows) > 2 n, no two are adjacent, and no class loses all its rows.
+    positions = (np.arange(n) + random_state.uniform()) * (len(rows) / n)
+    return rows[order[positions.astype(int)]]
 
 
-# The core, called for arrays ---------------------------------------------------------
+# Calls of the core -------------------------------------------------------------------
 
 
 def rows_for(network, X, Y=None, weights=None, order=None):
-    """The rows as the core takes them, and as the network sees them."""
-    return backprop.Data(X, Y, weights, order, network.standard(X.dtype))
+    """The core's view of the rows, with the standardization of the network."""
+    return backprop.Data(X, Y, weights, order, network.standardizer(X.dtype))
 
 
-def team_for(network, rows, batch_size, n_jobs, n_calls=1):
-    """Threads for this number of calls of the core with the rows in batches."""
+def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
+    """The thread pool for this many passes over the rows in batches."""
     n, work = rows.n, network.n_parameters
     if not rows.dense:
         work += (rows.X.nnz // n - network.units[0]) * network.units[1]
-    return ThreadPool(n_jobs, batch_size, batch_size * work, n_calls * n * work)
+    return ThreadPool(n_jobs, batch_size, batch_size * work, n_epochs * n * work)
 
 
 def workspace_for(network, rows, batch_size, n_threads=1):
     """The core's scratch memory for tiles of the rows."""
     dtype = rows.values.dtype
-    # Dense rows are read twice, whether they are gathered or not.
+    # Dense rows are read twice, so they count even if they are not gathered.
     row_bytes = network.layout.scratch_per_row(rows.dense) * dtype.itemsize
-    least, most = TILE_ROWS
-    tile = min(max(TILE_BYTES // row_bytes, least), most, -(-batch_size // n_threads))
-    # Each thread has a gradient of its own where adding them up moves less from core to
-    # core than what is kept of each row.
-    kept = 2 * batch_size * sum(network.units)
-    gradients = rows.dense and network.n_parameters < kept
+    low, high = TILE_ROW_BOUNDS
+    tile = min(max(TILE_BYTES // row_bytes, low), high, -(-batch_size // n_threads))
+    # One gradient per thread pays off if summing them moves less data between
+    # processor cores than sharing the activations and deltas of all rows.
+    shared = 2 * batch_size * sum(network.units)
+    gradients = rows.dense and network.n_parameters < shared
     return backprop.Workspace(
         network.layout, dtype, tile, n_threads, rows.gathered, gradients
     )
 
 
 def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
-    """sum_i w_i l_i over rows, and its gradient into `gradient`, if given."""
+    """sum_i w_i l_i over rows; its gradient is written into `gradient`, if given."""
     rows = rows_for(network, X, Y, weights)
-    with team_for(network, rows, rows.n, n_jobs) as team:
-        return team.run(
+    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+        return pool.run(
             backprop.loss_gradient,
             backprop.Model(network.layout, theta, gradient=gradient),
             rows,
-            workspace_for(network, rows, rows.n, team.n_threads),
+            workspace_for(network, rows, rows.n, pool.n_threads),
         )
 
 
 def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
-    """The output layer, (n, K): Z_L, or if activated A_L.
+    """The output layer, of shape (n, K): A_L if `activated`, otherwise Z_L.
 
-    None if `check_finite` found a NaN or an infinity in dense X.
+    None if `check_finite` is True and dense X has a NaN or an infinity.
     """
     rows = rows_for(network, X)
     out = np.empty((rows.n, network.units[-1]), dtype=theta.dtype)
-    with team_for(network, rows, rows.n, n_jobs) as team:
-        finite = team.run(
+    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+        finite = pool.run(
             backprop.outputs,
             backprop.Model(network.layout, theta),
             rows,
             out,
             activated,
             check_finite,
-            workspace_for(network, rows, rows.n, team.n_threads),
+            workspace_for(network, rows, rows.n, pool.n_threads),
         )
     return out if finite else None
 
 
 @quiet
-def mean_squared_norm(X, weights):
-    """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
+def mean_squared_row_norm(X, weights):
+    """sum_i w_i ||x_i||^2 / sum_i w_i, over rows with w_i > 0."""
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
-    squared_norms = np.empty(X.shape[0])
-    backprop.squared_row_norms(backprop.Data(X), squared_norms)
+    squared_row_norms = np.empty(X.shape[0])
+    backprop.squared_row_norms(backprop.Data(X), squared_row_norms)
     if weights is None:
-        return squared_norms.mean()  # inf is an answer
-    seen = weights > 0
-    return np.average(squared_norms[seen], weights=weights[seen])
+        return squared_row_norms.mean()  # may be inf
+    positive = weights > 0
+    return np.average(squared_row_norms[positive], weights=weights[positive])
 
 
-# Arrays as the core takes them -------------------------------------------------------
+# Input checks ------------------------------------------------------------------------
 
 
 @contextmanager
-def naming_columns(X):
-    """Errors in the check of X inside say which column holds no numbers."""
+def explain_bad_columns(X):
+    """A context in which errors about X name the first column with a non-number."""
     try:
-        with np.errstate(all="ignore"):  # large or tiny numbers on the way to float32
+        with np.errstate(all="ignore"):  # conversion to float32
             yield
     except (TypeError, ValueError) as error:
-        found = _first_that_is_no_number(X)
+        found = _first_non_number(X)
         if found is None:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         name, value = found
         raise kind(
-            f"{str(error).rstrip('.')}. Column {name!r} of X holds {value!r}; all must "
-            "hold numbers. Encode it (OneHotEncoder, OrdinalEncoder), or leave it out."
+            f"{str(error).rstrip('.')}. Column {name!r} of X holds {value!r}; all "
+            "columns must hold numbers. Encode it (OneHotEncoder, OrdinalEncoder), or "
+            "drop it."
         ) from error
 
 
-def _first_that_is_no_number(X):
-    """The name of its column, and the value; None if there is none."""
+def _first_non_number(X):
+    """The column name and the value of the first non-number in X, or None."""
     try:
         array = np.asarray(X)
     except ValueError:  # rows of different lengths
@@ -401,10 +414,10 @@ def _first_that_is_no_number(X):
 
 
 def without_duplicates(X):
-    """Sparse X whose entries for one place are summed in their own type, as in dense X.
+    """Sum the duplicate entries of sparse X in its own dtype, as `toarray` does.
 
-    Two times True is True, and not 2 as it would be after a conversion to floats, for
-    which older versions of SciPy also sort the indices of X itself.
+    The sum of True and True is then True, and not 2 as after a conversion to floats.
+    The conversion in older versions of SciPy also sorts the indices of X in place.
     """
     if not issparse(X) or X.dtype in (np.float32, np.float64):
         return X
@@ -417,7 +430,7 @@ def without_duplicates(X):
 
 
 def has_core_layout(X, dtype, n_features):
-    """Whether X needs no conversion, and no check but for NaN and infinity."""
+    """Whether X needs no conversion, and no check except for NaN and infinity."""
     return (
         type(X) is np.ndarray
         and X.dtype == dtype
@@ -430,9 +443,12 @@ def has_core_layout(X, dtype, n_features):
 
 
 def check_core_layout(X):
-    """X aligned, contiguous, its integers of 32 or 64 bits; an error if damaged."""
+    """Return X aligned and contiguous, with indices of 32 or 64 bits.
+
+    An error is raised if the structure of sparse X is invalid.
+    """
     if not issparse(X):
-        return np.require(X, requirements="A")  # frombuffer with an odd offset
+        return np.require(X, requirements="A")  # np.frombuffer with an odd offset
     integers = X.indices.dtype
     if integers not in (np.int32, np.int64):
         integers = np.dtype(np.int64)
@@ -449,9 +465,9 @@ def check_core_layout(X):
 
 
 def _fingerprint(array):
-    """A checksum of about a thousand evenly spaced rows; None of None."""
+    """The shape and checksums of a sample of the rows, or None for None."""
     if array is None:
         return None
-    some = array[:: 1 + array.shape[0] // SAMPLE]
-    parts = [some.data, some.indices, some.indptr] if issparse(some) else [some]
+    rows = array[:: 1 + array.shape[0] // SAMPLE_ROWS]
+    parts = [rows.data, rows.indices, rows.indptr] if issparse(rows) else [rows]
     return array.shape, *(crc32(part.tobytes()) for part in parts)

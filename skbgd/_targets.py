@@ -1,4 +1,4 @@
-"""Labels to codes, and weights of classes and rows."""
+"""Checking and encoding of labels; class weights and row weights."""
 
 from collections.abc import Collection
 from numbers import Real
@@ -13,29 +13,29 @@ from ._core.arguments import quiet
 # Labels ------------------------------------------------------------------------------
 
 
-def plain_labels(labels, name):
-    """The labels as an array of a type that scikit-learn takes, or a ValueError.
+def as_label_array(labels, name):
+    """Convert labels to an array that scikit-learn accepts, or raise a ValueError.
 
-    Objects that are all numbers, or all booleans, become an array of these; strings may
-    stay objects.
+    An array of objects that are all numbers, or all booleans, is converted. Strings may
+    remain objects.
     """
     if labels is None or issparse(labels):
         return labels
-    refuse_lazy(labels, name)
+    check_not_lazy(labels, name)
     try:
         array = np.asarray(labels)
     except ValueError as error:
         raise ValueError(
             f"{name} must be a sequence of labels; got rows of different lengths. "
-            "MultiLabelBinarizer makes indicators of sets of labels."
+            "MultiLabelBinarizer converts sets of labels to indicators."
         ) from error
     if array.ndim == 0:
         raise ValueError(f"{name} must be a sequence of labels; got {labels!r}.")
     objects = array
     if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
-        # NumPy has made text of what else there may be among the strings.
+        # NumPy has converted all objects to strings.
         objects = np.asarray(labels, dtype=object)
-    _refuse_missing(objects, name)
+    _check_no_missing(objects, name)
     if objects.dtype != object and objects.dtype.kind not in "STV":
         return array
     got, hint = f"an array of {array.dtype}", ""
@@ -51,15 +51,15 @@ def plain_labels(labels, name):
                 return numbers
         got = ", ".join(f"{kind.__name__} ({examples[kind]!r})" for kind in examples)
         if any(issubclass(kind, Collection) for kind in examples if kind is not str):
-            hint = " MultiLabelBinarizer makes indicators of sets of labels."
+            hint = " MultiLabelBinarizer converts sets of labels to indicators."
     raise ValueError(
         f"The labels in {name} must be all numbers, all strings or all booleans, of "
-        f"types that scikit-learn takes; got {got}. Convert them, for instance to "
+        f"types that scikit-learn accepts; got {got}. Convert them, for example to "
         f"strings: np.asarray({name}).astype(str).{hint}"
     )
 
 
-def _refuse_missing(labels, name):
+def _check_no_missing(labels, name):
     n_missing = 0
     if labels.dtype == object:
         n_missing = sum(map(is_missing, labels.ravel()))
@@ -68,13 +68,12 @@ def _refuse_missing(labels, name):
     if n_missing:
         raise ValueError(
             f"{name} must not have missing labels; got None, NaN or NA in {n_missing} "
-            f"of {len(labels)} places. Drop these rows, or give them a label of their "
-            "own."
+            f"of {labels.size} entries. Drop these rows, or give them a separate label."
         )
 
 
 def is_missing(value):
-    """Whether it is None, NaN, or what pandas has instead."""
+    """Whether a value is None, NaN, or pandas' NA or NaT."""
     return (
         value is None
         or type(value).__name__ in ("NAType", "NaTType")
@@ -89,7 +88,7 @@ def is_multilabel(y):
 
 
 def classes_in(y):
-    """The sorted labels in y, or the numbers of its columns if they are indicators."""
+    """The sorted labels in y, or the column numbers if y holds indicators."""
     if y.ndim == 2 and not is_multilabel(y):
         raise ValueError(
             "y must hold one class label per row, or 0/1 indicators of several labels; "
@@ -106,24 +105,23 @@ def classes_in(y):
 
 
 def classes_for_partial_fit(y, classes, multilabel):
-    """The sorted labels of the first call of partial_fit."""
+    """The sorted labels for the first call of `partial_fit`."""
     if multilabel:
         n_labels = y.shape[1]
         if classes is not None and (
-            announced_classes(classes).tolist() != [*range(n_labels)]
+            check_classes(classes).tolist() != [*range(n_labels)]
         ):
             raise ValueError(
-                f"y holds indicators of {n_labels} labels, whose classes are their "
-                f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Leave classes "
-                "out."
+                f"y holds indicators of {n_labels} labels, whose classes must be the "
+                f"numbers 0 to {n_labels - 1}; got classes={classes!r}. Omit classes."
             )
         return np.arange(n_labels)
     if classes is None:
         raise ValueError(
-            "The first call of partial_fit must announce all classes: "
-            "partial_fit(X, y, classes=...). Got classes=None."
+            "classes is required in the first call to partial_fit; got classes=None. "
+            "Pass all possible classes: partial_fit(X, y, classes=...)."
         )
-    classes = announced_classes(classes)
+    classes = check_classes(classes)
     if len(classes) < 2:
         raise ValueError(
             f"classes must hold at least two labels; got {classes.tolist()}."
@@ -131,35 +129,35 @@ def classes_for_partial_fit(y, classes, multilabel):
     return classes
 
 
-def announced_classes(classes):
-    """The sorted labels that were passed as `classes`."""
-    labels = plain_labels(classes, "classes")
+def check_classes(classes):
+    """Check the argument `classes` and return its sorted labels."""
+    labels = as_label_array(classes, "classes")
     if labels.ndim != 1:
         raise ValueError(f"classes must be a sequence of labels; got {classes!r}.")
-    # Twice each: scikit-learn warns of labels that are almost all different.
+    # Repeated, as scikit-learn warns if almost all labels are unique.
     return _sorted_labels(np.repeat(labels, 2), "classes")
 
 
 @quiet
 def _sorted_labels(labels, name):
-    """The distinct labels, sorted; an error if they cannot be labels of classes."""
+    """The unique labels, sorted; an error if they are not class labels."""
     try:
         check_classification_targets(labels)
     except ValueError as error:
         raise ValueError(
             f"{error} Got {name} with values such as {labels[:3].tolist()}. "
-            "KBinsDiscretizer makes classes of them."
+            "KBinsDiscretizer converts them to classes."
         ) from error
     return np.unique(labels)
 
 
 def unique_labels(labels, name):
-    """The distinct labels, sorted."""
-    return np.unique(plain_labels(labels, name))
+    """The unique labels, sorted."""
+    return np.unique(as_label_array(labels, name))
 
 
 def encode(y, classes, multilabel):
-    """Codes of the classes, (n, 1), or indicators, (n, n_labels), for the core."""
+    """Encoded labels of shape (n, 1), or indicators of shape (n, n_labels)."""
     if multilabel:
         if y.ndim != 2 or y.shape[1] != len(classes):
             raise ValueError(
@@ -179,56 +177,60 @@ def encode(y, classes, multilabel):
         )
     known = np.zeros(len(y), dtype=bool)
     kinds = y.dtype.kind, classes.dtype.kind
-    # Text never equals a number; older NumPy only warns.
+    # Strings never equal numbers; older versions of NumPy warn if they are compared.
     if "O" in kinds or (kinds[0] == "U") == (kinds[1] == "U"):
         try:
-            codes = np.searchsorted(classes, y)
-            known = classes[np.minimum(codes, len(classes) - 1)] == y
-        except TypeError:  # objects that do not compare with the classes
+            encoded = np.searchsorted(classes, y)
+            known = classes[np.minimum(encoded, len(classes) - 1)] == y
+        except TypeError:  # not comparable with the classes
             pass
     if not known.all():
         example = y[~known][:1].tolist()[0]
         raise ValueError(
-            f"y holds the label {example!r}, which is none of the classes "
-            f"{classes.tolist()}. They are fixed by fit, or announced in the "
-            "first call of partial_fit(X, y, classes=...)."
+            f"y holds the label {example!r}, which is not one of the classes "
+            f"{classes.tolist()}. The classes are fixed by fit, or by the first call "
+            "of partial_fit(X, y, classes=...)."
         )
-    return codes.astype(np.intc)[:, np.newaxis]
+    return encoded.astype(np.intc)[:, np.newaxis]
 
 
 # Weights -----------------------------------------------------------------------------
 
 
-def refuse_masked(array, name):
+def check_not_masked(array, name):
     if np.ma.is_masked(array):
         raise ValueError(
-            f"{name} must not have masked values, which scikit-learn would take for "
-            f"valid; got {np.ma.count_masked(array)}. Drop them, or impute them in X."
+            f"{name} must not have masked values, which scikit-learn would use as "
+            f"valid ones; got {np.ma.count_masked(array)}. Drop these rows, or impute "
+            "the values."
         )
 
 
-def refuse_lazy(values, name):
-    """An error for what has no rows yet, such as the LazyFrame of polars."""
+def check_not_lazy(values, name):
+    """Raise an error for lazy data, such as a LazyFrame of polars."""
     if hasattr(values, "collect") and not hasattr(values, "__array__"):
         raise ValueError(
             f"{name} must be an array or a dataframe; got a {type(values).__name__}, "
-            f"which holds no rows yet. Pass {name}.collect()."
+            f"which is not evaluated. Pass {name}.collect()."
         )
 
 
 @quiet
 def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
-    """sample_weight as an array of float64, or None; a number is that of every row."""
+    """Return sample_weight as an array of float64, or None.
+
+    A number is the weight of every row.
+    """
     if sample_weight is None:
         return None
-    refuse_masked(sample_weight, name)
-    refuse_lazy(sample_weight, name)
+    check_not_masked(sample_weight, name)
+    check_not_lazy(sample_weight, name)
     if isinstance(sample_weight, Real) and not isinstance(sample_weight, bool):
         sample_weight = np.full(n_samples, sample_weight, dtype=np.float64)
     elif np.asarray(sample_weight).ndim == 0:
         raise ValueError(
-            f"{name} must be an array of one weight per row, or one number for all; "
-            f"got {sample_weight!r}. For weights of classes use class_weight."
+            f"{name} must be an array with one weight per row, or one number for all; "
+            f"got {sample_weight!r}. For class weights use class_weight."
         )
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name=name
@@ -240,44 +242,46 @@ def check_sample_weight(sample_weight, n_samples, name="sample_weight"):
         )
     if (weights < 0).any():
         raise ValueError(
-            f"{name} must not be negative; got {weights.min():g}. A weight of 0 leaves "
-            "a row out."
+            f"{name} must not be negative; got {weights.min():g}. Use a weight of 0 to "
+            "ignore a row."
         )
     return weights
 
 
-def check_some_weight(total, name):
-    """Raise an error if the sum of some weights, or the largest, is zero."""
+def check_positive_weight(total, name):
+    """Raise an error if a sum or maximum of weights is not positive."""
     if not total > 0:
         raise ValueError(
-            f"All weights are zero ({name}); at least one row needs a positive weight."
+            f"All weights are zero ({name}); at least one row must have a positive "
+            "weight."
         )
 
 
 def divided_by_max(weights):
-    """Weights in the same ratios, at most 1: sums and products do not overflow."""
+    """Divide weights by the largest one, so that sums and products do not overflow."""
     return weights / weights.max() if weights.any() else weights
 
 
 @quiet
-def class_totals(codes, sample_weight, n_classes):
-    """The weight of the rows of each class, up to a common factor."""
+def class_totals(encoded, sample_weight, n_classes):
+    """The total weight of each class, up to a common factor."""
     if sample_weight is not None:
         sample_weight = divided_by_max(sample_weight)
-    return np.bincount(codes, weights=sample_weight, minlength=n_classes)
+    return np.bincount(encoded, weights=sample_weight, minlength=n_classes)
 
 
 @quiet
 def class_weights(class_weight, classes, multilabel, totals):
-    """One weight per class, shape (n_classes,), or None.
+    """The weight of each class, of shape (n_classes,), or None.
 
-    `totals` is a function that returns `class_totals`; only "balanced" calls it.
+    `totals` is a function that returns `class_totals`. It is only called for
+    "balanced".
     """
     if class_weight is None:
         return None
     if multilabel:
         raise ValueError(
-            "class_weight is for classes that exclude each other; got "
+            "class_weight is for mutually exclusive classes; got "
             f"class_weight={class_weight!r} with multilabel y. Use sample_weight."
         )
     weights = np.ones(len(classes))
@@ -289,22 +293,23 @@ def class_weights(class_weight, classes, multilabel, totals):
     labels = classes.tolist()
     known = set(labels)
     unknown = [label for label in class_weight if label not in known]
-    without = [label for label in labels if label not in class_weight]
-    # Rows may lack a class that has a weight. One that has none may be a misspelt one.
-    if unknown and without:
+    unweighted = [label for label in labels if label not in class_weight]
+    # A fold may lack a class that has a weight. If another class has no weight, the
+    # unknown label may be a typing error.
+    if unknown and unweighted:
         raise ValueError(
-            f"class_weight names the class {unknown[0]!r}, which is none of the "
-            f"classes {labels}, and has no weight for {without}. Correct the label; to "
-            "name classes that these rows may lack, give every class a weight."
+            f"class_weight names the class {unknown[0]!r}, which is not one of the "
+            f"classes {labels}, and has no weight for {unweighted}. Correct the label. "
+            "If the rows may lack classes, give every class a weight."
         )
-    for code, label in enumerate(labels):
-        weights[code] = class_weight.get(label, 1.0)
+    for i, label in enumerate(labels):
+        weights[i] = class_weight.get(label, 1.0)
     return weights
 
 
 @quiet
 def row_weights(Y, sample_weight, weights_of_classes, dtype):
-    """sample_weight times class weight, of mean 1 unless all are 0; None for all 1."""
+    """sample_weight times class weight with mean 1 (or all 0); None if not weighted."""
     if sample_weight is None and weights_of_classes is None:
         return None
     weights = (

@@ -1,15 +1,15 @@
-"""What several files of tests share: data, small models, comparisons."""
+"""Data, classifiers and comparisons that several test files share."""
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
-from skbgd._network import Network
 
 
 def targets(kind, n=70, d=6):
-    """Rows and targets of one of the three kinds."""
+    """Rows and their "binary", "multiclass" (four classes) or "multilabel" targets."""
     if kind == "multilabel":
         X, y = make_multilabel_classification(n, d, n_classes=3, random_state=0)
     else:
@@ -24,7 +24,7 @@ def targets(kind, n=70, d=6):
 
 
 def small(**params):
-    """A classifier of 12 epochs of steps of one size."""
+    """A classifier that makes 12 epochs of plain descent with a constant step size."""
     return BGDClassifier(
         **{
             "hidden_layer_sizes": (8,),
@@ -40,16 +40,24 @@ def small(**params):
 
 
 def fitted(X, y, sample_weight=None, **params):
+    """The classifier of `small` with 6 hidden units, after 20 epochs."""
     params = {"hidden_layer_sizes": (6,), "max_iter": 20, **params}
     return small(**params).fit(X, y, sample_weight)
 
 
 def parameters(clf):
+    """All weights, then all biases, as one vector."""
     return np.concatenate([p.ravel() for p in clf.coefs_ + clf.intercepts_])
 
 
+def initial(clf, X, y):
+    """A classifier like `clf`, fitted to the rows, with its initial parameters."""
+    params = {"learning_rate": 1e-300, "alpha": 0, "max_iter": 1, "tol": None}
+    return clone(clf).set_params(solver="sgd", **params).fit(X, y)
+
+
 def same(a, b):
-    """Two estimators have the same parameters and history, bit for bit."""
+    """Assert that parameters and history of two classifiers are equal bit for bit."""
     np.testing.assert_array_equal(parameters(a), parameters(b))
     assert a.loss_curve_ == b.loss_curve_
     assert a.updates_curve_ == b.updates_curve_
@@ -60,19 +68,12 @@ def same(a, b):
 
 
 def starting_from(mlp, clf, X, y):
-    """Fit `mlp` from the parameters that `clf` starts from."""
-    mlp.set_params(warm_start=True)
-    epochs = mlp.max_iter
-    mlp.set_params(max_iter=1).fit(X, y)  # builds the layers
-    network = Network(
-        (X.shape[1], *clf.hidden_layer_sizes, mlp.n_outputs_),
-        clf.activation,
-        clf.output_activation,
-    )
-    start = network.initial_parameters(np.random.RandomState(clf.random_state), float)
-    mlp.coefs_ = [W.copy() for W in network.coefs(start)]
-    mlp.intercepts_ = [b.copy() for b in network.intercepts(start)]
+    """Fit an MLPClassifier from the initial parameters of `clf`."""
+    start = initial(clf, X, y)
+    n_epochs = mlp.max_iter
+    mlp.set_params(warm_start=True, max_iter=1).fit(X, y)  # builds the layers
+    mlp.coefs_ = [W.copy() for W in start.coefs_]
+    mlp.intercepts_ = [b.copy() for b in start.intercepts_]
     mlp.loss_curve_ = []
     mlp.t_ = 0
-    mlp.set_params(max_iter=epochs).fit(X, y)
-    return mlp
+    return mlp.set_params(max_iter=n_epochs).fit(X, y)

@@ -429,7 +429,7 @@ def test_multilabel_partial_fit_takes_classes_like_mlp(multilabel):
     with_classes = quick().partial_fit(X, Y, classes=[0, 1, 2, 3])
     expected = quick().partial_fit(X, Y)
     np.testing.assert_array_equal(with_classes.coefs_[0], expected.coefs_[0])
-    with pytest.raises(ValueError, match="numbers 0 to 3.*Leave classes out"):
+    with pytest.raises(ValueError, match="numbers 0 to 3.*Omit classes"):
         quick().partial_fit(X, Y, classes=["a", "b", "c", "d"])
 
 

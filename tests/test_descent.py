@@ -1,15 +1,11 @@
-"""The descent over epochs: against scikit-learn's solvers, and its own laws."""
+"""Gradient descent: equal to scikit-learn's solvers, and laws of its own."""
 
 import warnings
 
 import numpy as np
 import pytest
-from helpers import fitted, parameters, starting_from, targets
-from sklearn.base import clone
-from sklearn.datasets import (
-    load_breast_cancer,
-    load_digits,
-)
+from helpers import fitted, parameters, small, starting_from, targets
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -19,7 +15,15 @@ from sklearn.neural_network import MLPClassifier
 from skbgd import BGDClassifier
 from skbgd._core import backprop
 from skbgd._descent import Descent, State, minimize
-from skbgd._plan import rows_per_batch
+from skbgd._settings import resolve_batch_size
+
+# The descent of MLPClassifier: raw features, constant steps, every epoch of max_iter.
+PLAIN = {
+    "output_activation": "softmax",
+    "learning_rate_schedule": "constant",
+    "standardize": False,
+    "tol": None,
+}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -29,13 +33,13 @@ from skbgd._plan import rows_per_batch
 )  # fmt: skip
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 @pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
-@pytest.mark.parametrize("batch_size", [16, 70], ids=["mini-batches", "whole batch"])
+@pytest.mark.parametrize("batch_size", [16, 70], ids=["mini-batches", "full batch"])
 def test_trajectory_equals_mlp_classifier(
     kind, activation, momentum, nesterov, batch_size
 ):
-    """From the same start, without penalty, 50 epochs are MLPClassifier's to 1e-10.
+    """Without a penalty, 50 epochs equal those of MLPClassifier to 1e-10.
 
-    70 rows in batches of 16: the last one is short.
+    Both have the same initial weights. In batches of 16, the last of 70 rows is short.
     """
     X, y = targets(kind)
     common = {
@@ -50,10 +54,9 @@ def test_trajectory_equals_mlp_classifier(
     }
     clf = BGDClassifier(
         **common,
-        output_activation="softmax",
+        **PLAIN,
         learning_rate=0.02,
         nesterov=nesterov,
-        tol=None,
     ).fit(X, y)
     mlp = MLPClassifier(
         **common,
@@ -88,10 +91,10 @@ def test_trajectory_equals_mlp_classifier(
             {"learning_rate": "invscaling", "power_t": 0.3},
         ),
     ],
-    ids=["adam", "adam with its own betas", "invscaling"],
+    ids=["adam", "adam with other betas", "invscaling"],
 )
 def test_solvers_and_schedules_equal_mlp_classifier(kind, ours, theirs):
-    """From the same start, 50 epochs to 1e-10, the last batch short."""
+    """50 epochs equal those of MLPClassifier to 1e-10, with a short last batch."""
     X, y = targets(kind)
     common = {
         "hidden_layer_sizes": (8, 5),
@@ -102,8 +105,7 @@ def test_solvers_and_schedules_equal_mlp_classifier(kind, ours, theirs):
         "shuffle": False,
         "random_state": 3,
     }
-    ours = {"learning_rate": 0.01, **ours}
-    clf = BGDClassifier(**common, output_activation="softmax", tol=None, **ours)
+    clf = BGDClassifier(**{**common, **PLAIN, "learning_rate": 0.01, **ours})
     clf.fit(X, y)
     theirs = {"solver": "sgd", "momentum": 0, "nesterovs_momentum": False, **theirs}
     mlp = MLPClassifier(
@@ -116,8 +118,8 @@ def test_solvers_and_schedules_equal_mlp_classifier(kind, ours, theirs):
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-def test_single_neuron_reaches_the_optimum_of_logistic_regression(kind, weighted):
-    """Whole batch, long enough: LogisticRegression's weights for the same penalty.
+def test_single_layer_reaches_the_optimum_of_logistic_regression(kind, weighted):
+    """The full batch converges to LogisticRegression's weights for the same penalty.
 
     Its objective is C sum_i w_i l_i + 1/2 ||W||^2, so C = 1 / (alpha sum_i w_i).
     """
@@ -126,14 +128,7 @@ def test_single_neuron_reaches_the_optimum_of_logistic_regression(kind, weighted
     alpha = 0.01
     C = 1 / (alpha * (200 if w is None else w.sum()))
     clf = BGDClassifier(
-        (),
-        output_activation="softmax",
-        batch_size="full",
-        learning_rate=1.0,
-        alpha=alpha,
-        max_iter=20_000,
-        tol=None,
-        standardize=False,
+        (), **PLAIN, batch_size="full", learning_rate=1.0, alpha=alpha, max_iter=20_000
     ).fit(X, y, sample_weight=w)
     expected = LogisticRegression(C=C, tol=1e-12, max_iter=10_000)
     expected.fit(X, y, sample_weight=w)
@@ -148,14 +143,14 @@ def test_single_neuron_reaches_the_optimum_of_logistic_regression(kind, weighted
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_held_out_log_loss_and_calibration():
-    """On digits: log-loss as good as MLPClassifier's, confidence near the hit rate."""
+    """On digits the log-loss is MLPClassifier's, the confidence is the accuracy."""
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
         X / 16, y, stratify=y, random_state=0
     )
     clf = BGDClassifier(
-        (64,), output_activation="softmax", batch_size=64, learning_rate=0.2, alpha=0,
-        max_iter=200, tol=None, random_state=0,
+        (64,), **PLAIN, batch_size=64, learning_rate=0.2, alpha=0, max_iter=200,
+        random_state=0,
     ).fit(X_train, y_train)  # fmt: skip
     mlp = MLPClassifier(
         (64,), solver="sgd", activation="logistic", batch_size=64,
@@ -175,27 +170,32 @@ def test_held_out_log_loss_and_calibration():
 
 
 @pytest.mark.parametrize(
-    "batch_size, n_samples, expected",
+    "batch_size, n_samples, expected, expected_in_stream",
     [
-        (1, 10, 1),
-        (7, 10, 7),
-        (10, 10, 10),
-        (11, 10, 10),
-        ("full", 10, 10),
-        ("full", 1000, 1000),
-        ("auto", 5, 5),
-        ("auto", 100, 16),
-        ("auto", 1000, 16),
-        ("auto", 20_000, 64),
-        (np.int64(3), 10, 3),
+        (1, 10, 1, 1),
+        (7, 10, 7, 7),
+        (10, 10, 10, 10),
+        (11, 10, 10, 10),
+        (np.int64(3), 10, 3, 3),
+        ("full", 10, 10, 10),
+        ("full", 1000, 1000, 1000),
+        ("auto", 3, 3, 3),
+        ("auto", 5, 5, 4),
+        ("auto", 100, 8, 4),
+        ("auto", 449, 8, 5),
+        ("auto", 1000, 13, 13),
+        ("auto", 20_000, 32, 32),
     ],
 )
-def test_rows_per_batch(batch_size, n_samples, expected):
-    assert rows_per_batch(batch_size, n_samples) == expected
+def test_rows_per_batch(batch_size, n_samples, expected, expected_in_stream):
+    """ "auto" is n // 75, from 8 to 32 in fit and from 4 to 32 in partial_fit."""
+    assert resolve_batch_size(batch_size, n_samples) == expected
+    in_stream = resolve_batch_size(batch_size, n_samples, streaming=True)
+    assert in_stream == expected_in_stream
 
 
-def test_batch_size_beyond_the_rows_is_the_whole_batch():
-    """... without a warning, and without drawing an order of the rows."""
+def test_batch_size_beyond_the_rows_is_the_full_batch():
+    """There is no warning, and no random order is drawn."""
     X, y = targets("multiclass")
     expected = parameters(fitted(X, y, batch_size="full", learning_rate=0.5))
     for batch_size in (70, 71, 10**9):
@@ -203,7 +203,7 @@ def test_batch_size_beyond_the_rows_is_the_whole_batch():
         np.testing.assert_array_equal(parameters(clf), expected)
 
 
-def test_whole_batch_does_not_depend_on_the_order_of_rows():
+def test_full_batch_does_not_depend_on_the_order_of_rows():
     X, y = targets("multiclass")
     order = np.random.default_rng(0).permutation(70)
     first, second = (
@@ -214,29 +214,32 @@ def test_whole_batch_does_not_depend_on_the_order_of_rows():
 
 
 def test_shuffling_differs_between_epochs_and_seeds_but_repeats():
-    """Rows whose step is felt most are the last ones: a new order shows at once."""
-    X, y = targets("multiclass")
-    params = {"batch_size": 1, "hidden_layer_sizes": (), "max_iter": 2}
+    """Each epoch visits the rows in a new random order, which random_state decides.
 
-    def first_two_epochs(**more):
-        clf = BGDClassifier(tol=None, **{**params, **more})
+    With steps of one row, the last rows have the largest effect on the parameters.
+    """
+    X, y = targets("multiclass")
+    params = {"batch_size": 1, "hidden_layer_sizes": (), "learning_rate": 0.1}
+
+    def first_two_epochs(random_state):
+        clf = small(**params, random_state=random_state)
         first = parameters(clf.set_params(max_iter=1).fit(X, y)).copy()
         return first, parameters(clf.set_params(max_iter=2).fit(X, y)).copy()
 
     first, second = first_two_epochs(random_state=0)
     np.testing.assert_array_equal(second, first_two_epochs(random_state=0)[1])
-    # One neuron starts at 0 whatever the seed: only the order differs.
+    # The initial weights are 0 for any seed: only the order differs.
     assert (first != first_two_epochs(random_state=1)[0]).any()
-    # A second epoch in the order of the first would be this:
+    # The second epoch has another order than the first.
     order = np.empty(70, dtype=np.intp)
-    clf = BGDClassifier((), batch_size=1, tol=None, max_iter=1, random_state=0)
     random_state = np.random.RandomState(0)
-    state = int(random_state.randint(2**63, dtype=np.uint64))
-    backprop.shuffle(order, state)
-    same = clf.set_params(max_iter=2, shuffle=False).fit(X[order], y[order])
-    once = clone(same).set_params(max_iter=1).fit(X[order], y[order])
-    np.testing.assert_allclose(parameters(once), first, rtol=1e-12)
-    assert np.abs(parameters(same) - second).max() > 1e-6
+    backprop.shuffle(order, int(random_state.randint(2**63, dtype=np.uint64)))
+    one, two = (
+        small(**params, shuffle=False, max_iter=k).fit(X[order], y[order])
+        for k in (1, 2)
+    )
+    np.testing.assert_allclose(parameters(one), first, rtol=1e-10)
+    assert np.abs(parameters(two) - second).max() > 1e-6
 
 
 # Weights
@@ -244,13 +247,12 @@ def test_shuffling_differs_between_epochs_and_seeds_but_repeats():
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
 def test_integer_weights_equal_repeated_rows(kind):
-    """With the whole batch, exactly up to rounding."""
+    """With the full batch and a number as alpha, equal to rounding."""
     X, y = targets(kind)
     times = np.random.default_rng(0).integers(4, size=70)
-    weighted = fitted(X, y, times, batch_size="full", alpha=0.01)
-    repeated = fitted(
-        X.repeat(times, axis=0), y.repeat(times, axis=0), batch_size="full", alpha=0.01
-    )
+    params = {"batch_size": "full", "alpha": 0.01}
+    weighted = fitted(X, y, times, **params)
+    repeated = fitted(X.repeat(times, axis=0), y.repeat(times, axis=0), **params)
     np.testing.assert_allclose(
         parameters(weighted), parameters(repeated), rtol=0, atol=1e-12
     )
@@ -260,6 +262,7 @@ def test_integer_weights_equal_repeated_rows(kind):
 @pytest.mark.parametrize("batch_size", [1, 16, "full"])
 @pytest.mark.parametrize("scale", [1e-300, 0.1, 100.0, 1e300])
 def test_scale_of_weights_changes_nothing(scale, batch_size):
+    """Only the ratios of the weights matter."""
     X, y = targets("multiclass")
     w = np.random.default_rng(0).uniform(0.1, 1, size=70)
     first = fitted(X, y, w, batch_size=batch_size)
@@ -271,7 +274,7 @@ def test_scale_of_weights_changes_nothing(scale, batch_size):
 
 
 def test_mini_batch_without_weight_is_harmless():
-    """Rows 16 to 31, a batch of weight zero, could be any other rows."""
+    """Rows 16 to 31, a batch of weight zero, have no effect."""
     X, y = targets("multiclass")
     w = np.ones(70)
     w[16:32] = 0
@@ -284,7 +287,10 @@ def test_mini_batch_without_weight_is_harmless():
 
 
 def test_steps_over_an_epoch_add_up_to_the_weighted_gradient():
-    """With a tiny step, ten batches of 7 of 70 rows move ten times as far as one."""
+    """With a tiny step, ten batches of 7 rows move ten times as far as one of 70.
+
+    The gradient of a batch of m rows is n / (m sum w) times its sum.
+    """
     X, y = targets("binary")
     w = np.random.default_rng(0).uniform(size=70)
     eta = 1e-7
@@ -294,17 +300,16 @@ def test_steps_over_an_epoch_add_up_to_the_weighted_gradient():
         clf = fitted(X, y, w, max_iter=1, shuffle=False, alpha=0, **params)
         return (parameters(clf) - parameters(start)) / eta
 
-    whole = displacement(X, w, y, learning_rate=eta, batch_size="full")
-    # 70 rows in ten batches of 7: each contributes n / (m sum w) = 10 times its share
-    tenths = displacement(X, w, y, learning_rate=eta, batch_size=7)
-    np.testing.assert_allclose(tenths, 10 * whole, rtol=0, atol=1e-5)
+    full = displacement(X, w, y, learning_rate=eta, batch_size="full")
+    batches = displacement(X, w, y, learning_rate=eta, batch_size=7)
+    np.testing.assert_allclose(batches, 10 * full, rtol=0, atol=1e-5)
 
 
-# Curves, counters, stopping
+# The stopping rule
 
 
-class Recorded(Descent):
-    """A descent whose losses are given."""
+class GivenLosses(Descent):
+    """A descent with given losses."""
 
     eta = 1.0
 
@@ -320,46 +325,52 @@ class Recorded(Descent):
 @pytest.mark.parametrize(
     "losses, n_iter_no_change, n_iter",
     [
-        ([1.0] * 9, 3, 4),  # the first is the reference, then three flat ones
+        ([1.0] * 9, 3, 4),
         ([1.0] * 9, 1, 2),
-        ([1.0, 0.95, 0.91, 0.91, 0.91, 0.91], 3, 4),  # each less than 0.1 below 1
-        ([1.0, 0.95, 0.89, 0.89, 0.89, 0.89], 3, 6),  # small gains that add up
-        ([1.0, 0.5, 2.0, 0.45, 0.6, 0.3], 3, 5),  # noise around the reference
-        ([1.0, 0.8, 0.6, 0.4, 0.2, 0.0], 1, 6),  # never flat: all six
+        ([1.0, 0.95, 0.91, 0.91, 0.91, 0.91], 3, 4),
+        ([1.0, 0.95, 0.89, 0.89, 0.89, 0.89], 3, 6),
+        ([1.0, 0.5, 2.0, 0.45, 0.6, 0.3], 3, 5),
+        ([1.0, 0.8, 0.6, 0.4, 0.2, 0.0], 1, 6),
     ],
-)
+    ids=[
+        "flat", "flat, patience 1", "gains below tol", "gains that add up to tol",
+        "noise around the reference", "falls to max_iter",
+    ],
+)  # fmt: skip
 def test_patience(losses, n_iter_no_change, n_iter):
-    """Stops after exactly n_iter_no_change epochs not 0.1 below the reference."""
-    descent = Recorded(losses)
+    """It stops after n_iter_no_change epochs less than tol=0.1 below the reference."""
+    descent = GivenLosses(losses)
     reason = minimize(descent, max_iter=6, tol=0.1, n_iter_no_change=n_iter_no_change)
     assert descent.state.n_iter == n_iter
     assert reason == ("max_iter" if losses[5:] == [0.0] else "converged")
 
 
-def test_without_tol_every_epoch_is_run():
-    descent = Recorded([1.0] * 9)
+def test_without_tol_every_epoch_is_made():
+    descent = GivenLosses([1.0] * 9)
     assert minimize(descent, max_iter=9, tol=None, n_iter_no_change=1) == "max_iter"
     assert descent.state.n_iter == 9
 
 
 def test_convergence_warning_only_when_max_iter_ends_it():
+    """tol=None, a cosine schedule that is completed, and convergence do not warn."""
     X, y = targets("binary")
+    constant = {"learning_rate": 0.1, "learning_rate_schedule": "constant"}
     with pytest.warns(ConvergenceWarning, match="max_iter=3 .*tol=0.0001.*Increase"):
-        BGDClassifier(max_iter=3, learning_rate=0.1, n_iter_no_change=2).fit(X, y)
+        BGDClassifier(max_iter=3, n_iter_no_change=2, **constant).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        BGDClassifier(max_iter=3, learning_rate=0.1, tol=None).fit(X, y)
-        # The step falls to 0, as planned.
+        BGDClassifier(max_iter=3, tol=None, **constant).fit(X, y)
         BGDClassifier(max_iter=30, random_state=0).fit(X, y)
-        clf = BGDClassifier(tol=1e6, n_iter_no_change=4, learning_rate=0.1).fit(X, y)
+        BGDClassifier(max_iter=30, learning_rate=0.5, random_state=0).fit(X, y)
+        clf = BGDClassifier(tol=1e6, n_iter_no_change=4, **constant).fit(X, y)
     assert clf.n_iter_ == 5
 
 
 # Step size
 
 
-def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
-    """1 / (L + alpha): the whole batch descends, unscaled and with any penalty too."""
+def test_automatic_step_size_of_a_single_layer_never_raises_the_objective():
+    """At most 1 / (L + alpha): the full batch descends, on raw features too."""
     X, y = load_breast_cancer(return_X_y=True)
     clf = BGDClassifier(
         (), batch_size="full", max_iter=200, tol=None, alpha=0,
@@ -376,53 +387,66 @@ def test_automatic_step_size_of_a_neuron_never_raises_the_cost():
 
 
 def test_automatic_step_size_with_hidden_layers():
-    """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations."""
-    X, y = targets("binary", n=600)
+    """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations.
+
+    The rows are standardised, so their root mean square is 1.
+    """
+    X, y = targets("binary", n=1200)
 
     def step_size(X=X, **params):
-        with warnings.catch_warnings():  # one step of this size alone may rise
+        with warnings.catch_warnings():  # a single step may raise the loss
             warnings.simplefilter("ignore", ConvergenceWarning)
             params = {"max_iter": 1, "standardize": False, **params}
             return fitted(X, y, **params).learning_rate_
 
     auto = step_size(batch_size="auto")
     assert auto == step_size(batch_size=16) == pytest.approx(0.4 * 16**0.5)
-    whole = step_size(batch_size="full")
-    assert whole == step_size(batch_size=256) == pytest.approx(0.4 * 128**0.5)
+    full = step_size(batch_size="full")
+    assert full == step_size(batch_size=256) == pytest.approx(0.4 * 128**0.5)
     assert step_size(batch_size=1) == pytest.approx(0.4)
     assert step_size(X / 10, batch_size=1) == pytest.approx(0.4)
     assert step_size(X * 10, batch_size=1) == pytest.approx(0.04)
+    assert step_size(X * 10, batch_size=1, standardize=True) == pytest.approx(0.4)
     assert step_size(momentum=0.9, batch_size=1) == pytest.approx(0.04)
     assert step_size(batch_size=1, hidden_layer_sizes=(6, 6)) == pytest.approx(0.4)
     assert step_size(batch_size=1, activation="tanh") == pytest.approx(0.05)
     two = {"activation": "relu", "hidden_layer_sizes": (6, 6)}
     assert step_size(batch_size=1, **two) == pytest.approx(0.025)
     assert step_size(solver="adam") == pytest.approx(0.05)
+    assert step_size(X * 4, solver="adam") == pytest.approx(0.025)
     assert step_size(solver="adam", hidden_layer_sizes=()) == pytest.approx(0.05)
     assert step_size(solver="adam", **two) == pytest.approx(0.005)
     assert step_size(learning_rate=0.3) == 0.3
 
 
-def test_automatic_step_size_follows_the_weights():
-    """Rows repeated or weighed lead to the same step; weight 0 does not count."""
-    X, y = targets("binary")
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_automatic_step_size_follows_the_weights(kind):
+    """Effective rows (sum w)^2 / sum w^2 decide on the step of mini-batches.
+
+    The root mean square of the features is that of the repeated rows.
+    """
+    X, y = targets(kind)
     times = np.arange(70) % 3
     X = X * (1 + times[:, np.newaxis])
-    weighted = fitted(X, y, times, batch_size=8)
-    repeated = fitted(X.repeat(times, 0), y.repeat(times), batch_size=8)
-    assert weighted.learning_rate_ == pytest.approx(repeated.learning_rate_, rel=1e-12)
+    rows = X.repeat(times, 0), y.repeat(times)
+    fraction = times.sum() ** 2 / (70 * (times**2).sum())
+    params = {"max_iter": 1, "standardize": False}
+    for batch_size, factor in (("full", 1), (8, fraction**0.5), (1, fraction**0.5)):
+        weighted = fitted(X, y, times, batch_size=batch_size, **params)
+        repeated = fitted(*rows, batch_size=batch_size, **params)
+        expected = factor * repeated.learning_rate_
+        assert weighted.learning_rate_ == pytest.approx(expected, rel=1e-12)
 
 
 def test_automatic_step_size_stays_over_partial_fit():
+    """The first call decides on it; an explicit step size replaces it."""
     X, y = targets("binary")
     clf = BGDClassifier(batch_size=16, standardize=False)
     clf.partial_fit(X * 10, y, classes=[0, 1])
-    assert clf.learning_rate_ == pytest.approx(0.16)
-    assert clf.partial_fit(X, y).learning_rate_ == pytest.approx(0.16)
-    assert clf.set_params(learning_rate=0.2).partial_fit(X, y).learning_rate_ == 0.2
-
-
-# Continuing
+    assert clf.learning_rate_init_ == pytest.approx(0.16)
+    assert clf.partial_fit(X, y).learning_rate_init_ == pytest.approx(0.16)
+    clf.set_params(learning_rate=0.2).partial_fit(X, y)
+    assert clf.learning_rate_init_ == 0.2
 
 
 # Precision
@@ -430,6 +454,7 @@ def test_automatic_step_size_stays_over_partial_fit():
 
 @pytest.mark.parametrize("batch_size", [1, 16, "full"])
 def test_float32_stays_near_float64(batch_size):
+    """Rows of float32 give a model in float32 with nearly the same probabilities."""
     X, y = targets("multiclass")
     params = {"batch_size": batch_size, "learning_rate": 0.1}
     clf64 = fitted(X, y, **params)

@@ -184,7 +184,7 @@ def test_a_file_of_this_format_loads_for_ever():
 def test_another_format_is_an_error():
     state = fitted().__getstate__()
     for number in (None, 0, 2):
-        with pytest.raises(ValueError, match=f"in the format {number}; .* format 1"):
+        with pytest.raises(ValueError, match=f"in format {number}; .* format 1"):
             BGDClassifier().__setstate__({**state, "_format": number})
 
 

@@ -75,7 +75,7 @@ def assert_same(a, b, atol):
 
 
 @settings(max_examples=150, deadline=None)
-@pytest.mark.filterwarnings("ignore:The loss rose")
+@pytest.mark.filterwarnings("ignore:The loss increased")
 @given(
     n=st.integers(4, 40),
     d=st.integers(1, 40),

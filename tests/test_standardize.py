@@ -292,10 +292,10 @@ def test_moments_of_parts_are_those_of_all_rows(
         w[rng.integers(n)] = 1
     seen = X[slice(None) if w is None else w > 0].astype(float)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_moments, "BLOCK", block)
-        both = [Moments.of(X, w)]
+        patch.setattr(_moments, "BLOCK_ELEMENTS", block)
+        both = [Moments.from_rows(X, w)]
         with numpy_core():
-            both.append(Moments.of(X, w))
+            both.append(Moments.from_rows(X, w))
     for moments in both:
         np.testing.assert_array_equal(moments.low, seen.min(axis=0))
         np.testing.assert_array_equal(moments.high, seen.max(axis=0))

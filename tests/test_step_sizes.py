@@ -64,7 +64,7 @@ def test_a_schedule_that_gives_no_factor(moons, factor):
 # Clipped gradients
 
 
-@pytest.mark.filterwarnings("ignore:The loss rose")
+@pytest.mark.filterwarnings("ignore:The loss increased")
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
 def test_clipping_in_float32(scale):
     """However long the gradient, the step of a neuron that starts at 0 has length 1."""

@@ -411,10 +411,11 @@ def column_moments(
 
     The rows of `moments` become
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
+        low, high, 1 / (high - low) or 0, mean and variance of u, between
 
-    with u = (x - low) / (high - low) in float64; a row is between if low < x < high.
-    Returns sum_i w_i. X is read three times: the rows should fit the cache.
+    with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
+    any x in the column, else 0. Returns sum_i w_i. X is read up to three times: the
+    rows should fit the cache.
     """
     cdef Call call = Call()
     cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)

@@ -320,10 +320,10 @@ def column_moments(data, start, stop, moments):
 
     The rows of `moments`, (6, d), become
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
+        low, high, 1 / (high - low) or 0, mean and variance of u, between
 
-    with u = (x - low) / (high - low) in float64; a row is between if low < x < high.
-    Returns sum_i w_i.
+    with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
+    any x in the column, else 0. Returns sum_i w_i.
     """
     X, w = data.X[start:stop], np.ones(stop - start)
     if data.weights is not None:
@@ -333,7 +333,7 @@ def column_moments(data, start, stop, moments):
     low, high, inverse, mean, variance, between = moments
     X.min(axis=0, initial=np.inf, out=low)
     X.max(axis=0, initial=-np.inf, out=high)
-    between[:] = ((low < X) & (X < high)).sum(axis=0)
+    between[:] = ((low < X) & (X < high)).any(axis=0)
     np.divide(1, high - low, out=inverse)
     inverse[~np.isfinite(inverse)] = 0
     U = (X - low) * inverse

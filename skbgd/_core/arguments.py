@@ -275,6 +275,7 @@ class Data(
         return X
 
 
+@quiet
 def standardizer(shift, scale, dtype):
     """The array [high, low, inverse], (3, d): x becomes ((x - high) - low) * inverse.
 

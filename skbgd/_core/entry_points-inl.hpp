@@ -57,11 +57,11 @@ template <class real> static void squared_row_norms(const Call<void> &call, doub
 /* Moments of each column of n dense rows, beginning with row `start`, that have a positive
    weight. The rows of `moments`, (6, d), become
 
-       low, high, 1 / (high - low) or 0, mean and variance of u, number of rows between
+       low, high, 1 / (high - low) or 0, mean and variance of u, between
 
    with u = (x - low) / (high - low), which neither overflows nor loses digits where x is
-   far from 0; a row is between if low < x < high. Returns sum_i w_i. X is read three times:
-   the rows should fit the cache. */
+   far from 0. `between` is 1 if low < x < high for any x in the column, else 0. Returns
+   sum_i w_i. X is read up to three times: the rows should fit the cache. */
 template <class real>
 static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments)
@@ -70,6 +70,7 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
     const ptrdiff_t d = data.d;
     double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
     double *variance = mean + d, *between = variance + d, total = 0;
+    const real *pivot = nullptr; /* any row: differences from it keep their digits */
     const auto for_each_row = [&](auto body) {
         for (ptrdiff_t i = start; i < start + n; i++)
             if (!data.weights || data.weights[i] > 0)
@@ -80,6 +81,7 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
     std::fill(mean, moments + 6 * d, 0.0);
     for_each_row([&](const real *x, double w) {
         total += w;
+        pivot = x;
 #pragma omp simd
         for (ptrdiff_t j = 0; j < d; j++) {
             low[j] = x[j] < low[j] ? x[j] : low[j];
@@ -90,22 +92,32 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
         const double reciprocal = 1 / (high[j] - low[j]);
         inverse[j] = reciprocal > 0 && std::isfinite(reciprocal) ? reciprocal : 0;
     }
-    for_each_row([&](const real *x, double w) {
-        w /= total;
-#pragma omp simd
+    double n_found = 0; /* columns with between = 1; usually all after a few rows */
+    for_each_row([&](const real *x, double) {
+        if (n_found == d)
+            return;
+        double found = 0;
+#pragma omp simd reduction(+ : found)
         for (ptrdiff_t j = 0; j < d; j++) {
-            mean[j] += w * ((x[j] - low[j]) * inverse[j]);
-            between[j] += (x[j] > low[j] ? 1 : 0) * (x[j] < high[j] ? 1 : 0);
+            between[j] = x[j] > low[j] && x[j] < high[j] ? 1 : between[j];
+            found += between[j];
         }
+        n_found = found;
     });
     for_each_row([&](const real *x, double w) {
         w /= total;
 #pragma omp simd
         for (ptrdiff_t j = 0; j < d; j++) {
-            const double difference = (x[j] - low[j]) * inverse[j] - mean[j];
+            const double difference = (double(x[j]) - double(pivot[j])) * inverse[j];
+            mean[j] += w * difference;
             variance[j] += w * (difference * difference);
         }
     });
+    for (ptrdiff_t j = 0; pivot && j < d; j++) {
+        /* difference = u - u of the pivot */
+        variance[j] = std::max(variance[j] - mean[j] * mean[j], 0.0);
+        mean[j] += (pivot[j] - low[j]) * inverse[j];
+    }
     return total;
 }
 

@@ -1,4 +1,4 @@
-"""Training that continues: partial_fit, warm_start, copies."""
+"""Training that resumes: partial_fit, averaged streams, warm_start, copies."""
 
 import pickle
 import warnings
@@ -25,12 +25,6 @@ def falling(epoch):
     return 0.9**epoch
 
 
-def stopped_at_once(**params):
-    """A warm start that makes no epoch, unless something has changed."""
-    params = {"tol": 10.0, "n_iter_no_change": 4, "early_stopping": True, **params}
-    return small(warm_start=True, **params).fit(X, y)
-
-
 HISTORIES = {
     "plain": {},
     "momentum": {"momentum": 0.9, "nesterov": True},
@@ -38,38 +32,24 @@ HISTORIES = {
     "invscaling": {"learning_rate_schedule": "invscaling"},
     "callable": {"learning_rate_schedule": falling},
     "clipped": {"max_gradient_norm": 0.05},
+    "full batch": {"batch_size": "full", "momentum": 0.9},
 }
 
 
-@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_partial_fit_is_fit_epoch_by_epoch(kind, history):
+    """k calls with the same rows equal fit with max_iter=k, bit for bit."""
     X, y = targets(kind)
-    params = {**HISTORIES[history], "batch_size": 16, "alpha": 2e-4}
+    params = {"batch_size": 16, "alpha": 2e-4, **HISTORIES[history]}
     clf = small(**params)
     for _ in range(12):
-        clf.partial_fit(X, y, classes=None if y.ndim == 2 else [0, 1])
+        clf.partial_fit(X, y, classes=None if y.ndim == 2 else np.unique(y))
     same(clf, small(**params).fit(X, y))
 
 
-@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("batch_size", [16, "full"])
-def test_partial_fit_goes_on(kind, momentum, batch_size):
-    """k calls over the same rows are fit(max_iter=k), bit for bit."""
-    X, y = targets(kind)
-    params = {"batch_size": batch_size, "momentum": momentum, "max_iter": 5}
-    params["alpha"] = 2e-4  # "auto" is more in `fit`
-    expected = fitted(X, y, **params)
-    clf = BGDClassifier((6,), random_state=0, **params)  # a constant step
-    for _ in range(5):
-        clf.partial_fit(X, y, classes=None if kind == "multilabel" else np.unique(y))
-    np.testing.assert_array_equal(parameters(clf), parameters(expected))
-    assert clf.loss_curve_ == expected.loss_curve_
-    assert (clf.n_iter_, clf.t_) == (expected.n_iter_, expected.t_)
-
-
 def test_cosine_in_partial_fit_ends_at_max_iter(moons):
+    """After max_iter calls the step size is 0."""
     X, _, y, _ = moons
     params = {"learning_rate_schedule": "cosine", "batch_size": 16, "alpha": 2e-4}
     clf = small(**params)
@@ -81,7 +61,8 @@ def test_cosine_in_partial_fit_ends_at_max_iter(moons):
     assert clf.learning_rate_ == 0
 
 
-def test_partial_fit_after_early_stopping_goes_on_from_the_best(moons):
+def test_partial_fit_after_early_stopping_continues_from_the_best(moons):
+    """The momentum of the last epoch is not kept either."""
     X, X_val, y, y_val = moons
     clf = small(early_stopping=True, max_iter=60, momentum=0.9, learning_rate=0.3)
     clf.fit(X[:20], y[:20], X_val=X_val, y_val=y_val)
@@ -91,7 +72,7 @@ def test_partial_fit_after_early_stopping_goes_on_from_the_best(moons):
 
 
 def test_streaming_does_not_slow_down(moons):
-    """A call does not copy the curve of all calls before."""
+    """A call appends to the curves of earlier calls and does not copy them."""
     X, _, y, _ = moons
     clf = BGDClassifier((), batch_size=1).partial_fit(X, y, classes=[0, 1])
     curves = clf.loss_curve_, clf.updates_curve_, clf.seconds_curve_
@@ -103,7 +84,8 @@ def test_streaming_does_not_slow_down(moons):
     assert [len(curve) for curve in curves] == [6, 6, 6]
 
 
-def test_a_copy_goes_on_by_itself(moons):
+def test_a_copy_resumes_independently(moons):
+    """Two copies share the curves until one of them is trained."""
     X, _, y, _ = moons
     clf = small().fit(X, y)
     other = copy(clf).partial_fit(X, y)
@@ -115,10 +97,103 @@ def test_a_copy_goes_on_by_itself(moons):
     assert clf.n_iter_ == len(clf.loss_curve_) == 14
 
 
+# Streams: the model is an average of the parameters after each call
+
+
+def stream(n_calls, clf=None, **params):
+    """A classifier after calls of partial_fit with ten rows each."""
+    if clf is None:
+        clf = BGDClassifier((4,), random_state=0, **params)
+    start = clf.n_iter_ if hasattr(clf, "n_iter_") else 0
+    for k in range(start, start + n_calls):
+        rows = slice(10 * k % 120, 10 * k % 120 + 10)
+        clf.partial_fit(X[rows], y[rows], classes=[0, 1])
+    return clf
+
+
+STREAMS = {
+    "sgd": {},
+    "momentum": {"momentum": 0.9},
+    "adam": {"solver": "adam"},
+    "raw": {"standardize": False},
+}
+
+
+@pytest.mark.parametrize("stream_params", STREAMS.values(), ids=STREAMS)
+def test_a_stream_is_a_weighted_average(stream_params):
+    """In call k, from 0, the parameters have the weight 9 / (k + 9) in the average.
+
+    A schedule that is given as a function has the same steps, but no average.
+    """
+    params = {**stream_params, "alpha": 1e-4, "batch_size": 4}
+    last = BGDClassifier(
+        (4,), random_state=0, **params,
+        learning_rate_schedule=lambda epoch: (1 + 10 * epoch / 1000) ** -0.5,
+    )  # fmt: skip
+    average = None
+    for k in range(25):
+        averaged = stream(k + 1, **params)
+        last = stream(1, last)
+        theta = parameters(last)
+        average = theta if k == 0 else average + 9 / (k + 9) * (theta - average)
+        np.testing.assert_allclose(parameters(averaged), average, rtol=1e-12)
+        assert averaged.loss_curve_ == last.loss_curve_
+
+
+@pytest.mark.parametrize("stream_params", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("copied", [copy, deepcopy, "pickle"])
+def test_a_stream_resumes_exactly(stream_params, copied):
+    """Saved and loaded after some calls, it goes through the same parameters."""
+    clf, expected = stream(7, **stream_params), stream(19, **stream_params)
+    before = parameters(clf).copy()
+    other = pickle.loads(pickle.dumps(clf)) if copied == "pickle" else copied(clf)
+    same(clf, other)
+    same(stream(12, other), expected)
+    np.testing.assert_array_equal(parameters(clf), before)
+
+
+@pytest.mark.parametrize("stream_params", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda clf: clf.set_params(
+            learning_rate_schedule="constant", learning_rate=1e-12
+        ).partial_fit(X, y),
+        lambda clf: clf.set_params(
+            warm_start=True, max_iter=20, tol=None, learning_rate=1e-12
+        ).fit(X, y),
+        lambda clf: setattr(clf, "coefs_", clf.coefs_),
+    ],
+    ids=["constant", "warm start", "set weights"],
+)
+def test_a_stream_that_ends_continues_from_its_average(stream_params, end):
+    """Another schedule, `fit` and weights that are set end it, without momentum."""
+    clf = stream(19, **stream_params)
+    average = parameters(clf).copy()
+    end(clf)
+    np.testing.assert_allclose(parameters(clf), average, rtol=0, atol=1e-9)
+
+
+def test_weights_that_are_set_begin_another_average():
+    """The first call after them is the model."""
+    clf, other = stream(10, alpha=1e-4), stream(10, alpha=1e-4)
+    for each in (clf, other):
+        each.coefs_ = [np.ones_like(W) for W in each.coefs_]
+    factor = (1 + 100 / 1000) ** -0.5
+    other.set_params(
+        learning_rate=factor * clf.learning_rate_init_,
+        learning_rate_schedule="constant",
+    )
+    for each in (clf, other):
+        each.partial_fit(X, y)
+    np.testing.assert_allclose(parameters(clf), parameters(other), rtol=1e-12)
+
+
 # warm_start: nothing has changed since the last call
 
 
-def test_fit_starts_anew():
+def test_fit_restarts():
+    """Without warm_start, a second fit equals the first."""
     X, y = targets("binary")
     clf = fitted(X, y, momentum=0.9)
     first = parameters(clf).copy()
@@ -141,10 +216,10 @@ WARM = {
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("pickled", [False, True], ids=["", "pickled"])
+@pytest.mark.parametrize("pickled", [False, True], ids=["in memory", "pickled"])
 @pytest.mark.parametrize("history", WARM)
 def test_warm_start_continues_exactly(moons, history, pickled):
-    """max_iter=9, then 20, is max_iter=20: early-stopping state and all."""
+    """fit to epoch 9 and again to 20 is fit to 20, early stopping included."""
     X, _, y, _ = moons
     params = {**WARM[history], "batch_size": 16}
     clf = small(**params, warm_start=True).set_params(max_iter=9).fit(X, y)
@@ -163,7 +238,8 @@ def test_warm_start_needs_the_same_classes(moons):
         clf.fit(X, np.arange(len(y)) % 3)
 
 
-def test_failed_warm_fit_leaves_curves_and_model(moons):
+def test_a_failed_warm_start_leaves_curves_and_model(moons):
+    """After a divergence the classifier is the one before the call."""
     X, _, y, _ = moons
     clf = small(activation="relu", warm_start=True).fit(X, y)
     expected = pickle.loads(pickle.dumps(clf))
@@ -173,12 +249,12 @@ def test_failed_warm_fit_leaves_curves_and_model(moons):
     same(clf, expected)
 
 
-# warm_start: something has
+# warm_start: the rows or a parameter have changed
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
-    """A fresh stopping rule: what ended the last fit, and its best, do not count."""
+def test_warm_start_after_a_change_continues_from_the_model(moons):
+    """The stopping rule restarts: neither the last end nor the last best count."""
     X, X_val, y, y_val = moons
     own = {"X_val": X_val, "y_val": y_val}
     params = {"max_iter": 30, "warm_start": True, "early_stopping": True}
@@ -197,7 +273,7 @@ def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
         clf.set_params(**change, max_iter=n_iter + 1).fit(X, **{"y": y, **call})
         assert clf.n_iter_ == n_iter + 1
         assert (parameters(clf) != best).any()
-        # one step away from what it was, not back at some older parameters
+        # One step away from the last parameters, not back at older ones.
         assert np.abs(parameters(clf) - best).max() < 0.5
     assert np.isnan(clf.validation_loss_curve_).sum() == 0
     clf.set_params(max_iter=clf.n_iter_ + 1).fit(X, y, **own)
@@ -207,10 +283,16 @@ def test_warm_start_with_another_goal_goes_on_from_the_model(moons):
         clf.set_params(max_iter=1, tol=0).fit(X, y)
 
 
-def neuron(**params):
-    """A convex problem: one optimum, wherever training starts."""
+def single_layer(**params):
+    """A convex problem, whose optimum does not depend on the initial weights."""
     params = {"batch_size": "full", "max_iter": 20_000, "tol": 1e-13, **params}
-    return BGDClassifier((), learning_rate=1.0, n_iter_no_change=50, **params)
+    return small(hidden_layer_sizes=(), learning_rate=1.0, **params)
+
+
+def stopped_at_once(**params):
+    """A warm start that has converged, and makes no epoch unless something changes."""
+    params = {"tol": 10.0, "n_iter_no_change": 4, "early_stopping": True, **params}
+    return small(warm_start=True, **params).fit(X, y)
 
 
 CHANGES = {
@@ -237,8 +319,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_parameter_starts_the_stopping_rule_anew(name):
-    """After convergence more epochs are made, unless nothing has changed."""
+def test_a_changed_parameter_restarts_the_stopping_rule(name):
+    """After convergence more epochs are made only if something has changed."""
     clf = BGDClassifier(
         (3,), warm_start=True, max_iter=60, tol=10.0, n_iter_no_change=4, random_state=0
     ).fit(X, y)
@@ -264,7 +346,7 @@ NAMESAKES = {
 
 @pytest.mark.parametrize("name, make", NAMESAKES.values(), ids=NAMESAKES)
 def test_callables_are_compared_as_objects(name, make):
-    """Another one of the same name starts the stopping rule anew, the same does not."""
+    """Another one of the same name restarts the stopping rule, the same does not."""
     clf = stopped_at_once(**{name: make()})
     n_iter = clf.n_iter_
     with pytest.warns(ConvergenceWarning, match="No epoch was made"):
@@ -276,8 +358,8 @@ def test_callables_are_compared_as_objects(name, make):
 
 
 @pytest.mark.parametrize("copied", [copy, deepcopy, "pickle"])
-def test_a_callable_that_is_gone_starts_the_stopping_rule_anew(copied):
-    """It need not pickle, and a saved model does not take another for it."""
+def test_a_callable_that_is_gone_restarts_the_stopping_rule(copied):
+    """It need not pickle, and a copy does not take another callable for it."""
     clf = stopped_at_once(scoring=lambda clf, X, y: 0.0)
     clf.set_params(scoring=None, max_iter=100)
     other = pickle.loads(pickle.dumps(clf)) if copied == "pickle" else copied(clf)
@@ -290,7 +372,8 @@ def test_a_callable_that_is_gone_starts_the_stopping_rule_anew(copied):
 @pytest.mark.parametrize(
     "change", [{"n_jobs": 1}, {"verbose": True}, {"random_state": 7}, {"max_iter": 61}]
 )
-def test_a_parameter_without_effect_on_the_steps_does_not(change):
+def test_a_parameter_without_effect_on_the_steps_does_not_restart_it(change):
+    """No epoch is made, which warns."""
     clf = BGDClassifier(
         (3,), warm_start=True, max_iter=60, tol=10.0, n_iter_no_change=4, random_state=0
     ).fit(X, y)
@@ -302,13 +385,16 @@ def test_a_parameter_without_effect_on_the_steps_does_not(change):
 
 @pytest.mark.parametrize("alphas", [(1.0, 0.1, 0.01), (0.01, 0.1, 1.0)])
 def test_a_path_over_alpha_reaches_each_optimum(alphas):
-    """As cold fits do, upwards and downwards; a larger alpha is no rise of the loss."""
-    warm = neuron(warm_start=True)
+    """A warm start reaches the optimum of each alpha, upwards and downwards.
+
+    A larger alpha, which raises the objective, does not warn.
+    """
+    warm = single_layer(warm_start=True)
     n_iter = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         for alpha in alphas:
-            cold = neuron(alpha=alpha).fit(X, y)
+            cold = single_layer(alpha=alpha).fit(X, y)
             warm.set_params(alpha=alpha).fit(X, y)
             assert cold.stop_reason_ == warm.stop_reason_ == "converged"
             np.testing.assert_allclose(parameters(warm), parameters(cold), atol=1e-6)
@@ -316,34 +402,31 @@ def test_a_path_over_alpha_reaches_each_optimum(alphas):
             n_iter = warm.n_iter_
 
 
-def test_weights_of_classes_changed_in_place_are_seen():
+def test_class_weights_changed_in_place_are_noticed():
     weights, params = {0: 1.0}, {"alpha": 0.01, "standardize": False}
-    warm = neuron(**params, warm_start=True, class_weight=weights).fit(X, y)
+    warm = single_layer(**params, warm_start=True, class_weight=weights).fit(X, y)
     weights[0] = 5.0
     warm.fit(X, y)
-    cold = neuron(**params, class_weight={0: 5.0}).fit(X, y)
+    cold = single_layer(**params, class_weight={0: 5.0}).fit(X, y)
     np.testing.assert_allclose(parameters(warm), parameters(cold), atol=1e-6)
 
 
 @pytest.mark.parametrize("tol", [None, 1e-4])
 def test_a_call_that_makes_no_epoch_says_so(tol):
-    """max_iter counts all epochs: a loop over fit with max_iter=1 trains for one."""
-    clf = BGDClassifier(
-        (3,), max_iter=1, learning_rate=0.5, warm_start=True, tol=tol, random_state=0
-    )
+    """max_iter counts all epochs: a loop over fit with max_iter=1 makes one epoch."""
+    clf = small(max_iter=1, learning_rate=0.5, warm_start=True, tol=tol)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if tol else "error", ConvergenceWarning)
         clf.fit(X, y)
     for _ in range(3):
         with pytest.warns(
             ConvergenceWarning,
-            match="No epoch was made: max_iter=1 counts all epochs, and there were 1",
+            match=r"No epoch was made: max_iter=1 includes .* earlier calls \(1\)",
         ):
             clf.fit(X, y)
         assert clf.n_iter_ == 1
-    # the cure
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "max_iter=. epochs ended")
+        warnings.filterwarnings("ignore", "max_iter=. epochs were")
         for k in range(2, 6):
             clf.set_params(max_iter=k).fit(X, y)
         assert clf.n_iter_ == 5
