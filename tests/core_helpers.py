@@ -100,10 +100,10 @@ def numpy_core():
 
 @contextmanager
 def ctrl_c_during(function, call=1):
-    """Expect a KeyboardInterrupt, from a signal during a call of a core's function.
+    """Expect a KeyboardInterrupt that ends a call of a core's function.
 
-    `function` is a name; `call` counts its calls from 1. The core must not return from
-    this call by itself within 50 ms.
+    The signal comes 50 ms after the start of call number `call` of the function of this
+    name, which must take much longer.
     """
     original, running, n_calls = getattr(backprop, function), threading.Event(), 0
 
@@ -116,7 +116,7 @@ def ctrl_c_during(function, call=1):
 
     def press():
         running.wait()
-        time.sleep(0.05)  # for some steps
+        time.sleep(0.05)  # some steps
         signal.raise_signal(signal.SIGINT)
 
     thread = threading.Thread(target=press, daemon=True)
@@ -127,3 +127,5 @@ def ctrl_c_during(function, call=1):
     ):
         yield raised
         thread.join(60)
+    names = [entry.name.split(".")[-1] for entry in raised.traceback]
+    assert function in names, "the interrupt came before or after the call"

@@ -15,12 +15,12 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from core_helpers import eager_threads
 from scipy import sparse
 from sklearn.datasets import make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier
-from skbgd._core import threads
 
 X, y = make_classification(300, 20, n_informative=8, n_classes=3, random_state=0)
 CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
@@ -121,10 +121,7 @@ def forks(n=50):
 
 def main():
     warnings.simplefilter("ignore")
-    # Threads for the smallest work.
-    threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
-    threads.MIN_MULTIPLICATIONS = 0
-    threads._n_cpus = lambda: 4
+    eager_threads(4).start()
     failed = 0
     for run in (resources_stay, threads_at_once, forks):
         print(f"{run.__name__}: {run.__doc__}", flush=True)

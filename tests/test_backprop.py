@@ -253,7 +253,7 @@ def objective(network, theta, X, one_hot, w, alpha):
 def test_gradient_equals_finite_differences(
     core, activation, output, depth, alpha, weighted, dtype
 ):
-    """Gradient and step are those of the objective by a five-point stencil in float64."""
+    """Gradient and step are those of the objective, by a five-point stencil."""
     network, theta, X, Y, one_hot, weights = make_problem(
         HIDDEN[depth],
         n=11,

@@ -45,7 +45,10 @@ CASES = {
     "binary, weights": ({}, rows(), weights(), (1, 300, 299)),
     "neuron": ({"hidden_layer_sizes": ()}, rows(labels="ab"), weights(), N),
     "sigmoids": (
-        {"output_activation": "logistic", "class_weight": {2: 5.0}}, rows(3), None, 45
+        {"output_activation": "logistic", "class_weight": {2: 5.0}},
+        rows(3),
+        None,
+        45,
     ),
     "softmax": (
         {"output_activation": "softmax", "class_weight": "balanced"},

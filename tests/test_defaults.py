@@ -58,20 +58,24 @@ def test_epochs_of_a_cosine(n_samples, batch_size, n_hidden, solver, n_epochs):
 @pytest.mark.parametrize(
     "n_samples, n_hidden, alpha",
     [
-        (100_000, 1, 0.5 / 100_000),
+        (100_000, 1, 1 / 100_000),
+        (4000, 1, 0.5 * 2**0.5 / 4000),
+        (2000, 1, 0.5 / 2000),
         (100, 1, 0.5 / 100),
         (100, 0, 0.5 / 100),
         (50, 1, 0.5 / 50 / 4),
         (40, 1, 0.5 / 40 * 0.4**2),
         (39, 1, 0.5 / 40 * 0.4**2),
         (1, 1, 0.5 / 40 * 0.4**2),
-        (5000, 3, 0.5 / 5000 / 9),
+        (8000, 3, 1 / 8000 / 9),
         (123.4, 1, 0.5 / 123.4),
     ],
 )
 def test_default_penalty(n_samples, n_hidden, alpha):
-    """0.5 / n, times (n / 100)^2 below 100 rows, constant below 40 rows."""
+    """0.5 / n; less below 100 rows, more from 2000 on; half of it with Adam."""
     assert default_alpha(n_samples, n_hidden) == pytest.approx(alpha, rel=1e-12)
+    adam = default_alpha(n_samples, n_hidden, "adam")
+    assert adam == pytest.approx(alpha / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(

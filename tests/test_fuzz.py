@@ -17,19 +17,17 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
 
 import numpy as np
 import pandas
 import pytest
+from core_helpers import eager_threads, numpy_core
 from helpers import parameters
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
-from skbgd import BGDClassifier, _descent, _moments, _network, _rows
-from skbgd._core import _numpy, threads
+from skbgd import BGDClassifier
 from skbgd._update_rules import SCHEDULES, SOLVERS
 
 CASES, CASES_PER_TEST = 400, 20
@@ -270,27 +268,6 @@ def snapshot(clf):
     return repr(clf.get_params()), [
         (name, content(value)) for name, value in state.items() if not callable(value)
     ]
-
-
-@contextmanager
-def eager_threads():
-    """Use several threads for any number of rows."""
-    with (
-        patch.object(threads, "MIN_ROWS_PER_THREAD", 1),
-        patch.object(threads, "MIN_MULTIPLICATIONS_PER_THREAD", 1),
-        patch.object(threads, "MIN_MULTIPLICATIONS", 0),
-        patch.object(threads, "_n_cpus", lambda: 2),
-    ):
-        yield
-
-
-@contextmanager
-def numpy_core():
-    with ExitStack() as stack:
-        for module in (_descent, _moments, _network, _rows, threads):
-            stack.enter_context(patch.object(module, "backprop", _numpy))
-        stack.enter_context(patch.object(threads, "COMPILED", False))
-        yield
 
 
 def fit(clf, X, y, w, X_val=None, y_val=None, w_val=None):

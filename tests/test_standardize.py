@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from core_helpers import FLOATS, eager_threads, numpy_core
 from helpers import parameters, same, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +14,11 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
-from test_fuzz import eager_threads, numpy_core
 from test_sparse import CONTAINERS
 
 from skbgd import BGDClassifier, _moments
 from skbgd._moments import Moments
 
-FLOATS = [np.float32, np.float64]
 # Rounding of a standardised feature, magnified by a dozen epochs.
 ATOL = {np.float32: 2e-4, np.float64: 1e-9}
 KINDS = ["binary", "multiclass", "multilabel"]
