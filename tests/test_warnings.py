@@ -224,10 +224,10 @@ def test_advice_about_any_scale():
 @pytest.mark.parametrize(
     "scale, standardize, advised",
     [(1000, False, True), (1, False, False), (1000, True, False)],
-    ids=["raw", "raw, but scaled well", "standardised"],
+    ids=["raw", "raw, but scaled well", "standardized"],
 )
 def test_badly_scaled_features_are_named_in_a_warning(scale, standardize, advised):
-    """Unless the network standardises them."""
+    """Unless the network standardizes them."""
     X, y = MOONS
     with pytest.warns(ConvergenceWarning, match="max_iter=12 epochs") as record:
         small(tol=1e-4, standardize=standardize).fit(X * [1, scale], y)
