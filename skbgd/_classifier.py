@@ -214,8 +214,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         :math:`(n / 100)^2`, where :math:`n` is at least 40, and with more than 2000 by
         :math:`\sqrt{n / 2000}`, but at most by 2. In `partial_fit`, it is
         :math:`c / n` for the :math:`n` samples of the call, but at most 2e-4. In both
-        cases it is divided by the square of the number of hidden layers. With sample weights :math:`w_i`, :math:`n` is the effective number of
-        samples, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
+        cases it is divided by the square of the number of hidden layers. With sample
+        weights :math:`w_i`, :math:`n` is the effective number of samples,
+        :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
 
     max_iter : int or "auto", default="auto"
         Maximum number of epochs (passes over the data). With `warm_start` the epochs of
