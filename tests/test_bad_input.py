@@ -506,7 +506,7 @@ def test_a_loss_that_increased_is_no_convergence():
 )
 def test_other_layers_cannot_resume(params):
     """Neither in partial_fit nor with warm_start."""
-    match = "layers of 4-8-1"
+    match = "the model has layers of 4-8-1"
     clf = small().fit(X, y).set_params(**params)
     with pytest.raises(ValueError, match=match):
         clf.partial_fit(X, y)
