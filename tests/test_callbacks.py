@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from skbgd import BGDClassifier
-from skbgd._classifier import FITTED
+from skbgd._classifier import FITTED_ATTRIBUTES
 
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 
@@ -266,7 +266,7 @@ def test_attributes_of_training_are_known(moons):
     clf = small(early_stopping=True, scoring="accuracy")
     X, X_val = (pd.DataFrame(rows, columns=["a", "b"]) for rows in (X, X_val))
     clf.fit(X, y, X_val=X_val, y_val=y_val)
-    assert set(vars(clf)) - set(clf.get_params()) <= set(FITTED)
+    assert set(vars(clf)) - set(clf.get_params()) <= set(FITTED_ATTRIBUTES)
 
 
 @pytest.mark.skipif(HAS_CALLBACKS, reason="scikit-learn before 1.9")

@@ -117,7 +117,7 @@ def test_repeated_fit_gives_the_same_bits(client, monkeypatch):
         first = clone(clf).fit(X, y)
         same(first, clone(clf).fit(X, y))
         with monkeypatch.context() as patch:
-            patch.setattr(_rows, "EMBEDDED_BYTES", 0)
+            patch.setattr(_rows, "MAX_EMBEDDED_BYTES", 0)
             same(first, clone(clf).fit(X, y))
 
 
@@ -135,8 +135,8 @@ def spread_whole(array):
 
 
 @pytest.mark.parametrize("lengths", [[100] * 6, [1, 7, 300, 12], [3] * 50, [600]])
-@pytest.mark.parametrize("n_rounds", [2, 7, 100])
-def test_an_epoch_uses_each_row_once(lengths, n_rounds):
+@pytest.mark.parametrize("n_batches", [2, 7, 100])
+def test_an_epoch_uses_each_row_once(lengths, n_batches):
     """Each batch takes about the same part of every block."""
     placed = object.__new__(_rows.DaskRows)
     placed.lengths = lengths
@@ -145,16 +145,18 @@ def test_an_epoch_uses_each_row_once(lengths, n_rounds):
         _rows.Shard("a", blocks[::2]),
         _rows.Shard("b", blocks[1::2]),
     ]
-    taken = np.zeros((len(lengths), n_rounds))
+    taken = np.zeros((len(lengths), n_batches))
     end = np.zeros(len(lengths), dtype=int)
-    for k in range(n_rounds):
-        for shard, cuts in zip(placed.shards, placed.shares(k, n_rounds), strict=True):
-            for block, (first, last) in zip(shard.blocks, cuts, strict=True):
+    for k in range(n_batches):
+        for shard, bounds in zip(
+            placed.shards, placed.batch_bounds(k, n_batches), strict=True
+        ):
+            for block, (first, last) in zip(shard.blocks, bounds, strict=True):
                 assert first == end[block]
                 end[block] = last
                 taken[block, k] = last - first
     assert end.tolist() == lengths
-    expected = np.array(lengths)[:, None] / n_rounds
+    expected = np.array(lengths)[:, None] / n_batches
     assert (abs(taken - expected) <= 1.5).all()
     # Batches are about equal: blocks do not all round up for the same one.
     assert np.ptp(taken.sum(axis=0)) <= max(3, 0.5 * len(lengths))

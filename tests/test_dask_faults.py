@@ -153,7 +153,7 @@ def test_traffic_of_a_step(client, monkeypatch, embedded):
     """
     psutil = pytest.importorskip("psutil")
     if not embedded:
-        monkeypatch.setattr(_rows, "EMBEDDED_BYTES", 0)
+        monkeypatch.setattr(_rows, "MAX_EMBEDDED_BYTES", 0)
     X = da.random.default_rng(0).normal(size=(2000, 400), chunks=(250, 400))
     counts = {}
 
