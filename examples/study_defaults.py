@@ -6,16 +6,17 @@ Compares `BGDClassifier()` and `BGDClassifier(solver="adam")`, which get the num
 they are, with `MLPClassifier()`, `LogisticRegression()` and
 `HistGradientBoostingClassifier()`. The first two get their numbers standardised, except
 columns of two values. It prints accuracy and log-loss over shuffled folds and the speed
-of `fit`. All run in one process, in turns on each fold, on one thread. Then each rule
-of the defaults is switched off by itself.
+of `fit`. All run in one process, in turns on each fold, on one thread. With `--rules`
+each rule of the defaults is switched off by itself.
 
 The real tables are UCI's. They come from OpenML (`sklearn.datasets.fetch_openml`), or
 from a folder of files ``NAME.csv.gz`` with a column ``class`` and the columns
 ``n:...`` of numbers and ``c:...`` of categories. Missing numbers become the median,
 categories one-hot columns. The other sets are made or come with scikit-learn. Prints
-Markdown, in an hour, or in some minutes without the slow parts::
+Markdown, in half an hour each, or in some minutes without the slow parts::
 
-    python examples/study_defaults.py --tables FOLDER > examples/study_defaults.md
+    python examples/study_defaults.py --tables FOLDER > study_defaults.md
+    python examples/study_defaults.py --tables FOLDER --rules >> study_rules.md
     python examples/study_defaults.py --quick
 """
 
@@ -48,6 +49,7 @@ from threadpoolctl import threadpool_limits
 
 from skbgd import BGDClassifier, _settings
 from skbgd._network import Network
+from skbgd._update_rules import SOLVERS
 
 made = datasets.make_classification
 
@@ -491,7 +493,7 @@ def summaries(title, groups, names):
 # Each rule switched off ---------------------------------------------------------------
 
 
-def earlier_alpha(n, n_hidden, *, streaming=False):
+def earlier_alpha(n, n_hidden, solver, *, streaming=False):
     """2e-4 where n alpha is between 0.5 and 2, otherwise the nearer of these bounds."""
     return np.clip(2e-4, 0.5 / max(n, 40), 2 / n) / max(1, n_hidden) ** 2
 
@@ -511,10 +513,11 @@ RULES = {
     "at least 2000 steps": ({}, {"MIN_STEPS": 2000}),
     "steps half as large": ({}, {"SGD_STEP_SIZE": 0.2, "ADAM_STEP_SIZE": 0.025}),
     "steps twice as large": ({}, {"SGD_STEP_SIZE": 0.8, "ADAM_STEP_SIZE": 0.1}),
-    "n alpha = 0.25": ({}, {"SUM_PENALTY": 0.25}),
-    "n alpha = 1": ({}, {"SUM_PENALTY": 1.0}),
+    "half the penalty": ({}, {"SUM_PENALTY": dict.fromkeys(SOLVERS, 0.25)}),
+    "twice the penalty": ({}, {"SUM_PENALTY": dict.fromkeys(SOLVERS, 1.0)}),
+    "n alpha the same for many rows": ({}, {"MANY_PENALIZED_ROWS": np.inf}),
     "n alpha from 0.5 to 2": ({}, {"default_alpha": earlier_alpha}),
-    "alpha does not fall below 100 rows": ({}, {"FULL_PENALTY_ROWS": 40}),
+    "alpha does not fall below 100 rows": ({}, {"FEW_PENALIZED_ROWS": 40}),
 }
 
 
@@ -638,13 +641,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="one fold, no large sets")
     parser.add_argument("--tables", type=Path, help="folder of NAME.csv.gz")
+    parser.add_argument("--rules", action="store_true", help="switch off each rule")
     options = parser.parse_args()
     quick = options.quick
     warnings.simplefilter("ignore", ConvergenceWarning)
-    print(
-        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
-        "on MLPClassifier with default parameters, and its time of fit over this one's."
-    )
     if options.tables:
         loads = {
             path.name.removesuffix(".csv.gz"): lambda path=path: table_from_file(path)
@@ -659,6 +659,13 @@ def main():
         name: lambda quick, load=load: folds_of_table(load, quick)
         for name, load in loads.items()
     }
+    if options.rules:
+        rules(tables, quick, table("Real tables, once more", tables, quick))
+        return
+    print(
+        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
+        "on MLPClassifier with default parameters, and its time of fit over this one's."
+    )
     constructors = estimators() | peers()
     real = table("Real tables", tables, quick, constructors)
     groups = {
@@ -697,8 +704,6 @@ def main():
     few_rows()
     streams()
     rare_class()
-    if not quick:
-        rules(tables, quick, real)
 
 
 if __name__ == "__main__":

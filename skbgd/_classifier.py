@@ -1,4 +1,4 @@
-"""The estimator: `fit` as a table of contents; no arithmetic."""
+"""The estimator. `_fit` lists the steps of a fit; the arithmetic is elsewhere."""
 
 import warnings
 from collections.abc import Iterable
@@ -66,8 +66,8 @@ FLOAT_DTYPES = (np.float64, np.float32)
 
 MISSING = object()
 
-# Parameters that a warm start does not compare with those of the last call; those of
-# the network are checked apart, as they must not change.
+# Parameters that may change between warm starts without restarting the stopping rule.
+# Those of the network are among them since `_check_same_network` compares them.
 NOT_IN_STOPPING_KEY = {
     "hidden_layer_sizes", "activation", "output_activation", "standardize", "max_iter",
     "warm_start", "random_state", "verbose", "n_jobs",
@@ -75,258 +75,298 @@ NOT_IN_STOPPING_KEY = {
 
 
 class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHints):
-    r"""Sigmoid multilayer network trained by gradient descent in batches of any size.
+    r"""Multilayer perceptron classifier trained by gradient descent.
 
-    One parameter, `batch_size`, leads from stochastic gradient descent (1) over
-    mini-batches to batch gradient descent ("full"); `solver` to Adam and L-BFGS.
+    `batch_size` selects the method: 1 is stochastic gradient descent, "full" is batch
+    gradient descent, and a number in between is mini-batch gradient descent. `solver`
+    offers Adam and L-BFGS as well.
 
-    What is "auto" is planned from the number of rows and the layers: the batch size, a
-    step size that falls to 0, and the number of epochs. An explicit value is used as
-    given, whatever else is "auto". A parameter that the others leave without effect is
-    ignored without a warning; its description says when it is used. The Notes say what
-    is minimised, and how.
+    Parameters that are "auto" are chosen from the number of samples and the layers: the
+    batch size, the initial step size, the number of epochs and the penalty. `fit`
+    decreases the step size to 0 along a cosine. Explicit values are used as given; a
+    number for `learning_rate` is the initial step size. The attributes `batch_size_`,
+    `learning_rate_init_`, `max_iter_` and `alpha_` report the values in use. Dense
+    features are standardized by default, so no scaler is needed in front.
+
+    A parameter that has no effect in combination with the others is ignored without a
+    warning. Its description says when it is used.
 
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, default=(100,)
-        Units in each hidden layer. ``()`` is a single neuron, that is logistic
-        regression, with one unit per class if there are more than two.
+        Number of units in each hidden layer. ``()`` means no hidden layers, which is
+        logistic regression.
 
     activation : {"logistic", "tanh", "relu", "identity"}, default="logistic"
-        Activation function of the hidden layers. Only used when there are any.
+        Activation function of the hidden layers. Only used with hidden layers.
 
     output_activation : {"auto", "logistic", "softmax"}, default="auto"
-        Activation function of the output units for more than two classes. "softmax",
-        which "auto" stands for: one softmax over the classes with its cross-entropy.
-        "logistic": one sigmoid unit per class with the binary cross-entropy summed over
-        the units; probabilities are normalised to sum to 1. Two classes always have one
-        sigmoid unit (the softmax of two is the same model), multilabel targets one
-        sigmoid unit per label.
+        Activation function of the output layer for more than two classes:
+
+        - "auto": "softmax";
+        - "softmax": one softmax over the classes, with its cross-entropy as the loss;
+        - "logistic": one sigmoid unit per class, with the sum of their binary
+          cross-entropies as the loss. Probabilities are normalized to sum to 1.
+
+        Two classes always use one sigmoid unit, which is the same model as a softmax of
+        two. Multilabel targets always use one sigmoid unit per label.
 
     batch_size : int, "full" or "auto", default="auto"
-        Rows per gradient step. 1 is stochastic gradient descent, "full" is batch
-        gradient descent; a number larger than the data means all rows. "auto" is
-        ``n_samples // 75``, but at least 8 and at most 32; in `fit` all rows if there
-        are 40 or fewer. In `partial_fit` it is at least 4, from the rows of the call. A
-        last, shorter batch is averaged over its own rows. Only used when
-        ``solver="sgd"`` or ``"adam"``.
+        Number of samples per gradient step. 1 is stochastic gradient descent, "full"
+        is batch gradient descent. A number larger than `n_samples` means all samples. A
+        smaller last batch is averaged over its own samples.
+
+        "auto" is ``n_samples // 75``, but at least 8 and at most 32. With 40 samples or
+        fewer it is "full". In `partial_fit` it is ``n_samples // 75`` for the samples
+        of the call, but at least 4 and at most 32.
+
+        Only used when ``solver="sgd"`` or ``"adam"``.
 
     learning_rate : float or "auto", default="auto"
-        Step size :math:`\eta > 0`, which `learning_rate_schedule` multiplies. "auto"
-        is, for batches of :math:`m` rows (for "full" as for 128),
-        :math:`0.4 \sqrt{\min(m, 128)}`, times ``1 - momentum``, and
+        Initial step size :math:`\eta > 0`. `learning_rate_schedule` multiplies it by a
+        factor in each epoch.
 
-        - with hidden layers, divided by the root mean square :math:`r` of the features
-          if that is larger than 1, and with other units than logistic ones by 8 times
-          the number of hidden layers;
-        - with a single neuron, at most :math:`1 / (L + \alpha)` with
-          :math:`L = (1 + \operatorname{mean}_i \lVert x_i \rVert^2) / 4` (twice that
-          for a softmax): every step of plain batch gradient descent lowers the cost.
+        "auto" depends on the batch size :math:`m` (128 if it is "full"), the layers,
+        and the root mean square :math:`r` of the features. With ``solver="sgd"`` it is
+        :math:`0.4 \sqrt{\min(m, 128)}`, multiplied by ``1 - momentum``, and
 
-        With ``solver="adam"`` it is 0.05, with other units than logistic ones in the
-        hidden layers 0.01, over their number and over :math:`\sqrt{\max(1, r)}`. The
-        features are those that the network sees in `fit`, or in the first call of
-        `partial_fit`: with `standardize`, :math:`r \leq 1`. No single step size suits
-        features of different scales, so scale those that are not standardised. Only
-        used when ``solver="sgd"`` or ``"adam"``.
+        - with hidden layers, divided by :math:`\max(1, r)`, and at most
+          :math:`1 / \alpha`. For an `activation` other than "logistic" it is also
+          divided by 8 times the number of hidden layers;
+        - without hidden layers, at most :math:`1 / (L + \alpha)`. Here
+          :math:`L = (1 + \operatorname{mean}_i \lVert x_i \rVert^2) / 4`, or twice this
+          value for a softmax. Each step of plain batch gradient descent then decreases
+          the objective.
 
-        Where the rows have weights :math:`w_i`, they count as
-        :math:`(\sum_i w_i)^2 / \sum_i w_i^2` effective rows, and :math:`m` shrinks in
-        proportion: a few heavy rows take smaller steps.
+        With ``solver="adam"`` it is 0.05, or 0.01 with hidden layers of an `activation`
+        other than "logistic". It is divided by the number of hidden layers and by
+        :math:`\sqrt{\max(1, r)}`.
+
+        With sample weights :math:`w_i`, :math:`m` is multiplied by the effective
+        fraction of the samples, :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`. The features
+        are those that the first layer receives in `fit` or in the first call of
+        `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that are not
+        standardized, since no single step size suits features of different scales.
+
+        Only used when ``solver="sgd"`` or ``"adam"``.
 
     learning_rate_schedule : {"auto", "constant", "invscaling", "adaptive", \
             "cosine"} or callable, default="auto"
-        The factor that multiplies the step size in each epoch, epochs counted from 0:
+        Factor that multiplies `learning_rate` in epoch :math:`k = 0, 1, \dots`:
 
-        - "auto": "cosine" in `fit`; in `partial_fit`, whose end is not known,
-          :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` rows (`t_`). The model is
-          then the average of the parameters after each call, in which call :math:`k`,
-          counted from 0, has the weight :math:`9 / (k + 9)`;
+        - "auto": "cosine" in `fit`. In `partial_fit`, where the number of epochs is
+          unknown, it is :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` samples (`t_`),
+          and the model is an average over the calls: the parameters after call
+          :math:`k = 0, 1, \dots` enter the average with weight :math:`9 / (k + 9)`;
         - "constant": 1;
-        - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` rows (`t_`), with
+        - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` samples (`t_`), with
           :math:`p` = `power_t`;
-        - "adaptive": divided by 5 whenever training would otherwise stop, until the
-          step size is below 1e-6. `partial_fit` keeps the factor;
-        - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` in epoch :math:`k`, with :math:`T`
-          = `max_iter`: the step falls to 0 at the planned end of training;
-        - a function of the epoch :math:`k` that returns the factor.
+        - "adaptive": divided by 5 each time that training would otherwise stop, until
+          the step size is at most 1e-6. `partial_fit` keeps the factor of `fit`;
+        - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` with :math:`T` = `max_iter`, so
+          the step size decreases to 0 at the end of training;
+        - a callable that takes :math:`k` and returns the factor.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
 
     power_t : float, default=0.5
-        Exponent of "invscaling". Only used when
+        Exponent of the "invscaling" schedule. Only used when
         ``learning_rate_schedule="invscaling"`` and ``solver="sgd"`` or ``"adam"``.
 
     solver : {"sgd", "adam", "lbfgs"}, default="sgd"
-        Rule of the step: gradient descent, with or without momentum, or Adam [5]_; see
-        Notes. "lbfgs" is L-BFGS [6]_ on the whole batch, by :mod:`scipy`: it finds its
-        own step sizes and needs far fewer passes over the rows than "full", each as
-        long. It has no `partial_fit`. An epoch is one of its iterations, of one or more
-        passes.
+        Optimizer:
+
+        - "sgd": gradient descent, with momentum if `momentum` is not 0;
+        - "adam": Adam;
+        - "lbfgs": L-BFGS on the full batch, by :mod:`scipy`. It needs no step size and
+          far fewer passes over the data than ``batch_size="full"``. An epoch is one
+          iteration, which makes one or more passes. There is no `partial_fit`.
 
     momentum : float in [0, 1), default=0.0
-        Share :math:`\mu` of the last step that is carried into the next. Only used
-        when ``solver="sgd"``.
+        Momentum coefficient :math:`\mu`. Only used when ``solver="sgd"``.
 
     nesterov : bool, default=False
-        Whether to look ahead by the momentum (Nesterov). Only used when
-        ``solver="sgd"`` and `momentum` > 0.
+        Whether to use Nesterov's momentum. Only used when ``solver="sgd"`` and
+        `momentum` > 0.
 
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
-        Decay of Adam's averages of the gradient and of its square. Only used when
-        ``solver="adam"``.
+        Exponential decay rates of Adam's averages of the gradient and of its square.
+        Only used when ``solver="adam"``.
 
     epsilon : float, default=1e-8
-        Keeps Adam's denominator from 0. Only used when ``solver="adam"``.
+        Value added to Adam's denominator for numerical stability. Only used when
+        ``solver="adam"``.
 
     max_gradient_norm : float or None, default=None
-        Longer gradients (penalty included, over all parameters) are shortened to this
-        Euclidean norm. Only used when ``solver="sgd"`` or ``"adam"``.
+        Maximum Euclidean norm of the gradient of all parameters, penalty included.
+        Larger gradients are scaled down to it. None: no maximum. Only used when
+        ``solver="sgd"`` or ``"adam"``.
 
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty, not divided by anything: what it is in
-        :class:`~sklearn.linear_model.SGDClassifier`. For the effect of
-        :class:`~sklearn.neural_network.MLPClassifier`'s, pass its ``alpha`` divided by
-        its ``batch_size``. "auto" is :math:`0.5 / n` for :math:`n` (effective) rows,
-        times :math:`(n / 100)^2` if there are fewer than 100, and for fewer than 40
-        what it is for 40. In `partial_fit`, whose calls may be small, it is
-        :math:`0.5 / n`, but at most 2e-4. Divided by the square of the number of hidden
-        layers. With `standardize` the weights that are penalised are
-        those of standardised features, whatever the units of `X`.
+        Strength of the L2 penalty. It has the same meaning as in
+        :class:`~sklearn.linear_model.SGDClassifier`.
+        :class:`~sklearn.neural_network.MLPClassifier` divides its ``alpha`` by the
+        batch size: pass ``alpha / batch_size`` for the same penalty. With `standardize`
+        the penalty applies to the weights of standardized features.
+
+        "auto" is :math:`c / n` for :math:`n` samples, with :math:`c = 0.5`, or 0.25
+        for "adam". With fewer than 100 samples it is multiplied by
+        :math:`(n / 100)^2`, where :math:`n` is at least 40, and with more than 2000 by
+        :math:`\sqrt{n / 2000}`, but at most by 2. In `partial_fit`, it is
+        :math:`c / n` for the :math:`n` samples of the call, but at most 2e-4. In both
+        cases it is divided by the square of the number of hidden layers. With sample
+        weights :math:`w_i`, :math:`n` is the effective number of samples,
+        :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
 
     max_iter : int or "auto", default="auto"
-        Largest number of epochs (passes over the rows), with `warm_start` those of
-        earlier calls included. "auto" is, for a cosine, ``100_000 // n_samples``, but
-        at least 25 and at most 40 (for "adam" 25), or more if these are fewer than 400
-        steps (1000 without hidden layers); for other schedules, which `tol` ends, 400,
-        and for "lbfgs" 1000. With `warm_start` the same number is added when rows or
-        parameters have changed.
+        Maximum number of epochs (passes over the data). With `warm_start` the epochs of
+        earlier calls count too.
+
+        "auto" depends on the schedule and the solver:
+
+        - for a cosine schedule ``100_000 // n_samples``, but at least 25 and at most
+          40; with ``solver="adam"`` 25. It is more if these epochs have fewer than 250
+          steps, or 1000 steps without hidden layers;
+        - for other schedules 400, since training usually stops earlier by `tol`;
+        - with ``solver="lbfgs"`` 1000 iterations.
+
+        With `warm_start` this number of epochs is added when the data or a parameter
+        have changed.
 
     tol : float, "auto" or None, default="auto"
-        An epoch counts as an improvement if the criterion is more than `tol` below the
-        reference, see `n_iter_no_change`. The criterion is the training loss, or with
-        `early_stopping` the validation loss or minus the score. "auto" is 1e-4. None:
-        always `max_iter` epochs. "lbfgs" stops when no entry of the gradient of
-        :math:`J` is larger than `tol` (None: 0), and does not judge by the training
-        loss.
+        Tolerance of the stopping rule. An epoch is an improvement if the criterion is
+        lower than the reference by more than `tol`; see `n_iter_no_change`. The
+        criterion is the training loss. With `early_stopping` it is the validation loss
+        or the negative score. "auto" is 1e-4. None: train for exactly `max_iter`
+        epochs.
+
+        ``solver="lbfgs"`` stops when no entry of the gradient of the objective exceeds
+        `tol` in absolute value (0 if `tol` is None), and does not use the training loss
+        as a criterion.
 
     n_iter_no_change : int or "auto", default="auto"
-        Training stops after exactly this many consecutive epochs without an
-        improvement. The reference moves only when it is beaten by `tol`, so small gains
-        add up. "auto" is 50, and for a cosine, whose epochs are planned, half of them;
-        but if `tol` is "auto" too and `early_stopping` is False, a cosine is always
-        completed. Only used when ``solver="sgd"`` or ``"adam"``, or `early_stopping` is
-        True.
+        Number of consecutive epochs without an improvement after which training stops.
+        The reference is the criterion of the last improvement, so small gains add up.
+
+        "auto" is 50, or half of the epochs of a cosine schedule. If `tol` is "auto" too
+        and `early_stopping` is False, a cosine schedule is always completed.
+
+        Only used when ``solver="sgd"`` or ``"adam"``, or when `early_stopping` is True.
 
     standardize : bool, default=True
-        Whether the network sees each dense feature minus its mean, over its standard
-        deviation: what a :class:`~sklearn.preprocessing.StandardScaler` in front gives,
-        but with the weights of the rows, for a feature of two values 0 and 1, and
-        without a copy of `X`. See `mean_` and `scale_`. They are taken from the rows
-        that `fit` learns from, or from the first call of `partial_fit` that has a
-        positive weight, which should hold enough rows to estimate them. Later calls of
-        `partial_fit`, and of `fit` with `warm_start`, keep them. Sparse rows are not
-        standardised, unless dense ones came first. False: the features as they are.
+        Whether to standardize dense features: the first layer receives each feature
+        minus its mean, divided by its standard deviation, as with a
+        :class:`~sklearn.preprocessing.StandardScaler` in front. Sample weights count. A
+        feature with only two values becomes 0 and 1. `X` is not copied.
+
+        The values, `mean_` and `scale_`, are computed in `fit`, or in the first call of
+        `partial_fit` with a positive weight, which should hold a representative number
+        of samples. Later calls of `partial_fit`, and of `fit` with `warm_start`, keep
+        them. Sparse features are standardized only if the first call had dense ones.
 
     shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. Only used when
-        ``solver="sgd"`` or ``"adam"`` and a batch does not hold all rows.
+        Whether to shuffle the samples in each epoch. Only used when ``solver="sgd"`` or
+        ``"adam"`` and a batch does not hold all samples.
 
     early_stopping : bool, default=False
-        Whether to stop by the validation rows instead of the training loss, and to keep
-        the parameters that were best on them. The validation rows are `X_val` and
-        `y_val` of `fit`, or a part of the rows that is set aside.
+        Whether to stop when the criterion on validation samples stops improving, and to
+        keep the parameters of the best epoch. Pass validation samples to `fit` as
+        `X_val` and `y_val`; otherwise it sets training samples aside.
 
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows to set aside: at random, each class in proportion, so that a
-        rare class may have no validation row. The only member of a class is never set
-        aside. Only used when `early_stopping` is True and no validation rows are given.
+        Fraction of the training samples to set aside for validation. They are drawn at
+        random, from each class in proportion to its size, so a rare class may have no
+        validation sample. The only sample of a class is never set aside. Only used when
+        `early_stopping` is True and `X_val` is not passed.
 
     scoring : str, callable or None, default=None
-        What to judge the validation rows by: None is their loss, otherwise a
-        scikit-learn scorer, ``scorer(estimator, X, y)``, larger is better. With weights
-        it is called with ``sample_weight`` too. The estimator that it is given is a
-        copy, which predicts with the parameters of the epoch. Some scorers, such as
-        "roc_auc_ovr", need a row of each class. Only used when there are validation
-        rows.
+        Criterion on the validation samples. None: their loss. Otherwise a scikit-learn
+        scorer, ``scorer(estimator, X, y)``, of which larger values are better. With
+        weights it is called with ``sample_weight`` too. The scorer receives a copy of
+        the estimator with the parameters of the epoch. Some scorers, such as
+        "roc_auc_ovr", need a sample of each class. Only used with validation samples.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, ``{label: weight}``; classes not named have weight 1. A
-        label that is none of the classes is ignored if every class has a weight, as
-        where a fold of a search lacks a rare class, and otherwise an error.
-        "balanced" gives every class the same total,
-        ``n_samples / (n_classes * count)`` with counts weighted by `sample_weight`.
-        They multiply `sample_weight`. `partial_fit` takes a dict or None. Not for
-        multilabel targets.
+        Weights of the classes, ``{label: weight}``, by which `sample_weight` is
+        multiplied. Classes that are not in the dict have weight 1. "balanced" gives
+        every class the same total weight, ``n_samples / (n_classes * count)`` for each
+        sample, where counts are weighted by `sample_weight`.
+
+        If the dict has a weight for every class, it may also have labels that are not
+        in `y`, such as those of a class that a cross-validation fold lacks. Otherwise
+        an unknown label is an error. `partial_fit` does not support "balanced".
+        Multilabel targets support None only.
 
     warm_start : bool, default=False
-        Whether `fit` continues from the last call instead of a new start. `max_iter`
-        counts all epochs: ``fit`` with ``max_iter=a`` and again with ``a + b`` is one
-        ``fit`` with ``a + b``, to the last bit, with the same rows and parameters and a
-        schedule that does not depend on `max_iter`, as a cosine does.
-        If the rows or a parameter of the objective, the steps or the stopping rule
-        changed (such as `alpha`, `learning_rate` or `tol`), training continues from the
-        parameters reached with a fresh stopping rule; "lbfgs" always does. The classes,
-        the features and the layers must be the same. A call that makes no epoch warns,
-        unless "lbfgs" is at the minimum.
+        Whether `fit` continues from the parameters of the last call. The classes, the
+        features and the layers must be the same.
+
+        `max_iter` includes the epochs of earlier calls. Calling `fit` with
+        ``max_iter=a`` and then with ``a + b`` gives the result of one call with
+        ``a + b``, to the last bit, if the samples and all other parameters are the same
+        and the schedule does not depend on `max_iter`, as a cosine does.
+
+        If the samples or a parameter of the objective, the steps or the stopping rule
+        have changed, such as `alpha`, `learning_rate` or `tol`, the stopping rule
+        restarts. L-BFGS always restarts. A call that makes no epoch warns, unless
+        L-BFGS is at the minimum.
 
     random_state : int, RandomState instance or None, default=None
-        Initial weights, order of the rows and choice of the validation rows. Pass an
-        int for the same result each time.
+        Determines the initial weights, the order of the samples and the choice of
+        validation samples. Pass an int for reproducible results.
 
     verbose : int, default=0
-        1 lets `fit` print at most about 20 lines, 2 a line per epoch. With scikit-learn
-        1.9 or newer see also `set_callbacks`.
+        1: `fit` prints about 20 progress lines. 2: it prints one line per epoch. With
+        scikit-learn 1.9 or newer, see also `set_callbacks`.
 
     n_jobs : int or None, default=None
-        Number of threads that `fit`, `partial_fit` and predictions may use, at most one
-        for each core; -1 is one for each core. None: as many as the BLAS may use at the
-        time, so that the limits of joblib's workers, of threadpoolctl and of variables
-        such as ``OPENBLAS_NUM_THREADS`` apply. Batches of less than 128 rows run in
-        one thread whatever is allowed. Another number changes results by rounding only;
-        the same number repeats them to the last bit. The matrix products are this
-        package's own: no BLAS is called or limited, and a process may fork while
-        another thread fits; but SciPy's part of "lbfgs" calls its BLAS for vectors.
+        Maximum number of threads of `fit`, `partial_fit` and predictions, at most one
+        per CPU. None: the number of threads that BLAS may use, so the limits of joblib,
+        threadpoolctl and variables such as ``OPENBLAS_NUM_THREADS`` apply. -1: one per
+        CPU. Batches of fewer than 128 samples use one thread. The same number of
+        threads gives the same result to the last bit, another number the same up to
+        rounding. Without the compiled core, `n_jobs` has no effect on the threads of
+        BLAS.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The class labels, sorted; for multilabel targets the numbers of the labels.
+        Class labels, sorted. For multilabel targets, the numbers of the labels.
 
     coefs_ : tuple of ndarray, each of shape (fan_in, fan_out)
-        Weight matrices :math:`W_1, \dots, W_L`. A fitted estimator takes others of the
-        same shapes, ``clf.coefs_ = [W_1, W_2]``, and copies them. `partial_fit`, or
-        `fit` with `warm_start`, then continues from them, without momentum and with a
-        fresh stopping rule; the best parameters of early stopping are given up, curves
-        and counters are kept. To start from weights of your own, let a first
-        `partial_fit` build the layers: with weights of 0 for all rows it learns
-        nothing. With `standardize` they are for standardised features. Those for `X`
-        itself are, in the first layer, ``W = coefs_[0] / scale_[:, None]`` and
-        ``b = intercepts_[0] - mean_ @ W``.
+        Weight matrices :math:`W_1, \dots, W_L`. With `standardize`, they apply to
+        standardized features. The first layer of the same model for `X` itself has
+        ``W = coefs_[0] / scale_[:, None]`` and ``b = intercepts_[0] - mean_ @ W``.
+
+        A fitted estimator accepts other weights of the same shapes, ``clf.coefs_ =
+        [W_1, W_2]``, and copies them. `partial_fit`, or `fit` with `warm_start`, then
+        continues from them, without momentum and with a new stopping rule. Setting them
+        discards the best parameters of early stopping. To start from your own weights,
+        first create the layers with ``partial_fit(X, y, classes, sample_weight=0)``,
+        which does not train.
 
     intercepts_ : tuple of ndarray, each of shape (fan_out,)
-        Bias vectors :math:`b_1, \dots, b_L`, which can be set likewise.
+        Bias vectors :math:`b_1, \dots, b_L`. Can be set like `coefs_`.
 
     coef_ : ndarray of shape (n_outputs, n_features)
-        Without hidden layers, the weights as linear models have them: the transpose of
-        ``coefs_[0]``, which can be set likewise. Not there with hidden layers.
+        The transpose of ``coefs_[0]``, as in linear models. Can be set like `coefs_`.
+        Only available without hidden layers.
 
     intercept_ : ndarray of shape (n_outputs,)
-        Without hidden layers, ``intercepts_[0]``, which can be set likewise. Not there
-        with hidden layers.
+        ``intercepts_[0]``. Can be set like `coefs_`. Only available without hidden
+        layers.
 
     mean_ : ndarray of shape (n_features,) or None
-        What is subtracted from each feature: its mean, or the smaller of its values if
-        it has two. None if the rows are not standardised: with ``standardize=False``,
-        or if they were sparse.
+        Value subtracted from each feature: its mean, or the smaller value of a feature
+        with two values. None if features are not standardized.
 
     scale_ : ndarray of shape (n_features,) or None
-        What each feature is divided by then: its standard deviation, or the difference
-        of its values if it has two, or 1 if it is constant to rounding. None like
-        `mean_`.
+        Value by which each feature is then divided: its standard deviation, or the
+        difference of the values of a feature with two values, or 1 for a constant
+        feature. None if features are not standardized.
 
     n_layers_ : int
-        Number of layers, input and output included.
+        Number of layers, including the input and output layers.
 
     n_outputs_ : int
         Number of output units.
@@ -338,107 +378,175 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Number of features.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` had names that are all strings.
+        Names of the features. Only available if all feature names of `X` are strings.
 
     n_iter_ : int
-        Number of epochs, over `fit` and the calls of `partial_fit` that followed it.
+        Number of epochs, including those of later calls of `partial_fit`.
 
     t_ : int
-        Number of rows visited so far, each counted once per epoch; for "lbfgs" once
-        per gradient.
+        Number of samples processed, each counted once per epoch. L-BFGS counts them
+        once per gradient.
 
     learning_rate_ : float
-        The step size used last: at the end of a cosine almost 0. Not there with
-        "lbfgs".
+        Step size of the last epoch. Almost 0 at the end of a cosine schedule. Not
+        available with ``solver="lbfgs"``.
 
     learning_rate_init_ : float
-        The step size that the schedule multiplies, given or chosen. Not there with
-        "lbfgs".
+        Initial step size, given or chosen. Not available with ``solver="lbfgs"``.
 
     batch_size_ : int
-        Rows per step in the last call.
+        Number of samples per step in the last call.
 
     alpha_ : float
         Strength of the penalty in the last call.
 
     max_iter_ : int
-        The largest number of epochs in the last `fit`, those of earlier calls included.
+        Maximum number of epochs of the last `fit`, including those of earlier calls.
 
     loss_curve_ : list of float
-        The objective :math:`J` in each of the `n_iter_` epochs. The loss of a row is
-        taken just before the step it is part of, the penalty at the start of the
-        epoch: with the whole batch, exactly :math:`J(\theta)` before each step. For
-        "lbfgs" it is :math:`J(\theta)` after each iteration.
+        Objective :math:`J` in each epoch. The loss of a sample is computed just before
+        the step that uses it, and the penalty at the start of the epoch. With the full
+        batch this is :math:`J(\theta)` before each step, and for L-BFGS it is
+        :math:`J(\theta)` after each iteration.
 
     updates_curve_ : list of int
-        Number of gradient steps up to the end of each epoch; for "lbfgs", whose
-        iterations may need several, of gradients computed.
+        Number of gradient steps up to the end of each epoch. L-BFGS counts gradients.
 
     seconds_curve_ : list of float
-        Time spent in the epochs up to the end of each, in seconds. Checks of the input,
-        validation and callbacks are not included.
+        Training time up to the end of each epoch, in seconds, without the time for
+        checks of the input, validation and callbacks.
 
     validation_loss_curve_ : list of float
-        The loss of the validation rows, without penalty, after each epoch; empty
-        without validation rows, nan in epochs of a warm start that had none.
+        Loss of the validation samples, without penalty, after each epoch. Empty without
+        validation samples, NaN for earlier epochs of a warm start that had none.
 
     validation_scores_ : list of float
-        Their score after each epoch, if `scoring` is given; else empty.
+        Score of the validation samples after each epoch. Empty without `scoring`.
 
     loss_ : float
-        The last entry of `loss_curve_`.
+        Last entry of `loss_curve_`.
 
     best_loss_ : float
-        The smallest entry of `loss_curve_`.
+        Smallest entry of `loss_curve_`.
 
     stop_reason_ : str
-        Why the last `fit` ended: "converged" (`tol`), "early_stopping" (`tol` on the
-        validation rows), "max_iter", "callback" or "interrupted" (Ctrl-C; the last
-        epoch is then a part of one, but for "lbfgs").
+        Reason why the last `fit` stopped: "converged" (`tol`), "early_stopping" (`tol`
+        on validation samples), "max_iter", "callback", or "interrupted" (Ctrl-C; the
+        last epoch is then incomplete, except for L-BFGS).
 
     See Also
     --------
-    LossCurveDisplay : Draws how it was trained.
+    LossCurveDisplay : Plots the loss curves of fitted classifiers.
     sklearn.neural_network.MLPClassifier : Multilayer perceptron in NumPy.
-    sklearn.linear_model.SGDClassifier : Linear models, one row at a time.
+    sklearn.linear_model.SGDClassifier : Linear models trained by stochastic gradient
+        descent.
 
     Notes
     -----
-    Rows are :math:`x_i`, and :math:`A_0 = X`, standardised if `standardize` is True:
-    all that follows, the penalty, the step sizes and the initial weights among it, is
-    about features of that scale. Layer :math:`l = 1 \dots L` computes
+    **Coming from MLPClassifier.** No scaler is needed in front: dense features are
+    standardized, unless `standardize` is False. These parameters have another name,
+    default or meaning:
+
+    =========================  ==============================  =========================
+    MLPClassifier              BGDClassifier                   Difference
+    =========================  ==============================  =========================
+    activation="relu"          activation="logistic"           Wider initial weights.
+    solver="adam"              solver="sgd"                    Same choices.
+    alpha=0.0001               alpha="auto"                    Not divided by the batch
+                                                               size: alpha / batch_size
+                                                               is the same penalty; for
+                                                               L-BFGS alpha / n_samples.
+    batch_size="auto"          batch_size="auto"               8 to 32 instead of 200;
+                                                               "full" is all samples.
+    learning_rate_init=0.001   learning_rate="auto"            Chosen from batch size,
+                                                               layers and features.
+    learning_rate="constant"   learning_rate_schedule="auto"   A cosine in `fit`; used
+                                                               by "adam" too.
+    momentum=0.9               momentum=0.0
+    nesterovs_momentum=True    nesterov=False
+    max_iter=200               max_iter="auto"                 With warm starts, the
+                                                               total of all calls.
+    max_fun=15000              max_iter="auto"                 Counts the iterations of
+                                                               L-BFGS.
+    tol=0.0001                 tol="auto"                      Small gains add up. By
+                                                               default, a cosine
+                                                               schedule is completed.
+    n_iter_no_change=10        n_iter_no_change="auto"         Exactly this number of
+                                                               epochs, not one more.
+    early_stopping=False       early_stopping=False            By the loss, unless
+                                                               `scoring` is set;
+                                                               ignored in `partial_fit`.
+    =========================  ==============================  =========================
+
+    `hidden_layer_sizes`, `power_t`, `shuffle`, `random_state`, `verbose`, `warm_start`,
+    `validation_fraction`, `beta_1`, `beta_2` and `epsilon` have the same names and
+    meanings. With equal settings and initial weights, both classifiers make the same
+    steps, up to rounding.
+
+    **Coming from linear models.** The coefficients of ``LogisticRegression(C=C)`` are
+    those of::
+
+        BGDClassifier(
+            (), solver="lbfgs", alpha=1 / (n_samples * C), standardize=False
+        )
+
+    In place of ``SGDClassifier(loss="log_loss")`` use ``BGDClassifier((),
+    batch_size=1)``: ``eta0`` is `learning_rate`, ``learning_rate`` is
+    `learning_rate_schedule`, and `alpha` has the same meaning. For more than two
+    classes, ``output_activation="logistic"`` is one-vs-rest.
+
+    **Speed and memory.** Pass `X` as a C-contiguous array or a CSR matrix of float32 or
+    float64: it is then not copied. A model that is first fitted to float32 data
+    computes in float32, any other in float64. For more threads increase `batch_size`;
+    each thread may need memory for one more gradient. Apart from the data, memory does
+    not grow with the number of samples.
+
+    Sparse data are never converted to a dense array as a whole. A step takes time in
+    proportion to the nonzero elements in its batch, independent of the number of
+    features, if ``solver="sgd"``, `momentum` is 0, `max_gradient_norm` is None, and the
+    batch has at most 128 samples. Otherwise each step changes all weights.
+
+    **Failed and concurrent calls.** A call that raises an error leaves the estimator
+    unchanged, for instance if the step size is so large that the loss is no longer
+    finite. Other threads may predict during a call; they use the previous model.
+    Parameters that a scorer, a callback or another thread sets during a call apply from
+    the next call on.
+
+    **Objective.** Let :math:`x_i` be the samples, standardized [1]_ if `standardize` is
+    True, and :math:`A_0 = X`. Layer :math:`l = 1, \dots, L` computes
 
     .. math::
         Z_l = A_{l-1} W_l + b_l, \qquad A_l = f(Z_l)
 
-    with :math:`f` the `activation` in hidden layers and the sigmoid
-    :math:`\sigma(z) = 1 / (1 + e^{-z})` or a softmax in the last. With row weights
-    :math:`w_i` (`sample_weight` times class weight) the objective is, whatever the
-    batch size,
+    where :math:`f` is the `activation` in hidden layers, and in the last layer the
+    sigmoid :math:`\sigma(z) = 1 / (1 + e^{-z})` or a softmax. Let :math:`w_i` be the
+    sample weight times the class weight. For every batch size the objective is
 
     .. math::
         J(\theta) = \frac{\sum_i w_i \ell_i}{\sum_i w_i}
         + \frac{\alpha}{2} \sum_l \lVert W_l \rVert^2, \qquad
         \ell_i = -\sum_k [y_{ik} \log a_{ik} + (1 - y_{ik}) \log(1 - a_{ik})]
 
-    (for softmax :math:`\ell_i = -\log a_{i y_i}`). The gradient of the sum
-    :math:`E = \sum_i w_i \ell_i` comes by back-propagation,
-    :math:`D_l = \partial E / \partial Z_l`, starting from :math:`D_L = w (a - y)` for
-    both kinds of output:
+    or, for a softmax, :math:`\ell_i = -\log a_{i y_i}`. Biases are not penalized.
+
+    **Gradient.** The gradient of :math:`E = \sum_i w_i \ell_i` is computed by
+    back-propagation [2]_ of :math:`D_l = \partial E / \partial Z_l`, which starts from
+    :math:`D_L = w (a - y)` for both kinds of output:
 
     .. math::
         \frac{\partial E}{\partial W_l} = A_{l-1}^T D_l, \qquad
         \frac{\partial E}{\partial b_l} = \sum_i D_{l,i}, \qquad
         D_{l-1} = (D_l W_l^T) \odot f'(Z_{l-1})
 
-    A step on batch :math:`B`, out of :math:`n` rows, is
+    **Steps.** A step [3]_ on a batch :math:`B` out of :math:`n` samples is
 
     .. math::
         g = \frac{n}{|B| \sum_i w_i} \sum_{i \in B} w_i \nabla \ell_i + \alpha W,
         \qquad v \leftarrow \mu v - \eta g, \qquad \theta \leftarrow \theta + v
 
-    and with Nesterov's momentum :math:`\theta \leftarrow \theta + \mu v - \eta g`. Step
-    number :math:`t` of Adam is, elementwise,
+    With Nesterov's momentum the last equation is
+    :math:`\theta \leftarrow \theta + \mu v - \eta g`. Step number :math:`t` of Adam
+    [4]_ is, elementwise,
 
     .. math::
         m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad
@@ -446,72 +554,45 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         \theta \leftarrow \theta - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
         \frac{m}{\sqrt{s} + \epsilon}
 
-    So scaling all weights changes nothing, a batch of weight zero does no harm, and
-    with the whole batch and a number as `alpha` an integer weight is the same as
-    repeating the row. Biases carry no penalty. In `partial_fit`, :math:`n` and
+    L-BFGS [5]_ minimizes :math:`J` on all samples. In `partial_fit`, :math:`n` and
     :math:`\sum_i w_i` are those of the call.
 
-    The initial weights and biases are uniform, those of the first hidden layer in
-    :math:`\pm c \sqrt{3 / d}` for :math:`d` features with :math:`c = 3` for logistic
-    units, 1.5 for tanh, :math:`\sqrt 2` for relu and 1 for identity (the weights over
-    :math:`\sqrt r`, if :math:`r`, the root mean square of the features, is larger than
-    1), those of the others in :math:`\pm c \sqrt{6 / (fan_{in} + fan_{out})}` [3]_ with
-    :math:`c = 4` in front of logistic hidden units and 1 elsewhere; a single neuron
-    starts at 0.
+    Multiplying all weights by a constant therefore has no effect, and a batch whose
+    weights are all 0 is harmless. With the full batch and a number for `alpha`, an
+    integer weight is equivalent to repeating the sample.
 
-    A call that fails (bad input, or a step size so large that the loss is no longer
-    finite) leaves the estimator as it was before the call. During a call the estimator
-    is the old one, and another thread may predict with it. Parameters and attributes
-    that a scorer, a callback or another thread sets on it meanwhile are kept; the
-    parameters apply from the next call on.
+    **Initial weights.** Without hidden layers all parameters are initially 0.
+    Otherwise weights and biases are uniform in :math:`[-u, u]`:
 
-    A model that is first fitted to float32 computes in float32, any other in float64.
-
-    Sparse rows (CSR; other formats are converted) are never made dense, but for some
-    rows at a time where dense rows came first and were standardised. A step reads and
-    writes the rows of :math:`W_1` that its elements name: its cost depends on their
-    number, not on that of the features. The penalty on all other rows is kept as one
-    factor. Once an epoch there is a pass over all weights, for their norm. Momentum,
-    Nesterov, Adam and `max_gradient_norm` change all weights in each step, and so do
-    batches of more rows than fit the cache (256 at least): each step is then a pass
-    over all weights.
-
-    The rows of a large batch are divided among threads, each of which sums up a
-    gradient of its own; then each adds up a part of all these gradients and makes that
-    part of the step. Whoever is free does what another has not begun, and now and then
-    one tries whether it is faster alone, as where other processes take the cores.
-
-    Beside the data, its labels and a few copies of the weights, one for each thread
-    among them, memory is needed for some hundred or thousand rows, however many there
-    are; C-ordered float32 and float64 rows are not copied.
+    - In the first hidden layer :math:`u = c \sqrt{3 / d}` for :math:`d` features, with
+      :math:`c = 3` for logistic units, 1.5 for tanh, :math:`\sqrt 2` for relu and 1 for
+      identity. :math:`W_1` is then divided by the root mean square :math:`r` of the
+      features, or by :math:`\sqrt r` if :math:`r > 1`.
+    - In the other layers :math:`u = c \sqrt{6 / (fan_{in} + fan_{out})}` [6]_, with
+      :math:`c = 4` for logistic hidden units and 1 otherwise.
 
     References
     ----------
-    .. [1] D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by
-       back-propagating errors", Nature 323, 1986.
-    .. [2] Y. LeCun, L. Bottou, G. B. Orr, K.-R. Müller, "Efficient BackProp", in Neural
+    .. [1] Y. LeCun, L. Bottou, G. B. Orr, K.-R. Müller, "Efficient BackProp", in Neural
        Networks: Tricks of the Trade, Springer, 1998.
-    .. [3] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep
-       feedforward neural networks", AISTATS 2010.
-    .. [4] L. Bottou, F. E. Curtis, J. Nocedal, "Optimization methods for large-scale
+    .. [2] D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by
+       back-propagating errors", Nature 323, 1986.
+    .. [3] L. Bottou, F. E. Curtis, J. Nocedal, "Optimization methods for large-scale
        machine learning", SIAM Review 60, 2018.
-    .. [5] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
-    .. [6] D. C. Liu, J. Nocedal, "On the limited memory BFGS method for large scale
+    .. [4] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    .. [5] D. C. Liu, J. Nocedal, "On the limited memory BFGS method for large scale
        optimization", Mathematical Programming 45, 1989.
+    .. [6] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep
+       feedforward neural networks", AISTATS 2010.
 
     Examples
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.model_selection import train_test_split
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from skbgd import BGDClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-    >>> clf = make_pipeline(
-    ...     StandardScaler(),
-    ...     BGDClassifier(random_state=0),
-    ... ).fit(X_train, y_train)
+    >>> clf = BGDClassifier(random_state=0).fit(X_train, y_train)
     >>> clf.score(X_test, y_test) > 0.95
     True
     >>> clf.predict(X_test[:4])
@@ -614,36 +695,38 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         y_val: "ArrayLike | None" = None,
         sample_weight_val: "ArrayLike | None" = None,
     ) -> Self:
-        """Train to the end of the plan, or until the loss stands still.
+        """Fit the model to training data.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows to learn from. A C-contiguous array, or CSR, of float32 or float64
-            is used as it is, without a copy unless `early_stopping` sets rows aside.
+            Training data. A C-contiguous array or CSR matrix of float32 or float64 is
+            not copied, unless `early_stopping` sets samples aside.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels (at least two), or indicators 0/1 of several labels.
+            Class labels of at least two classes, or 0/1 indicators of several labels.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows: not negative, not all zero. Only their ratios matter. A
-            number is the weight of every row.
+            Weights of the samples: not negative, and not all zero. Only their ratios
+            matter. A number is the weight of every sample.
 
         X_val : {array-like, sparse matrix} of shape \
                 (n_validation_samples, n_features), default=None
-            Validation rows: their loss is recorded after each epoch, and with
-            `early_stopping` training stops by it. They must be transformed as `X` is:
-            in a :class:`~sklearn.pipeline.Pipeline` by metadata routing, as in the
-            examples. :class:`~sklearn.model_selection.GridSearchCV` and all that
-            divides `X` into folds divides each argument of `fit` that has as many rows:
-            give `X_val` another number of rows, which all reach every fit.
+            Validation data. Their loss is recorded after each epoch, and with
+            `early_stopping` it determines when training stops. They must be transformed
+            in the same way as `X`; in a :class:`~sklearn.pipeline.Pipeline` by metadata
+            routing, as in the examples.
+            :class:`~sklearn.model_selection.GridSearchCV` and similar tools split each
+            argument that has the length of `X`. To use all validation samples in every
+            split, pass an `X_val` of another length.
 
         y_val : array-like of shape (n_validation_samples,) or \
                 (n_validation_samples, n_labels), default=None
-            Their labels, any of those in `y`.
+            Labels of the validation data. Each must be a label in `y`.
 
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
-            Their weights. Class weights come on top, in the loss.
+            Weights of the validation samples. In the loss they are multiplied by the
+            class weights.
 
         Returns
         -------
@@ -653,29 +736,32 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Raises
         ------
         ValueError
-            If a parameter or the input is not valid, or if the loss becomes infinite
-            or NaN on the way. The estimator is then as it was before the call.
+            If a parameter or the input is invalid, or if the loss becomes infinite or
+            NaN. The estimator is then unchanged.
 
         KeyboardInterrupt
-            After Ctrl-C. What was learned until then is kept, if there was a step:
-            the fitted attributes are set, with ``stop_reason_ = "interrupted"``.
+            After Ctrl-C. If a step was made, the estimator keeps the parameters reached
+            by then and is fitted, with ``stop_reason_ = "interrupted"``.
 
         Warns
         -----
         UserWarning
-            If the values of a feature in `X_val` are mostly far from those in `X`, as
-            when only one of them is scaled. Dense rows are compared.
+            If most values of a feature in `X_val` are far from those in `X`, for
+            instance because only one of the two is scaled. Only dense data are
+            compared.
 
         ConvergenceWarning
-            If `max_iter` epochs were over before the criterion stood still, unless the
-            step fell to 0 as planned ("cosine"); if L-BFGS came to where it found no
-            lower loss before its gradient was within `tol`; if the loss is larger in
-            the end than it was at first; if `warm_start` left no epoch to be made; or
-            if features that are not standardised are badly scaled.
+            - If training stopped by `max_iter` before it converged. After a cosine
+              schedule, whose step size decreases to 0, there is no such warning.
+            - If L-BFGS found no lower loss before its gradient was within `tol`.
+            - If the final loss is larger than the initial one, or hardly lower than
+              that of predicting the class frequencies for all samples.
+            - If features that are not standardized are badly scaled.
+            - If a call with `warm_start` made no epoch.
 
         See Also
         --------
-        partial_fit : Train on rows that come in chunks.
+        partial_fit : Train on a stream, one chunk of samples per call.
 
         Examples
         --------
@@ -683,7 +769,6 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> from skbgd import BGDClassifier
         >>> X, y = load_digits(return_X_y=True)
         >>> train, validation, test = slice(1000), slice(1000, 1400), slice(1400, None)
-        >>> X = X / 16
         >>> clf = BGDClassifier(
         ...     batch_size=16, early_stopping=True, n_iter_no_change=5, random_state=0
         ... ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
@@ -692,18 +777,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> clf.score(X[test], y[test]) > 0.85
         True
 
-        In a Pipeline the steps in front transform the validation rows too, with
-        scikit-learn's metadata routing (``sklearn.set_config`` switches it on for
-        good):
+        In a Pipeline, metadata routing lets the preceding steps transform the
+        validation data too (``sklearn.set_config`` enables it permanently):
 
         >>> from sklearn import config_context
+        >>> from sklearn.decomposition import PCA
         >>> from sklearn.pipeline import make_pipeline
-        >>> from sklearn.preprocessing import StandardScaler
         >>> clf = BGDClassifier(random_state=0)
         >>> with config_context(enable_metadata_routing=True):
         ...     clf = clf.set_fit_request(X_val=True, y_val=True)
         ...     pipeline = make_pipeline(
-        ...         StandardScaler(), clf, transform_input=["X_val"]
+        ...         PCA(30), clf, transform_input=["X_val"]
         ...     ).fit(X[train], y[train], X_val=X[validation], y_val=y[validation])
         >>> pipeline[-1].validation_loss_curve_[-1] < 0.5
         True
@@ -734,33 +818,37 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         classes: "ArrayLike | None" = None,
         sample_weight: "ArrayLike | None" = None,
     ) -> Self:
-        """Continue training with one epoch over the given rows.
+        """Continue training with one epoch over the given samples.
 
-        Parameters, momentum or Adam's moments, counters, loss curve, schedule and the
-        stream of random numbers continue from the last call of `fit` or `partial_fit`:
-        k calls with the same rows give what ``fit`` gives with ``max_iter=k``,
-        ``tol=None`` and the same schedule and penalty ("auto" chooses others here, as a
-        stream has no end). After early stopping it continues from the best parameters.
-        The loss curve grows by one entry with each call. How features are standardised
-        is decided by the first rows with a positive weight. `max_iter` is only used by
-        a cosine; `tol`, `n_iter_no_change`, `early_stopping`, `validation_fraction`,
-        `scoring`, `warm_start` and `verbose` are not used.
+        Training continues from the last call of `fit` or `partial_fit`: the parameters,
+        momentum or Adam's moments, the counters, the loss curve, the schedule and the
+        random numbers. After early stopping it continues from the best parameters. With
+        ``learning_rate_schedule="auto"`` the model is an average over the calls. The
+        first samples with a positive weight determine how features are standardized.
+
+        The result of k calls with the same samples is that of ``fit`` with
+        ``max_iter=k`` and ``tol=None``, if `batch_size`, `alpha` and
+        `learning_rate_schedule` are not "auto", which means other values here.
+        `max_iter` is only used by a cosine schedule. `tol`, `n_iter_no_change`,
+        `early_stopping`, `validation_fraction`, `scoring`, `warm_start` and `verbose`
+        are not used.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows to learn from.
+            Training data.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, any of `classes`, or indicators 0/1 of several labels.
+            Class labels, each of them in `classes`, or 0/1 indicators of several
+            labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All class labels that will ever come. Required in the first call, unless `y`
-            holds indicators; optional and to be the same later.
+            All classes that may occur in any call. Required in the first call, unless
+            `y` has indicators. If passed again, they must not change.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative. If all are zero nothing is learned. A
-            number is the weight of every row.
+            Weights of the samples, not negative. If all are zero, the call creates the
+            layers but does not train. A number is the weight of every sample.
 
         Returns
         -------
@@ -770,9 +858,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Raises
         ------
         ValueError
-            If a parameter or the input is not valid, or if the loss becomes infinite
-            or NaN on the way. The estimator is then as it was before the call, also
-            after Ctrl-C.
+            If a parameter or the input is invalid, or if the loss becomes infinite or
+            NaN. The estimator is then unchanged, as after Ctrl-C.
 
         Examples
         --------
@@ -781,9 +868,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> from skbgd import BGDClassifier
         >>> X, y = load_digits(return_X_y=True)
         >>> clf = BGDClassifier(batch_size=4, random_state=0)
-        >>> for rows in np.array_split(np.arange(1500), 15):  # chunks of a stream
-        ...     clf = clf.partial_fit(X[rows] / 16, y[rows], classes=np.arange(10))
-        >>> clf.score(X[1500:] / 16, y[1500:]) > 0.8
+        >>> for chunk in np.array_split(np.arange(1500), 15):
+        ...     clf = clf.partial_fit(X[chunk], y[chunk], classes=np.arange(10))
+        >>> clf.score(X[1500:], y[1500:]) > 0.8
         True
         """
         trained = self._copy()
@@ -794,30 +881,32 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         except BaseException:
             state = before.get("_state")
             if state is not None and trained._state.n_iter > state.n_iter:
-                trained._state.truncate_curves(state.n_iter)  # which are shared
+                # This estimator has the same lists.
+                trained._state.truncate_curves(state.n_iter)
             raise
         return self
 
     def decision_function(self, X: "Rows") -> "NDArray[np.floating]":
-        """Compute the pre-activations of the output units.
+        """Return the pre-activations of the output units.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows.
+            The samples.
 
         Returns
         -------
         Z : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            One column per class or label; for two classes a vector, positive for the
-            second class.
+            One column per class or label. For two classes a vector, which is positive
+            for the second class.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If `X` has another number of features than in `fit`, or NaN or infinity.
+            If the number of features differs from that in `fit`, or if `X` contains NaN
+            or infinity.
 
         Examples
         --------
@@ -831,25 +920,26 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X: "Rows") -> "NDArray[Any]":
-        """Predict the class of each row, or 0/1 for each of its labels.
+        """Predict the class of each sample, or 0/1 for each of its labels.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows.
+            The samples.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            The most probable class; for multilabel targets, whether each label is more
-            probable than not.
+            The most probable class. For multilabel targets, 1 for each label with a
+            probability above 0.5.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If `X` has another number of features than in `fit`, or NaN or infinity.
+            If the number of features differs from that in `fit`, or if `X` contains NaN
+            or infinity.
 
         Examples
         --------
@@ -867,26 +957,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return model.classes_[encoded]
 
     def predict_proba(self, X: "Rows") -> "NDArray[np.floating]":
-        """Compute the probability of each class, or of each label.
+        """Predict the probability of each class, or of each label.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows.
+            The samples.
 
         Returns
         -------
         P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            In the order of `classes_`. Classes sum to 1 in each row, labels do not.
-            More than two classes with ``output_activation="logistic"`` have the
-            sigmoids of `decision_function`, divided by their sum.
+            Probabilities in the order of `classes_`. Those of classes sum to 1 for each
+            sample, those of labels do not. More than two classes with
+            ``output_activation="logistic"`` have the sigmoids of `decision_function`,
+            divided by their sum.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If `X` has another number of features than in `fit`, or NaN or infinity.
+            If the number of features differs from that in `fit`, or if `X` contains NaN
+            or infinity.
 
         Examples
         --------
@@ -902,26 +994,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return model._network.probabilities(outputs)
 
     def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
-        """Compute the logarithm of the probabilities.
+        """Predict the logarithm of the probability of each class, or of each label.
 
-        Computed from the pre-activations: finite where `predict_proba` rounds to 0.
+        It is computed from the pre-activations, and finite where `predict_proba` rounds
+        to 0.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The rows.
+            The samples.
 
         Returns
         -------
         log_P : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            In the order of `classes_`.
+            Logarithms in the order of `classes_`.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If `X` has another number of features than in `fit`, or NaN or infinity.
+            If the number of features differs from that in `fit`, or if `X` contains NaN
+            or infinity.
 
         Examples
         --------
@@ -959,12 +1053,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
     @property
     def mean_(self) -> "NDArray[np.float64] | None":
-        """What is subtracted from the features."""
+        """Values subtracted from the features."""
         return self._view()._network.shift
 
     @property
     def scale_(self) -> "NDArray[np.float64] | None":
-        """What the features are divided by."""
+        """Values by which the features are divided."""
         return self._view()._network.scale
 
     @property
@@ -988,19 +1082,20 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         self._set_weights("intercept_", array, write_array)
 
     def _set_weights(self, name, arrays, write):
-        """Set an attribute that is a view of the parameters, in a copy of them."""
+        """Set an attribute that is a view of the parameters, on a copy of these."""
         model = self._view()
         if not hasattr(model, "_state"):
             raise AttributeError(
-                f"{name} can be set when there are layers: call fit or partial_fit "
-                "first. With weights of 0 for all rows partial_fit learns nothing."
+                f"{name} can be set after the layers are created: call fit or "
+                "partial_fit first. To create them without training, call partial_fit "
+                "with sample_weight=0."
             )
         changed = model._copy()
         changed._state = model._state.restarted_from(
             model._state.best_or_last_theta.copy()
         )
         write(arrays, getattr(changed, name), name)
-        # A fit in another thread may be over by now: its model stays as it is.
+        # If a fit in another thread has ended by now, its model remains unchanged.
         model._state = changed._state
 
     def __sklearn_tags__(self):
@@ -1014,14 +1109,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
     # Fitting -----------------------------------------------------------------------
 
-    # Exceptions after which `fit` keeps the epochs that were made.
+    # Exceptions after which `fit` keeps the epochs made before.
     _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, *validation):
         """`fit` on a copy of the estimator, which an error may leave half trained.
 
-        Returns the warnings that it deserves.
+        Returns a list of warnings.
         """
         check_parameters(self)
         resumed = self.warm_start and hasattr(self, "_state")
@@ -1041,7 +1136,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
                 )
-                # A part of the rows, as an array without the names of its features
+                # Arrays, without feature names.
                 callback_args = rows.X, rows.y, rows.sample_weight
                 has_feature_names = False
             self._set_targets(rows, "sample_weight times class weight", validation_rows)
@@ -1061,8 +1156,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         check_parameters(self)
         if isinstance(self.class_weight, str):
             raise ValueError(
-                "class_weight='balanced' needs all rows at once, which partial_fit "
-                "never sees; pass a dict {label: weight}."
+                "class_weight='balanced' is not supported in partial_fit, which does "
+                "not see all samples; pass a dict {label: weight}."
             )
         first = not hasattr(self, "_state")
         with self._load_local_rows(X, y, sample_weight, reset=first) as rows:
@@ -1075,8 +1170,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 if classes is not None:
                     self._check_same_classes(check_classes(classes))
             self._set_targets(rows)
-            # The curves are shared, not copied: a call costs the same however long
-            # they are. An epoch appends to them last, after all that may fail.
+            # The curves are shared, not copied, so the time of a call does not depend
+            # on their length. An epoch appends to them last, after all that may fail.
             self._state = self._state.copy(curves=False)
             self._state.restart_from_best()
             if rows.total_weight > 0:
@@ -1097,7 +1192,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return self._load_local_rows(X, y, sample_weight, reset)
 
     def _load_local_rows(self, X, y, sample_weight, reset, name="sample_weight"):
-        """The rows, checked: arrays as the core takes them."""
+        """Checked rows in memory, as arrays in the layout of the core."""
         check_not_masked(X, "X")
         check_not_masked(y, "y")
         check_not_lazy(X, "X")
@@ -1122,13 +1217,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return LocalRows(X, y, sample_weight, self.n_jobs)
 
     def _load_validation_rows(self, rows, X_val, y_val, sample_weight_val):
-        """The user's validation rows; None if there are none."""
+        """The validation rows passed to `fit`, or None."""
         if X_val is None and y_val is None and sample_weight_val is None:
             return None
         if X_val is None or y_val is None:
             missing = "X_val" if X_val is None else "y_val"
             raise ValueError(
-                f"Validation rows need X_val and y_val; {missing} is missing."
+                f"Validation needs both X_val and y_val; {missing} is missing."
             )
         name = "sample_weight_val"
         try:
@@ -1141,7 +1236,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return validation_rows
 
     def _check_similarity(self, rows, validation_rows):
-        """The text of a warning if the user's validation rows look unlike the rows."""
+        """A warning if the validation rows differ from the training rows, or None."""
         local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
         if not local:
             return None
@@ -1149,7 +1244,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return dissimilar_rows_warning(rows.X, validation_rows.X, names)
 
     def _initialize(self, rows, classes):
-        """Set the classes, the network, and the state to start from."""
+        """Set the classes, the network and the initial state."""
         for name in ("loss_", "best_loss_", "learning_rate_", "learning_rate_init_"):
             vars(self).pop(name, None)
         self._multilabel = rows.multilabel
@@ -1176,7 +1271,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         )
 
     def _resolve_output_activation(self, multiclass):
-        """Of the units of more than two classes, or of other outputs."""
+        """The activation of the output layer; `multiclass`: more than two classes."""
         if not multiclass:
             return "logistic"
         return "softmax" if self.output_activation == "auto" else self.output_activation
@@ -1185,21 +1280,24 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         network = self._new_network()
         if network != self._network:
             raise ValueError(
-                f"Training goes on with {self._network}; the parameters now ask for "
+                f"Cannot resume: the model has {self._network}; the parameters specify "
                 f"{network}. hidden_layer_sizes, activation, output_activation and "
-                "standardize must stay the same, for others fit a new estimator."
+                "standardize must not change; for other values fit a new estimator."
             )
 
     def _check_same_classes(self, classes):
         if self.classes_.tolist() != classes.tolist():
             raise ValueError(
-                f"Training goes on with the classes {self.classes_.tolist()}; got "
-                f"classes={classes.tolist()}. They must stay the same; for others fit "
-                "a new estimator."
+                f"Cannot resume: the model has the classes {self.classes_.tolist()}; "
+                f"got classes={classes.tolist()}. They must not change; for other "
+                "classes fit a new estimator."
             )
 
     def _set_targets(self, rows, weight_name=None, validation_rows=None):
-        """Give the rows their codes and weights; `weight_name`: of those to check."""
+        """Encode the labels and set the weights of the rows.
+
+        `weight_name` describes the weights in the error if all are 0; None: no error.
+        """
         weights_of_classes = class_weights(
             self.class_weight,
             self.classes_,
@@ -1216,13 +1314,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             check_positive_weight(validation_rows.total_weight, name)
 
     def _reset_stopping_rule_if_changed(self, rows, validation_rows):
-        """Take a fresh one if the rows or a parameter that matters have changed."""
+        """Restart the stopping rule if the rows or its parameters have changed."""
         if not self.warm_start:
             return
         values = self.get_params(deep=False).items()
         key = (
-            # Callables are compared as objects: two lambdas have the same name. A dict
-            # may be changed in place.
+            # Callables are compared by identity, since lambdas have the same name.
+            # Dicts are copied, since they may be changed in place.
             *(
                 dict(value) if isinstance(value, dict) else value
                 for name, value in values
@@ -1251,7 +1349,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return settings
 
     def _make_minimizer(self, rows, settings):
-        """The minimizer. The first also sets how the network standardises rows."""
+        """The minimizer. The first one computes how the network standardizes rows."""
         problem = self._network, self._state, rows
         if self.solver == "lbfgs":
             minimizer = QuasiNewton(*problem, settings.alpha, settings.tol)
@@ -1274,7 +1372,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         return minimizer
 
     def _run_epochs(self, minimizer, settings, validation_rows, progress):
-        """Run the epochs, set the fitted attributes; returns a warning or None."""
+        """Run the epochs and set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
         sample = minimizer.rows.sample()
@@ -1296,8 +1394,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             interrupt.keeps_epochs = state.n_iter > n_before
             if interrupt.keeps_epochs:
                 interrupt.add_note(
-                    f"The fit was interrupted in epoch {state.n_iter}. What was "
-                    "learned until then is kept: the estimator is fitted."
+                    f"fit was interrupted in epoch {state.n_iter}. The parameters "
+                    "reached by then are kept: the estimator is fitted."
                 )
             raise
         finally:
@@ -1331,25 +1429,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     # Predicting --------------------------------------------------------------------
 
     def _view(self):
-        """A view of the model that a fit in another thread does not change half-way."""
+        """An estimator with the present attributes, also if another thread fits."""
         model = object.__new__(type(self))
-        model.__dict__ = self.__dict__  # `fit` puts another dict in its place
+        model.__dict__ = self.__dict__  # `_commit` replaces the dict, not its items
         return model
 
     def _single_layer(self, parameters):
         if len(parameters) > 1:
             raise AttributeError(
-                "coef_ and intercept_ are there without hidden layers only "
-                "(hidden_layer_sizes=()); see coefs_ and intercepts_."
+                "coef_ and intercept_ are only available without hidden layers "
+                "(hidden_layer_sizes=()); use coefs_ and intercepts_."
             )
         return parameters
 
     def _output_function(self, X):
-        """The output layer for the rows of X: a function of `activated` and rows."""
+        """A function that computes the output layer for X, or a selection of its rows.
+
+        It returns A_L if `activated` is True, else Z_L.
+        """
         if not hasattr(self, "_state"):
             check_is_fitted(self)
         theta = self._state.best_or_last_theta
-        # scikit-learn's validation takes longer than the prediction for a row.
+        # scikit-learn's validation takes longer than the prediction of one row.
         unchecked = not hasattr(self, "feature_names_in_") and has_core_layout(
             X, theta.dtype, self.n_features_in_
         )
@@ -1361,12 +1462,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             rows = X if selection is None else X[selection]
             given = self._network, theta, rows, activated, self.n_jobs
             out = output_layer(*given, check_finite=unchecked)
-            if out is None:  # NaN or infinity in X: an error, unless told otherwise
+            if out is None:  # NaN or infinity in X: an error, unless config allows it
                 X, unchecked = self._validate_X(X, theta), False
                 return outputs(activated, selection)
             if np.isnan(out).any():
                 raise ValueError(
-                    "The outputs of some rows are no numbers: features up to "
+                    "The output is NaN for some samples: features of up to "
                     f"{abs(rows).max():.2g} are too large for this network in "
                     f"{theta.dtype}. Scale them (StandardScaler), in fit and here."
                 )
@@ -1390,16 +1491,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     # Copies and pickles ------------------------------------------------------------
 
     def _copy(self):
-        """A shallow copy, without the conversions of a pickle."""
+        """A shallow copy, without the conversions that `copy.copy` makes."""
         copy = object.__new__(type(self))
         copy.__dict__ = self.__dict__.copy()
         return copy
 
     def _commit(self, trained, before):
-        """Take the fitted attributes of a trained copy, all at once.
+        """Replace the fitted attributes by those of a trained copy, all at once.
 
-        `before` are the attributes that the copy began with. What was set on `self`
-        since then stays, parameters too: by a scorer, a callback or another thread.
+        `before` has the initial attributes of the copy. Parameters and other attributes
+        that a scorer, a callback or another thread has set on `self` since are kept.
         """
         after = trained.__dict__
         changed = FITTED_ATTRIBUTES | {
@@ -1414,7 +1515,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             **{name: value for name, value in after.items() if name in changed},
         }
         try:
-            for name, value in current.copy().items():  # was set in these lines
+            for name, value in current.copy().items():  # set since the copy above
                 if name not in changed and copied.get(name, MISSING) is not value:
                     setattr(self, name, value)
         except BaseException:  # no memory, Ctrl-C
@@ -1429,7 +1530,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         super().__setstate__(from_plain(state, type(self).__name__))
 
 
-# The attributes that training sets: all others are the user's.
+# The attributes that training sets.
 FITTED_ATTRIBUTES = {
     *BGDClassifier.__annotations__,
     "_multilabel",

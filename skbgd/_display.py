@@ -1,4 +1,4 @@
-"""The picture of a training: loss against epochs, updates or seconds."""
+"""Plots of loss curves against epochs, updates or seconds."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ LOG_SCALES = (None, "x", "y", "xy")
 
 
 class LossCurveDisplay:
-    """Loss curves of one or several trained classifiers.
+    """Loss curves of one or several fitted classifiers.
 
-    The training loss is a solid line, the validation loss a dashed one in the same
-    colour. A ring marks the best epoch on the validation rows, a cross the last epoch
-    made, where training stopped.
+    The training loss is a solid line, and the validation loss a dashed line in the same
+    color. A circle marks the best epoch on the validation data. A cross marks the last
+    epoch, where training stopped.
 
-    Draw with :meth:`from_estimator` or :meth:`from_estimators`. The parameters are
-    stored as attributes, lists with one entry per classifier; :meth:`plot` draws them
-    again, against something else or on other axes.
+    Use :meth:`from_estimator` or :meth:`from_estimators` to create a display and plot
+    it. The parameters are stored as attributes, lists with one entry per classifier.
+    Call :meth:`plot` to plot them again, against another quantity or on other axes.
 
     Parameters
     ----------
     loss : list of array-like of shape (n_epochs,)
-        Training loss in each epoch, `loss_curve_`: the objective, penalty included.
+        Training loss in each epoch, `loss_curve_`. It includes the penalty.
 
     validation_loss : list of array-like of shape (n_epochs,), default=None
-        Loss of the validation rows after each epoch, `validation_loss_curve_`, without
-        penalty. May be shorter than the training loss; None or empty for a classifier
-        without validation rows.
+        Validation loss after each epoch, `validation_loss_curve_`, without the penalty.
+        It may be shorter than the training loss. None or empty for a classifier without
+        validation data.
 
     updates : list of array-like of shape (n_epochs,), default=None
-        Gradient steps made up to the end of each epoch, `updates_curve_`.
+        Number of gradient steps up to the end of each epoch, `updates_curve_`.
 
     seconds : list of array-like of shape (n_epochs,), default=None
         Training time up to the end of each epoch, `seconds_curve_`.
 
     best_epoch : list of int, default=None
-        Best epoch on the validation rows, counted from 1; None for a classifier without
-        validation rows.
+        Best epoch on the validation data, counted from 1. None for a classifier without
+        validation data.
 
     name : list of str, default=None
-        Names for the legend; None for no name.
+        Names for the legend. None for no name.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        The axes.
+        Axes with the curves.
 
     figure_ : matplotlib.figure.Figure
-        The figure.
+        Figure that contains the axes.
 
     lines_ : list of matplotlib.lines.Line2D
-        The curves: for each classifier the training loss, then the validation loss if
-        there is one.
+        Curves. For each classifier the training loss, and the validation loss if there
+        is one.
 
     marks_ : list of matplotlib.lines.Line2D
-        The marks: for each classifier the last epoch, then the best one if there is
-        one.
+        Markers. For each classifier the last epoch, and the best epoch if there is one.
 
     See Also
     --------
-    BGDClassifier : The classifier whose training is shown.
-    sklearn.model_selection.LearningCurveDisplay : Scores against the number of rows.
+    BGDClassifier : The classifier whose loss curves are plotted.
+    sklearn.model_selection.LearningCurveDisplay : Plots scores against the number of
+        training samples.
 
     Examples
     --------
@@ -119,22 +119,23 @@ class LossCurveDisplay:
         log_scale: Literal["x", "y", "xy"] | None = None,
         line_kw: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the curves.
+        """Plot the loss curves.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on. None: those of a new figure.
+            Axes to plot on. None: new axes in a new figure.
 
         x : {"epochs", "updates", "seconds"}, default="epochs"
-            What to draw against: epochs, gradient steps or training time. The loss of
-            an epoch is drawn where the epoch ends.
+            Quantity on the x-axis: epochs, gradient steps or training time. The loss of
+            an epoch is plotted at its end.
 
         log_scale : {"x", "y", "xy"}, default=None
-            Axes with a logarithmic scale. None: neither.
+            Axes with a logarithmic scale. None: no axis.
 
         line_kw : dict, default=None
-            Keywords of matplotlib's `plot` for all curves, such as ``linewidth``.
+            Keyword arguments of matplotlib's `plot` for all curves, such as
+            ``linewidth``.
 
         Returns
         -------
@@ -146,8 +147,8 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If a parameter is none of its choices, or the lists have different lengths,
-            or what is asked for as `x` was not given.
+            If a parameter has an invalid value, if the lists have different lengths, or
+            if the display has no values for `x`.
 
         Examples
         --------
@@ -168,8 +169,8 @@ class LossCurveDisplay:
             x_per_classifier = [np.arange(1, len(loss) + 1) for loss in self.loss]
         elif getattr(self, x) is None:
             raise ValueError(
-                f"x={x!r} needs the {x} of each epoch; this display was made without "
-                "them."
+                f"x={x!r} needs the {x} of each epoch, and this display has none. Pass "
+                f"{x} to LossCurveDisplay."
             )
         else:
             x_per_classifier = self._per_classifier(x)
@@ -218,7 +219,7 @@ class LossCurveDisplay:
                     **best_mark,
                 )
 
-        # The legend explains dashes and marks once, not for each classifier.
+        # The legend explains dashes and markers once, not for each classifier.
         n_curves = len(self.loss)
         existing = ax.get_legend_handles_labels()[1]
         validated = len(self.lines_) > n_curves
@@ -237,21 +238,21 @@ class LossCurveDisplay:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         if "y" in (log_scale or ""):
             ax.set_yscale("log")
-            # Losses seldom span many decades: 0.2, not 2 x 10^-1.
+            # Losses rarely span many decades, so labels are 0.2, not 2 x 10^-1.
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("")
         return self
 
     def _per_classifier(self, name: str) -> Sequence[Any]:
-        """The attribute of this name, or None for each classifier."""
+        """The attribute of this name, or a list of None for each classifier."""
         values = getattr(self, name)
         if values is None:
             return [None] * len(self.loss)
         if len(values) != len(self.loss):
             raise ValueError(
                 f"{name} has {len(values)} entries, loss has {len(self.loss)}; both "
-                "must have one for each classifier."
+                "must have one entry per classifier."
             )
         return values
 
@@ -266,34 +267,35 @@ class LossCurveDisplay:
         ax: Axes | None = None,
         line_kw: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the training of a fitted classifier.
+        """Plot the loss curves of a fitted classifier.
 
         Parameters
         ----------
         estimator : BGDClassifier, Pipeline or search
-            A fitted classifier, a :class:`~sklearn.pipeline.Pipeline` that ends in one,
-            or a search such as :class:`~sklearn.model_selection.GridSearchCV`, whose
-            best estimator is drawn.
+            A fitted classifier, a :class:`~sklearn.pipeline.Pipeline` whose last step
+            is one, or a search such as :class:`~sklearn.model_selection.GridSearchCV`,
+            whose best estimator is plotted.
 
         x : {"epochs", "updates", "seconds"}, default="epochs"
-            What to draw against: epochs, gradient steps or training time.
+            Quantity on the x-axis: epochs, gradient steps or training time.
 
         log_scale : {"x", "y", "xy"}, default=None
-            Axes with a logarithmic scale. None: neither.
+            Axes with a logarithmic scale. None: no axis.
 
         name : str, default=None
             Name for the legend. None: "training loss".
 
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on. None: those of a new figure.
+            Axes to plot on. None: new axes in a new figure.
 
         line_kw : dict, default=None
-            Keywords of matplotlib's `plot` for the curves, such as ``linewidth``.
+            Keyword arguments of matplotlib's `plot` for the curves, such as
+            ``linewidth``.
 
         Returns
         -------
         display : LossCurveDisplay
-            What was drawn.
+            The display of the curves.
 
         Raises
         ------
@@ -302,14 +304,14 @@ class LossCurveDisplay:
         NotFittedError
             If the classifier is not fitted.
         TypeError
-            If there is no BGDClassifier in `estimator`.
+            If `estimator` does not contain a BGDClassifier.
         ValueError
-            If a parameter is none of its choices, or the classifier made no epoch, or
-            the search kept no estimator (``refit=False``).
+            If a parameter has an invalid value, if the classifier made no epoch, or if
+            the search has no best estimator (``refit=False``).
 
         See Also
         --------
-        from_estimators : Several classifiers on the same axes.
+        from_estimators : Plots several classifiers on the same axes.
 
         Examples
         --------
@@ -334,38 +336,39 @@ class LossCurveDisplay:
         ax: Axes | None = None,
         line_kw: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the training of several fitted classifiers on the same axes.
+        """Plot the loss curves of several fitted classifiers on the same axes.
 
         Parameters
         ----------
         estimators : dict
-            ``{name: estimator}``; each as in :meth:`from_estimator`.
+            ``{name: estimator}``, with estimators as in :meth:`from_estimator`.
 
         x : {"epochs", "updates", "seconds"}, default="epochs"
-            What to draw against: epochs, gradient steps or training time.
+            Quantity on the x-axis: epochs, gradient steps or training time.
 
         log_scale : {"x", "y", "xy"}, default=None
-            Axes with a logarithmic scale. None: neither.
+            Axes with a logarithmic scale. None: no axis.
 
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on. None: those of a new figure.
+            Axes to plot on. None: new axes in a new figure.
 
         line_kw : dict, default=None
-            Keywords of matplotlib's `plot` for all curves, such as ``linewidth``.
+            Keyword arguments of matplotlib's `plot` for all curves, such as
+            ``linewidth``.
 
         Returns
         -------
         display : LossCurveDisplay
-            What was drawn.
+            The display of the curves.
 
         Raises
         ------
         ImportError, NotFittedError, TypeError, ValueError
-            As in :meth:`from_estimator`; ValueError too if there is no estimator.
+            As in :meth:`from_estimator`. Also a ValueError if there is no estimator.
 
         See Also
         --------
-        from_estimator : A single classifier.
+        from_estimator : Plots a single classifier.
 
         Examples
         --------
@@ -384,8 +387,8 @@ class LossCurveDisplay:
         """
         if not isinstance(estimators, Mapping) or not estimators:
             raise ValueError(
-                "estimators must be a dict {name: fitted estimator} with at least one; "
-                f"got {estimators!r}."
+                "estimators must be a dict {name: fitted estimator} with at least one "
+                f"entry; got {estimators!r}."
             )
         display = cls._from_fitted(estimators.items())
         return display.plot(ax, x=x, log_scale=log_scale, line_kw=line_kw)
@@ -397,11 +400,11 @@ class LossCurveDisplay:
             clf = _find_classifier(estimator)
             check_is_fitted(clf)
             if clf.n_iter_ == 0:
-                raise ValueError(f"{clf} made no epoch: there is no loss to draw.")
+                raise ValueError(f"{clf} made no epoch: there is no loss to plot.")
             names.append(name)
             classifiers.append(clf)
-        # Copies, as partial_fit appends to the same lists; cut to the epochs of this
-        # classifier, as a copy of it may have appended too.
+        # Copies, since partial_fit appends to the same lists, up to the last epoch of
+        # this classifier, since a copy of it may have appended too.
         return cls(
             loss=[np.array(clf.loss_curve_[: clf.n_iter_]) for clf in classifiers],
             validation_loss=[np.array(c.validation_loss_curve_) for c in classifiers],
@@ -413,7 +416,7 @@ class LossCurveDisplay:
 
 
 def _find_classifier(estimator: Any) -> BGDClassifier:
-    """The BGDClassifier in which a Pipeline or a search ends."""
+    """The BGDClassifier in a Pipeline or search."""
     inner = estimator
     while not isinstance(inner, BGDClassifier):
         if isinstance(inner, Pipeline):
@@ -424,21 +427,21 @@ def _find_classifier(estimator: Any) -> BGDClassifier:
             check_is_fitted(inner)
             raise ValueError(
                 f"The search kept no estimator (refit={inner.refit!r}), so there is no "
-                "loss curve; search with refit=True."
+                "loss curve. Set refit=True."
             )
         else:
             raise TypeError(
-                "A loss curve needs a fitted BGDClassifier, or a Pipeline or search "
-                f"that ends in one; got {estimator!r}."
+                "estimator must be a fitted BGDClassifier, or a Pipeline or search "
+                f"whose final estimator is one; got {estimator!r}."
             )
     return inner
 
 
 def _best_epoch(clf: BGDClassifier) -> int | None:
-    """The first epoch with the highest score, or without scores the lowest loss."""
+    """The first epoch with the highest score, or with the lowest loss if no scores."""
     scores = np.array(clf.validation_scores_)
     if not scores.size:
         scores = -np.array(clf.validation_loss_curve_)
-    if np.isnan(scores).all():  # there are none
+    if np.isnan(scores).all():  # no validation data
         return None
     return 1 + int(np.nanargmax(scores))

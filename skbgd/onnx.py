@@ -1,26 +1,28 @@
-"""Fitted models as ONNX graphs: importing this lets skl2onnx convert BGDClassifier.
+"""Export of fitted models to ONNX.
 
-Then ``skl2onnx.to_onnx(model, X[:1])`` works with a :class:`skbgd.BGDClassifier` alone,
-in a Pipeline, behind a ColumnTransformer, and inside of CalibratedClassifierCV,
-VotingClassifier and what else skl2onnx converts. A
-:class:`skbgd.dask.DaskBGDClassifier` goes through its `to_local`. The graph computes in
-float64 if its input is float64, in float32 otherwise.
+Importing this module registers a converter for :class:`skbgd.BGDClassifier` with
+skl2onnx. ``skl2onnx.to_onnx(model, X[:1])`` then converts the classifier, and
+pipelines, CalibratedClassifierCV, VotingClassifier and other estimators that contain
+it. Convert a :class:`skbgd.dask.DaskBGDClassifier` by its method `to_local` first. The
+graph computes in float64 if its input is float64, and in float32 otherwise.
 
-The options are those that skl2onnx has for classifiers, passed as
+The options are those of skl2onnx for classifiers. Pass them as
 ``to_onnx(model, X[:1], options={"zipmap": False})``:
 
-- `zipmap`: True (the default), probabilities as a list of dicts; False, as an array;
-  "columns", as an output for each class;
-- `raw_scores`: True for what `decision_function` gives instead of probabilities, with
-  the columns ``(-z, z)`` for two classes;
-- `output_class_labels`: True for the labels of the classes as one more output;
-- `nocl`: True for the numbers of the classes instead of their labels.
+- `zipmap`: True (the default) returns probabilities as a list of dicts, False as an
+  array, and "columns" as one output per class.
+- `raw_scores`: True returns the values of `decision_function` instead of probabilities,
+  with columns ``(-z, z)`` for two classes.
+- `output_class_labels`: True adds the class labels as an output.
+- `nocl`: True returns the indices of the classes instead of their labels.
 
-ONNX has no dicts of float64: pass ``zipmap=False`` for a graph in float64. Of
-CalibratedClassifierCV, skl2onnx converts ``method="isotonic"`` only roughly and one
-around a Pipeline wrongly, whatever the classifier: put it inside of the Pipeline.
+ONNX does not support dicts of float64: use ``zipmap=False`` for a graph in float64.
+skl2onnx has two limitations with CalibratedClassifierCV around any classifier. It
+converts ``method="isotonic"`` only approximately. It converts CalibratedClassifierCV
+around a Pipeline incorrectly: put it inside the Pipeline instead.
 
-Needs ``pip install "skbgd[onnx]"``. The opset may be any from 7 that skl2onnx supports.
+Install the requirements with ``pip install "skbgd[onnx]"``. All opsets from 7 that
+skl2onnx supports may be used.
 
 Examples
 --------
@@ -51,8 +53,8 @@ try:
     from skl2onnx.common.utils_classifier import get_label_classes
 except ImportError as error:
     raise ImportError(
-        'skbgd.onnx needs skl2onnx: pip install "skbgd[onnx]", and onnxruntime to run '
-        "what it makes."
+        'skbgd.onnx needs skl2onnx: pip install "skbgd[onnx]". To run a graph also '
+        "install onnxruntime."
     ) from error
 
 from ._classifier import BGDClassifier
@@ -63,7 +65,7 @@ ACTIVATIONS = {"logistic": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
 
 
 class _Graph:
-    """Adds the nodes and constants of one estimator to a graph that skl2onnx builds."""
+    """Adds nodes and constants of one estimator to the graph built by skl2onnx."""
 
     def __init__(self, scope, container, dtype):
         self.scope = scope
@@ -71,14 +73,14 @@ class _Graph:
         self.dtype = dtype
 
     def constant(self, values):
-        """The name of an array."""
+        """Add an array and return its name."""
         name = self.scope.get_unique_variable_name("constant")
         values = np.asarray(values, dtype=self.dtype)
         self.container.add_initializer(name, None, None, from_array(values, name))
         return name
 
     def labels(self, classes):
-        """The name of a vector of strings or of int64."""
+        """Add a vector of strings or int64 and return its name."""
         name = self.scope.get_unique_variable_name("classes")
         values = classes.tolist()
         if all(isinstance(label, str) for label in values):
@@ -89,17 +91,17 @@ class _Graph:
         return name
 
     def node(self, op, *inputs, output=None, **attributes):
-        """The name of what an operation gives."""
+        """Add an operation and return the name of its output."""
         output = output or self.scope.get_unique_variable_name(op.lower())
         name = self.scope.get_unique_operator_name(op)
         self.container.add_node(op, list(inputs), output, name=name, **attributes)
         return output
 
     def pre_activations(self, A, clf):
-        """Of the output layer, Z (n, K) for rows A (n, d)."""
+        """The output layer before its activation, Z (n, K), for features A (n, d)."""
         standard = clf._network.standardizer(np.dtype(self.dtype))
         if standard is not None:
-            # Not folded into W_1: a difference of large numbers would lose digits.
+            # Not merged into W_1, where differences of large numbers would lose digits.
             high, low, inverse = map(self.constant, standard)
             A = self.node("Sub", self.node("Sub", A, high), low)
             A = self.node("Mul", A, inverse)
@@ -112,7 +114,7 @@ class _Graph:
         return A
 
     def log_sigmoid(self, Z):
-        """min(z, 0) - log(1 + exp(-|z|)): nothing overflows, no digit is lost."""
+        """min(z, 0) - log(1 + exp(-|z|)), without overflow or cancellation."""
         minus_relu = self.node("Neg", self.node("Relu", self.node("Neg", Z)))
         small = self.node("Exp", self.node("Neg", self.node("Abs", Z)))
         log = self.node("Log", self.node("Add", small, self.constant(1)))
@@ -120,14 +122,14 @@ class _Graph:
 
 
 def _is_multilabel(clf):
-    """Whether the outputs are labels: what it predicts then has a column for each."""
+    """Whether predictions have one column per label."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a row without names
+        warnings.simplefilter("ignore", UserWarning)  # no feature names
         return clf.predict(np.zeros((1, clf.n_features_in_))).ndim == 2
 
 
 def _set_shapes(operator):
-    """Tell skl2onnx the types and shapes of label and probabilities."""
+    """Set the types and shapes of the outputs, label and probabilities."""
     calculate_linear_classifier_output_shapes(operator)
     clf = operator.raw_operator
     if _is_multilabel(clf):
@@ -136,14 +138,14 @@ def _set_shapes(operator):
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes from the rows to label and probabilities."""
+    """Add the nodes from the features to label and probabilities."""
     clf = operator.raw_operator
     label, probabilities = (output.full_name for output in operator.outputs)
-    rows = operator.inputs[0]
-    kind = guess_proto_type(rows.type)
+    features = operator.inputs[0]
+    kind = guess_proto_type(features.type)
     in_double = kind == TensorProto.DOUBLE
     graph = _Graph(scope, container, np.float64 if in_double else np.float32)
-    X = rows.full_name
+    X = features.full_name
     if kind not in (TensorProto.DOUBLE, TensorProto.FLOAT):
         X = graph.node("Cast", X, to=TensorProto.FLOAT)
     Z = graph.pre_activations(X, clf)
@@ -152,7 +154,8 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     if clf.n_outputs_ == 1 and not multilabel:
         Z = graph.node("Concat", graph.node("Neg", Z), Z, axis=1)
 
-    # As in `predict`, by the pre-activations: probabilities tie where they round to 1.
+    # As in `predict`, the label follows from the pre-activations, since probabilities
+    # may be equal after rounding.
     if multilabel:
         above = graph.node("Greater", Z, graph.constant(0))
         graph.node("Cast", above, output=label, to=TensorProto.INT64)

@@ -268,7 +268,7 @@ def test_classes_of_the_first_partial_fit(classes, match):
         ((X, y + 1), r"label 2, which.* \[0, 1\]"),
         ((X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
         ((X, (y + 0j).astype(object)), "numbers.*got complex"),
-        ((X, y, [0, 1, 2]), "must stay the same|must not change"),
+        ((X, y, [0, 1, 2]), "must not change"),
         ((X, y, [None, 1]), "classes must not have missing"),
         ((X, y, 1), "sequence of labels; got 1"),
         ((X[:, :3], y), "expecting 4 features"),
@@ -506,7 +506,7 @@ def test_a_loss_that_increased_is_no_convergence():
 )
 def test_other_layers_cannot_resume(params):
     """Neither in partial_fit nor with warm_start."""
-    match = "layers of 4-8-1"
+    match = "the model has layers of 4-8-1"
     clf = small().fit(X, y).set_params(**params)
     with pytest.raises(ValueError, match=match):
         clf.partial_fit(X, y)

@@ -102,7 +102,7 @@ class TestCallbacks:
         assert clf.given_ == clf.fitted_ == 4
 
     def test_returning_true_stops(self, moons):
-        """The model is that of a fit with as many epochs."""
+        """The model is that of a fit with that number of epochs."""
         X, _, y, _ = moons
         clf = small().set_callbacks(self.make_recorder(stop_at=4)).fit(X, y)
         assert clf.n_iter_ == 5

@@ -71,17 +71,17 @@ def quick(**params):
 )
 def test_binary_labels_of_any_type(binary, labels):
     """Predictions return them, and nothing else depends on them."""
-    X, codes = binary
+    X, y = binary
     labels = np.asarray(labels)
-    clf = quick().fit(X, labels[codes])
+    clf = quick().fit(X, labels[y])
     np.testing.assert_array_equal(clf.classes_, labels)
     assert clf.predict(X).dtype == labels.dtype
-    expected = quick().fit(X, codes)
+    expected = quick().fit(X, y)
     np.testing.assert_array_equal(clf.predict(X), labels[expected.predict(X)])
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
     again = quick()
     for _ in range(30):
-        again.partial_fit(X, labels[codes], classes=labels)
+        again.partial_fit(X, labels[y], classes=labels)
     np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
 
 

@@ -381,10 +381,10 @@ X, Y = rows()
 BAD = {
     "array": (TypeError, "must be a dask array.*BGDClassifier", X, Y, {}),
     "vector": (ValueError, "two dimensions", spread(X[:, 0]), spread(Y), {}),
-    "lengths": (ValueError, "as many rows; got 600 and 599", spread(X), Y[1:], {}),
+    "lengths": (ValueError, "number of rows; got 600 and 599", spread(X), Y[1:], {}),
     "weights": (
         ValueError,
-        "X and sample_weight must have as many rows",
+        "X and sample_weight must have the same number of rows",
         spread(X),
         Y,
         {"sample_weight": spread(weights(5))},
@@ -616,21 +616,21 @@ def test_verbose_prints_the_time_of_a_pass(client, capsys):
     small(verbose=1, batch_size=100, max_iter=3).fit(X, y)
     (line,) = pass_lines(capsys)
     found = re.fullmatch(
-        r"a round over the workers takes (.+) s; 6 per epoch, at most 18, which take "
+        r"a pass over the workers takes (.+) s; 6 per epoch and at most 18 in total, "
         r"(.+) s",
         line,
     )
     assert float(found[2]) == pytest.approx(18 * float(found[1]), rel=0.06)  # rounded
     small(solver="lbfgs", verbose=1, max_iter=9).fit(X, y)
     (line,) = pass_lines(capsys)
-    assert re.fullmatch(r"a round over the workers takes \S+ s", line)
+    assert re.fullmatch(r"a pass over the workers takes \S+ s", line)
     small(batch_size=100, max_iter=3).fit(X, y)
     assert pass_lines(capsys) == []
 
 
 def pass_lines(capsys):
     lines = capsys.readouterr().out.splitlines()
-    return [line for line in lines if line.startswith("a round")]
+    return [line for line in lines if line.startswith("a pass")]
 
 
 def test_grid_search_on_workers(client):

@@ -43,35 +43,39 @@ SOLVERS = ["sgd", "adam", "lbfgs"]
         (60_000, 32, 0, "sgd", 25),
         (200, 8, 1, "sgd", 40),
         (200, 8, 0, "sgd", 40),
-        (60, 8, 1, "sgd", 50),
-        (60, 8, 1, "adam", 50),
+        (60, 8, 1, "sgd", 40),
+        (60, 8, 1, "adam", 32),
         (60, 8, 0, "sgd", 125),
-        (40, 40, 2, "sgd", 400),
+        (40, 40, 2, "sgd", 250),
         (40, 40, 0, "adam", 1000),
     ],
 )
 def test_epochs_of_a_cosine(n_samples, batch_size, n_hidden, solver, n_epochs):
-    """clip(100 000 / n, 25, 40), with Adam 25, and at least 400 or 1000 steps."""
+    """clip(100 000 / n, 25, 40), with Adam 25, and at least 250 or 1000 steps."""
     assert cosine_epochs(n_samples, batch_size, n_hidden, solver) == n_epochs
 
 
 @pytest.mark.parametrize(
     "n_samples, n_hidden, alpha",
     [
-        (100_000, 1, 0.5 / 100_000),
+        (100_000, 1, 1 / 100_000),
+        (4000, 1, 0.5 * 2**0.5 / 4000),
+        (2000, 1, 0.5 / 2000),
         (100, 1, 0.5 / 100),
         (100, 0, 0.5 / 100),
         (50, 1, 0.5 / 50 / 4),
         (40, 1, 0.5 / 40 * 0.4**2),
         (39, 1, 0.5 / 40 * 0.4**2),
         (1, 1, 0.5 / 40 * 0.4**2),
-        (5000, 3, 0.5 / 5000 / 9),
+        (8000, 3, 1 / 8000 / 9),
         (123.4, 1, 0.5 / 123.4),
     ],
 )
 def test_default_penalty(n_samples, n_hidden, alpha):
-    """0.5 / n, times (n / 100)^2 below 100 rows, constant below 40 rows."""
+    """0.5 / n; less below 100 rows, more from 2000 on; half of it with Adam."""
     assert default_alpha(n_samples, n_hidden) == pytest.approx(alpha, rel=1e-12)
+    adam = default_alpha(n_samples, n_hidden, "adam")
+    assert adam == pytest.approx(alpha / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -399,18 +403,18 @@ def test_a_default_fit_does_not_warn(X, y, params):
 @pytest.mark.parametrize("batch_size", [1, 32, "full"])
 @pytest.mark.parametrize("learning_rate", [0.03, 0.3])
 def test_a_grid_over_step_and_batch_size_does_not_warn(X, y, learning_rate, batch_size):
-    """Numbers for the step size are planned as "auto" is."""
+    """A number as step size has a cosine schedule too, and few epochs."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = BGDClassifier(
             (16,), learning_rate=learning_rate, batch_size=batch_size, random_state=0
         )
         clf.fit(X, y)
-    assert clf.n_iter_ == clf.max_iter_ <= 400
+    assert clf.n_iter_ == clf.max_iter_ <= 250
 
 
 def test_bad_scales_are_named_after_a_complete_cosine():
-    """Raw features hold the network at chance if they are not standardised."""
+    """Raw features hold the network at chance if they are not standardized."""
     X, y = load_wine(return_X_y=True)
     with pytest.warns(ConvergenceWarning, match="hardly lower .* badly scaled"):
         BGDClassifier(random_state=0, standardize=False).fit(X, y)

@@ -402,7 +402,7 @@ def test_a_path_over_alpha_reaches_each_optimum(alphas):
             n_iter = warm.n_iter_
 
 
-def test_class_weights_changed_in_place_are_noticed():
+def test_class_weights_changed_in_place_are_detected():
     weights, params = {0: 1.0}, {"alpha": 0.01, "standardize": False}
     warm = single_layer(**params, warm_start=True, class_weight=weights).fit(X, y)
     weights[0] = 5.0

@@ -130,7 +130,7 @@ def test_the_descent_commutes_with(
 
 @pytest.mark.parametrize("hidden", [(), (6,)])
 def test_exchanged_classes_exchange_their_probabilities(hidden):
-    """The output layer starts at 0 here, so neither class is favoured."""
+    """The output layer starts at 0 here, so neither class is favored."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), rng.integers(2, size=60)
     params = {"hidden_layer_sizes": hidden, "batch_size": 8, "learning_rate": 0.5}

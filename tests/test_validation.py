@@ -311,7 +311,7 @@ def warnings_of_fit(X, y, X_val, y_val):
 
 @pytest.mark.parametrize("scaler", SCALERS, ids=lambda scaler: type(scaler).__name__)
 @pytest.mark.parametrize("load", [load_breast_cancer, load_digits, load_wine])
-def test_unscaled_validation_rows_are_noticed(load, scaler):
+def test_unscaled_validation_rows_are_detected(load, scaler):
     """A Pipeline does not transform `clf__X_val`."""
     X, y = load(return_X_y=True)
     X, X_val, y, y_val = train_test_split(X, y, random_state=0)
@@ -320,7 +320,7 @@ def test_unscaled_validation_rows_are_noticed(load, scaler):
         pipeline.fit(X, y, clf__X_val=X_val, clf__y_val=y_val)
 
 
-def test_validation_rows_of_another_scale_or_offset_are_noticed():
+def test_validation_rows_of_another_scale_or_offset_are_detected():
     """The warning names the feature, its training range and the distance from it.
 
     Sparse rows, and few rows, are not compared.

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 
 from skbgd import BGDClassifier
+from skbgd._rows import LocalRows
 from skbgd._warnings import class_prior_loss
 
 MOONS = make_moons(300, noise=0.2, random_state=0)
@@ -192,10 +193,9 @@ def test_half_a_per_cent_is_not_chance(gain, warned):
 def test_loss_of_the_class_priors(kind, output, weighted):
     """The log-loss of DummyClassifier; with sigmoid units that of each, summed up."""
     X, y = targets(kind)
-    w = np.random.default_rng(0).integers(3, size=len(y)) if weighted else None
-    clf = small(output_activation=output, max_iter=1)
-    rows = clf._open(X, y, w, reset=True)
-    clf.fit(X, y)
+    w = np.random.default_rng(0).integers(3, size=len(y)) * 1.0 if weighted else None
+    clf = small(output_activation=output, max_iter=1).fit(X, y)
+    rows = LocalRows(X, y, w, n_jobs=1)
     rows.set_targets(clf.classes_, kind == "multilabel", None)
     units = [y]
     if clf.n_outputs_ > 1 and clf.out_activation_ == "logistic":
@@ -224,10 +224,10 @@ def test_advice_about_any_scale():
 @pytest.mark.parametrize(
     "scale, standardize, advised",
     [(1000, False, True), (1, False, False), (1000, True, False)],
-    ids=["raw", "raw, but scaled well", "standardised"],
+    ids=["raw", "raw, but scaled well", "standardized"],
 )
 def test_badly_scaled_features_are_named_in_a_warning(scale, standardize, advised):
-    """Unless the network standardises them."""
+    """Unless the network standardizes them."""
     X, y = MOONS
     with pytest.warns(ConvergenceWarning, match="max_iter=12 epochs") as record:
         small(tol=1e-4, standardize=standardize).fit(X * [1, scale], y)

@@ -184,8 +184,8 @@ template <class real> class Engine {
                 c.stride, panel(thread)};
     }
 
-    /* The offset in theta at which a chunk of the parameters begins, a multiple of 16: no
-       two chunks share a cache line. */
+    /* The offset in theta at which a chunk of the parameters begins: a multiple of 16, so
+       that chunks are whole cache lines. */
     ptrdiff_t first_parameter(int chunk) const
     {
         const ptrdiff_t n = c.n_parameters;

@@ -57,11 +57,11 @@ template <class real> static void squared_row_norms(const Call<void> &call, doub
 /* Moments of each column of n dense rows, beginning with row `start`, that have a positive
    weight. The rows of `moments`, (6, d), become
 
-       low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
+       low, high, 1 / (high - low) or 0, mean and variance of u, between
 
    with u = (x - low) / (high - low), which neither overflows nor loses digits where x is
-   far from 0. The last is 1 if low < x < high for an x, else 0. Returns sum_i w_i. X is read
-   up to three times: the rows should fit the cache. */
+   far from 0. `between` is 1 if low < x < high for any x in the column, else 0. Returns
+   sum_i w_i. X is read up to three times: the rows should fit the cache. */
 template <class real>
 static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments)
@@ -70,7 +70,7 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
     const ptrdiff_t d = data.d;
     double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
     double *variance = mean + d, *between = variance + d, total = 0;
-    const real *pivot = nullptr; /* a row: sums of differences from it keep their digits */
+    const real *pivot = nullptr; /* any row: differences from it keep their digits */
     const auto for_each_row = [&](auto body) {
         for (ptrdiff_t i = start; i < start + n; i++)
             if (!data.weights || data.weights[i] > 0)
@@ -92,7 +92,7 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
         const double reciprocal = 1 / (high[j] - low[j]);
         inverse[j] = reciprocal > 0 && std::isfinite(reciprocal) ? reciprocal : 0;
     }
-    double n_found = 0; /* columns with one between: soon all, if the numbers vary */
+    double n_found = 0; /* columns with between = 1; usually all after a few rows */
     for_each_row([&](const real *x, double) {
         if (n_found == d)
             return;

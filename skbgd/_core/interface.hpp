@@ -101,7 +101,8 @@ template <class real> struct Call {
     Data<real> data;
     real *scratch;             /* (n_threads, scratch_size) */
     ptrdiff_t scratch_size;    /* of one thread */
-    ptrdiff_t stride, tile;    /* rows that an offset provides for; rows of a tile */
+    ptrdiff_t tile;            /* rows of a tile */
+    ptrdiff_t stride;          /* the same, rounded up; offsets are multiplied by it */
     ptrdiff_t gradient_offset; /* of a thread's gradient in its memory; 0: it has none */
     ThreadPool *pool;
     int (*check_signals)(); /* whether Python asks the call to end */

@@ -1,4 +1,4 @@
-"""The estimator on Dask: what differs from the one on a single machine."""
+"""The estimator on Dask: the differences from `BGDClassifier`."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,19 +19,20 @@ from .._settings import resolve_batch_size
 from ._rows import DaskRows, RowsLost, as_dask_array
 from ._tasks import predict_block
 
-# Of batch_size="auto": the rounds per epoch and their fewest and most rows, unless that
-# makes more rounds than the last number. On six synthetic sets of 32 000 rows, with 100
-# features and 100 units, 25 rounds have a log-loss 1 to 20 % below that of one machine
-# (500 steps per epoch), 16 rounds up to 10 % above, 8 rounds up to 33 %. Steps that are
-# 1.4 times as large change it by -1 to 4 %. On three sets of 160 000 rows 25 rounds are
-# up to 112 % above, 100 rounds up to 36 %.
+# batch_size="auto" aims at AUTO_STEPS_PER_EPOCH steps within AUTO_BATCH_SIZE_BOUNDS.
+# Batches are larger if an epoch would otherwise have more than MAX_STEPS_PER_EPOCH.
+# On six synthetic data sets of 32 000 rows, with 100 features and 100 hidden units, the
+# log-loss with 25 steps per epoch is 1 to 20 % lower than that of one machine with 500
+# steps, with 16 steps up to 10 % higher, and with 8 steps up to 33 % higher. Step sizes
+# 1.4 times as large change it by -1 to 4 %. On three data sets of 160 000 rows it is up
+# to 112 % higher with 25 steps, and up to 36 % higher with 100 steps.
 AUTO_STEPS_PER_EPOCH = 25
 AUTO_BATCH_SIZE_BOUNDS = 256, 1280
 MAX_STEPS_PER_EPOCH = 100
 
 
 def _blockwise(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method on arrays; on dask collections a dask array, block by block."""
+    """The method for arrays; for dask collections it returns a lazy dask array."""
 
     @wraps(method)
     def wrapped(self: "DaskBGDClassifier", X: Any) -> Any:
@@ -42,14 +43,14 @@ def _blockwise(method: Callable[..., Any]) -> Callable[..., Any]:
         X = as_dask_array(X, "X")
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        # All that a prediction needs, without the curves and the names of the columns.
+        # Only what a prediction needs: no curves and no feature names.
         model = self.to_local()
         model._state = State(theta=model._state.best_or_last_theta)
         model.__dict__.pop("feature_names_in_", None)
         like = method(model, np.zeros((1, self.n_features_in_)))[:0]
         return X.map_blocks(
             predict_block,
-            delayed(model),  # one key, which goes to each worker once
+            delayed(model),  # one key, so it is sent to each worker only once
             method.__name__,
             like,
             dtype=like.dtype,
@@ -62,87 +63,91 @@ def _blockwise(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class DaskBGDClassifier(BGDClassifier):
-    r"""BGDClassifier for rows that lie in the memory of many machines, on Dask.
+    r"""BGDClassifier for data in the memory of several machines, on Dask.
 
-    `fit` takes dask arrays or dataframes that are chunked along the rows, and runs on
-    the current :class:`distributed.Client`. The rows stay where they are: in each step
-    the parameters go to the workers and one summed gradient comes back. With the whole
-    batch this is what :class:`~skbgd.BGDClassifier` computes on one machine, to
+    `fit` takes dask arrays or dataframes that are chunked along the samples, and runs
+    on the current :class:`distributed.Client`. The data stay on the workers. In each
+    step the workers receive the parameters and return one summed gradient. With the
+    full batch the result is that of :class:`~skbgd.BGDClassifier` on one machine, up to
     rounding.
 
-    Dask pays where the rows do not fit into the memory of one machine, or where those
-    of a step keep each worker busy for longer than a round takes, some 20 ms or more:
-    with 100 features and 100 hidden units, 10 000 rows per worker. Fewer rows are
-    trained faster by :class:`~skbgd.BGDClassifier`: 32 000 of these in two seconds,
-    while the 625 rounds that are the default here take some 20.
+    Dask pays off if the data do not fit into the memory of one machine, or if the
+    samples of a step keep each worker busy for longer than one pass over the workers
+    takes, 20 ms or more. With 100 features and 100 hidden units this is the case for
+    10 000 samples per worker and step. For less data :class:`~skbgd.BGDClassifier` is
+    faster: it trains on 32 000 such samples in two seconds, while the default of 625
+    steps takes 20 seconds here.
 
-    Needs ``pip install "skbgd[dask]"`` on the client and on the workers. Parameters and
-    attributes are those of :class:`~skbgd.BGDClassifier`; the Notes say what is
-    different.
+    Install ``"skbgd[dask]"`` with pip on the client and on the workers. Parameters and
+    attributes are those of :class:`~skbgd.BGDClassifier`. The Notes describe the
+    differences.
 
     See Also
     --------
-    skbgd.BGDClassifier : The same for rows in the memory of one machine.
+    skbgd.BGDClassifier : The same classifier for data in the memory of one machine.
 
     Notes
     -----
-    **Rows.** `X` is a dask array of dense blocks or of CSR, or a dask dataframe. Blocks
-    are made once, checked, and kept by the workers for the time of `fit`. What is not
-    yet computed is spread over the workers by their number of threads, neighbouring
-    blocks side by side; what was persisted stays where it is. `y` and the weights are
-    rechunked to fit `X`, unknown chunk sizes are computed. Give every thread a block at
-    least: a block is worked on by one thread. Features are standardised as on one
-    machine, unless a block is sparse.
+    **Data.** `X` is a dask array with dense or CSR blocks, or a dask dataframe. The
+    blocks are computed and checked once, and the workers keep them during `fit`. Blocks
+    that are not computed yet are distributed in proportion to the threads of the
+    workers; persisted blocks stay on their workers. `y` and the weights are rechunked
+    like `X`, and unknown chunk sizes are computed. A block is processed by one thread:
+    provide at least one block per thread. Features are standardized as on one machine,
+    unless a block is sparse.
 
-    **Whole batch** (``batch_size="full"``). One round per epoch, over all rows.
-    ``solver="lbfgs"`` has one round per gradient, of which an epoch needs one or more.
+    **Full batch** (``batch_size="full"``). An epoch is one pass over the workers. With
+    ``solver="lbfgs"`` each gradient is one pass, and an epoch needs one or more.
 
-    **Mini-batches.** An epoch is :math:`S = \lceil n / m \rceil` steps. Each takes an
-    :math:`S`-th of every block's rows, to one row, without replacement and in a new
-    random order in each epoch. Statistically this is a sample stratified by block: each
-    row comes once per epoch, the mean gradient of a step is that of all rows but for
-    the rounding of the shares, its variance is at most that of a simple random sample.
-    So it does not matter if the blocks hold different kinds of rows, such as sorted
-    classes. The batches of an epoch are about equal, none is short. Each step is a
-    round over the workers: prefer thousands of rows to hundreds. ``batch_size="auto"``
-    is a 25th of the rows, but at least 256 and at most 1280 of them, or a hundredth if
-    that is more: at most 25 rounds per epoch for 32 000 rows, never more than 100. With
-    `verbose`, `fit` prints the time of a round after the first few.
+    **Mini-batches.** An epoch has :math:`S = \lceil n / m \rceil` steps of
+    :math:`m` = `batch_size` samples, and each step is one pass over the workers. A step
+    uses :math:`1 / S` of the samples of every block, rounded to whole samples, without
+    replacement and in a new random order in each epoch. It is thus a sample stratified
+    by block: the variance of its gradient is at most that of a simple random sample,
+    and blocks may differ, for instance if the data are sorted by class. All batches of
+    an epoch have about the same size.
 
-    **Repeatability.** With an int as `random_state` results are the same to the last
-    bit for the same blocks on the same number of workers and threads, whatever happens
-    in between; on others to rounding. Persisted rows count as the same blocks when they
-    lie on the workers in the same way.
+    Batches of thousands of samples are more efficient than batches of hundreds.
+    ``batch_size="auto"`` is ``n_samples / 25``, but at least 256 and at most 1280, or
+    ``n_samples / 100`` if that is more. An epoch never has more than 100 steps. With
+    `verbose`, `fit` prints the time of a pass after the first few.
 
-    **Faults.** The rows of a worker that dies are made again, by Dask, from what they
-    were made from; training waits for them and continues as if nothing had happened. If
-    they cannot be made again (rows that were scattered, a file that is gone, a worker
-    that dies again and again) `fit` raises a RuntimeError, and the estimator keeps the
-    parameters of the last finished epoch, with ``stop_reason_ = "interrupted"``.
+    **Reproducibility.** With an int as `random_state`, the same blocks on the same
+    number of workers and threads give the same result to the last bit, even if workers
+    fail. Other blocks or workers give the same result up to rounding. Persisted blocks
+    are the same only if they are distributed over the workers in the same way.
 
-    **Validation rows** given as dask collections are judged by their loss; `scoring`
-    needs them as arrays in this machine's memory. `validation_fraction` is not used:
-    with `early_stopping` pass `X_val` and `y_val`.
+    **Failures.** If a worker dies, Dask recomputes its blocks, and training waits for
+    them and continues. If they cannot be recomputed (scattered data, a missing file, a
+    worker that dies repeatedly), `fit` raises a RuntimeError. The estimator then keeps
+    the parameters of the last complete epoch, with ``stop_reason_ = "interrupted"``.
 
-    `n_jobs` is for predictions on arrays; in `fit` the workers have the threads. A warm
-    start takes the rows to be the same if the collections have the same names.
+    **Validation.** The criterion on validation data in dask collections is their loss.
+    `scoring` requires arrays in the memory of this machine. `validation_fraction` is
+    not used: with `early_stopping` pass `X_val` and `y_val`.
 
-    **When more workers stop helping.** With :math:`n` rows in a step, :math:`P`
-    parameters, :math:`W` workers of :math:`c` threads that each do :math:`f`
-    multiplications per second over a network of :math:`b` bytes per second, a step
-    takes about
+    **Other differences.** `n_jobs` only applies to predictions for arrays and to
+    `partial_fit`; in `fit` each worker uses its own threads. A warm start assumes the
+    same data if the collections have the same names.
+
+    **Number of workers.** Let a step have :math:`n` samples and the network :math:`P`
+    parameters of :math:`s` = 4 or 8 bytes. With :math:`W` workers of :math:`c` threads,
+    :math:`f` multiplications per second and thread, and a network bandwidth of
+    :math:`b` bytes per second, a step takes about
 
     .. math::
         \frac{3 n P}{c f W} + \frac{s P}{b} (2 + \log_8 W) + r
 
-    seconds: three multiplications per row and parameter, shared out; the :math:`s = 4`
-    or 8 bytes of a parameter through the client's cable and through a tree of sums; and
-    :math:`r`, the answering time of the scheduler, some milliseconds per task of a
-    worker. Only the first part falls with :math:`W`. Its share is what counts: the
-    second is as large when each worker has about :math:`c f s / b` rows in a step,
-    however many parameters there are (:math:`f = 10^{10}`, a gigabit and float32: some
-    hundred rows per thread), the third when a worker needs no more than :math:`r` for
-    its rows. Below these, larger batches help, more workers do not.
+    seconds. The first term is the computation, three multiplications per sample and
+    parameter. The second is the transfer of the parameters to the workers and of the
+    gradients through a tree of sums. The third, :math:`r`, is the latency of the
+    scheduler, some milliseconds per task of a worker.
+
+    Only the first term decreases with :math:`W`. The second is as large if each worker
+    has about :math:`c f s / b` samples per step, for any number of parameters: some
+    hundred per thread with float32, :math:`f = 10^{10}` and a gigabit network. The
+    third is as large if a worker computes for :math:`r` seconds. With fewer samples per
+    worker, increase the batch size instead of the number of workers.
 
     Examples
     --------
@@ -173,55 +178,57 @@ class DaskBGDClassifier(BGDClassifier):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Train until the loss stands still, on the workers of the current client.
+        """Fit the model to training data on the workers of the current client.
 
         Parameters
         ----------
         X : dask array or dataframe of shape (n_samples, n_features)
-            The rows to learn from, chunked along the rows.
+            Training data, chunked along the samples.
 
         y : dask array, series or dataframe of shape (n_samples,) or \
                 (n_samples, n_labels)
-            Class labels (at least two), or indicators 0/1 of several labels.
+            Class labels of at least two classes, or 0/1 indicators of several labels.
 
         sample_weight : dask array or series of shape (n_samples,), default=None
-            Weights of the rows: not negative, not all zero. Only their ratios matter. A
-            number is the weight of every row.
+            Weights of the samples: not negative, and not all zero. Only their ratios
+            matter. A number is the weight of every sample.
 
         X_val : dask array or dataframe, or array-like, default=None
-            Validation rows, of shape (n_validation_samples, n_features): their loss is
-            recorded after each epoch, and with `early_stopping` training stops by it.
+            Validation data of shape (n_validation_samples, n_features). Their loss is
+            recorded after each epoch, and with `early_stopping` it determines when
+            training stops.
 
         y_val : like y, or array-like, default=None
-            Their labels, any of those in `y`.
+            Labels of the validation data. Each must be a label in `y`.
 
         sample_weight_val : like sample_weight, or array-like, default=None
-            Their weights. Class weights come on top, in the loss.
+            Weights of the validation samples. In the loss they are multiplied by the
+            class weights.
 
         Returns
         -------
         self : DaskBGDClassifier
-            The fitted estimator. It holds neither the client nor any of the rows.
+            The fitted estimator. It refers neither to the client nor to the data.
 
         Raises
         ------
         ValueError
-            If a parameter or the input is not valid, or if the loss becomes infinite
-            or NaN on the way. The estimator is then as it was before the call.
+            If a parameter or the input is invalid, or if the loss becomes infinite or
+            NaN. The estimator is then unchanged.
         TypeError
-            If `X` is no dask collection.
+            If `X` is not a dask collection.
         RuntimeError
-            If there is no client, or if rows were lost with their worker and cannot be
-            made again. After a finished epoch its parameters are then kept.
+            If there is no client, or if a worker was lost and its blocks cannot be
+            recomputed. The estimator keeps the parameters of the last complete epoch,
+            if there is one.
         KeyboardInterrupt
-            After Ctrl-C. What was learned until then is kept, if there was a step.
+            After Ctrl-C. The estimator keeps the parameters reached by then, if a step
+            was made.
 
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs were over before the criterion stood still, if the loss
-            is larger in the end than it was at first, or if `warm_start` left no epoch
-            to be made.
+            As in :meth:`skbgd.BGDClassifier.fit`.
 
         Examples
         --------
@@ -248,25 +255,28 @@ class DaskBGDClassifier(BGDClassifier):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Self:
-        """Go on training with one epoch over rows in this machine's memory.
+        """Continue training with one epoch over samples in the memory of this machine.
 
-        As :meth:`skbgd.BGDClassifier.partial_fit`, without workers: for rows that come
-        after a distributed `fit`. To go on with dask collections use `fit` with
-        ``warm_start=True``.
+        Same as :meth:`skbgd.BGDClassifier.partial_fit`, without workers, for data that
+        arrive after a distributed `fit`. To continue with dask collections use `fit`
+        with ``warm_start=True``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows to learn from.
+            Training data.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, any of `classes`, or indicators 0/1 of several labels.
+            Class labels, each of them in `classes`, or 0/1 indicators of several
+            labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All class labels that will ever come, for the first call.
+            All classes that may occur in any call. Required in the first call, unless
+            `y` has indicators. If passed again, they must not change.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative.
+            Weights of the samples, not negative. A number is the weight of every
+            sample.
 
         Returns
         -------
@@ -278,7 +288,8 @@ class DaskBGDClassifier(BGDClassifier):
         TypeError
             If an argument is a dask collection.
         ValueError
-            If a parameter or the input is not valid, or if the descent diverges.
+            If a parameter or the input is invalid, or if the loss becomes infinite or
+            NaN. The estimator is then unchanged.
 
         Examples
         --------
@@ -290,8 +301,8 @@ class DaskBGDClassifier(BGDClassifier):
         """
         if any(map(is_dask_collection, (X, y, sample_weight))):
             raise TypeError(
-                "partial_fit takes arrays in this machine's memory; got a dask "
-                "collection. To go on training with dask collections use fit with "
+                "partial_fit takes arrays in the memory of this machine; got a dask "
+                "collection. To continue training with dask collections use fit with "
                 "warm_start=True."
             )
         return super().partial_fit(X, y, classes, sample_weight)
@@ -302,23 +313,24 @@ class DaskBGDClassifier(BGDClassifier):
     predict_log_proba = _blockwise(BGDClassifier.predict_log_proba)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Compute the share of rows whose class, or all of whose labels, is right.
+        """Return the accuracy; for multilabel targets, all labels must be correct.
 
         Parameters
         ----------
         X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
-            The rows.
+            Test samples.
 
         y : like X, of shape (n_samples,) or (n_samples, n_labels)
-            Their labels.
+            True labels of the samples.
 
         sample_weight : like X, of shape (n_samples,), default=None
-            Their weights.
+            Weights of the samples.
 
         Returns
         -------
         accuracy : float
-            Computed at once, of dask collections by the workers.
+            Fraction of the samples that are classified correctly. For dask collections
+            the workers compute it immediately.
 
         Examples
         --------
@@ -338,12 +350,12 @@ class DaskBGDClassifier(BGDClassifier):
         return float((correct * weights).sum() / weights.sum())
 
     def to_local(self) -> BGDClassifier:
-        """Give a BGDClassifier with the same parameters and fitted attributes.
+        """Return a BGDClassifier with the same parameters and fitted attributes.
 
         Returns
         -------
         clf : BGDClassifier
-            It shares nothing that changes with this estimator, and does not need Dask.
+            An independent copy, which does not need Dask.
 
         Examples
         --------
@@ -357,7 +369,7 @@ class DaskBGDClassifier(BGDClassifier):
         local.__dict__ = deepcopy(self.__dict__)
         return local
 
-    # What `BGDClassifier._fit` calls -------------------------------------------------
+    # Called by `BGDClassifier._fit` --------------------------------------------------
 
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
@@ -370,7 +382,7 @@ class DaskBGDClassifier(BGDClassifier):
         return resolve_batch_size(batch_size, n_samples, streaming=streaming)
 
     def _load_rows(self, X, y, sample_weight, reset):
-        """The rows on the workers, checked there."""
+        """The training rows, on the workers and checked there."""
         rows = DaskRows(_current_client(), self.verbose)
         self._check_columns(X, "X", reset)
         if reset:
@@ -386,8 +398,8 @@ class DaskBGDClassifier(BGDClassifier):
             return super()._load_validation_rows(rows, *given)
         if self.scoring is not None:
             raise ValueError(
-                f"Got scoring={self.scoring!r} with validation rows on Dask, which are "
-                "judged by their loss; scoring must be None. To use a scorer pass "
+                f"Got scoring={self.scoring!r} with validation data on Dask, whose "
+                "criterion is the loss; scoring must be None. To use a scorer pass "
                 "arrays as X_val and y_val."
             )
         validation_rows = DaskRows(rows.client)
@@ -405,7 +417,7 @@ class DaskBGDClassifier(BGDClassifier):
         if not is_dask_collection(X):
             raise TypeError(
                 f"{name} must be a dask array or dataframe; got {type(X).__name__}. "
-                "For rows in this machine's memory use skbgd.BGDClassifier."
+                "For data in the memory of this machine use skbgd.BGDClassifier."
             )
         if hasattr(X, "columns"):
             empty = X._meta
@@ -425,17 +437,17 @@ def _current_client():
         return Client.current()
     except ValueError:
         raise RuntimeError(
-            "DaskBGDClassifier.fit runs on a Dask cluster, and there is no client. "
-            "Start one, on this machine or with the address of a scheduler:\n"
+            "DaskBGDClassifier.fit needs a client of a Dask cluster, and there is "
+            "none. Create one, on this machine or with the address of a scheduler:\n"
             "    from distributed import Client\n"
             "    client = Client()"
         ) from None
 
 
 def _borrow_parameters():
-    """Put the sections Parameters and Attributes of BGDClassifier into the docstring.
+    """Copy the sections Parameters and Attributes of the docstring of BGDClassifier.
 
-    They are the same; help() and scikit-learn's documentation of parameters need them.
+    `help` and scikit-learn's documentation of parameters need them in each class.
     """
     if not BGDClassifier.__doc__ or not DaskBGDClassifier.__doc__:  # python -OO
         return

@@ -1,9 +1,10 @@
-"""Rows on Dask's workers: a round is one sum over rows, of gradients or losses.
+"""Rows on Dask's workers, and passes over them that sum gradients or losses.
 
-The parameters go out, one tuple ``(number, array or None)`` comes back. Blocks of rows
-that lie on one worker are taken together in as few tasks as that worker has threads.
-The order of all additions is fixed before training, so the result does not depend on
-which task is over first, nor on workers that are lost and replaced on the way.
+A pass sends the parameters to the workers and returns one tuple ``(number, array or
+None)``. The blocks of a worker are combined into shards, usually one for each of its
+threads, and a task processes a shard. The order of all additions is fixed before
+training, so the result does not depend on the order in which tasks finish, nor on
+workers that are lost and replaced.
 """
 
 import warnings
@@ -48,53 +49,53 @@ from ._tasks import (
     summarize_block,
 )
 
-# Most bytes of rows in a task, which holds them all in memory, even those that the
-# worker had moved to disk.
+# Maximum size of the rows in a task. A task holds them in memory, including those that
+# the worker had spilled to disk.
 MAX_TASK_BYTES = 1 << 28
 
-# Terms that a task adds when sums of several workers are summed.
+# Number of terms that a task adds when it combines the sums of several workers.
 TERMS_PER_SUM = 8
 
-# Rounds over which the time of one is measured.
+# Number of passes whose times are measured.
 TIMED_PASSES = 5
 
-# Parameters up to this many bytes, over all tasks, are sent inside the tasks, which
-# saves a round trip; larger ones are sent once to each worker.
+# Parameters of up to this size, summed over all tasks, are sent inside the tasks, which
+# saves a round trip. Larger ones are sent to each worker once.
 MAX_EMBEDDED_BYTES = 1 << 21
 
 
 class RowsLost(RuntimeError):
-    """A round over the rows failed: they are gone, or it kills their workers."""
+    """A pass over the workers failed: blocks are lost, or it kills the workers."""
 
 
 class Shard(NamedTuple):
-    """Blocks of one worker that a task takes together."""
+    """Blocks of one worker that a task processes together."""
 
     worker: str | None
     blocks: list[int]
 
 
 class DaskRows:
-    """Rows on the workers, in blocks as the core takes them.
+    """Rows on the workers, in blocks in the layout of the core.
 
-    The blocks are futures: lost ones are made again by the scheduler as long as it
-    knows what from. Blocks without rows are left out.
+    The blocks are futures. The scheduler recomputes lost blocks if it knows how. Blocks
+    without rows are left out.
 
-    A context that releases the futures at its end: the traceback of an exception would
-    keep them alive.
+    This is a context manager, which releases the futures. Otherwise the traceback of an
+    exception would keep them alive.
 
     Parameters
     ----------
     client : Client
     verbose : int
-        Whether to print what a round takes.
+        Whether to print the time of a pass over the workers.
     """
 
     def __init__(self, client, verbose=0):
         self.client, self.verbose = client, verbose
-        self.validation_rows = None  # on workers too
+        self.validation_rows = None  # another DaskRows, released with this one
         self.pass_seconds: list[float] = []
-        self.max_passes: int | None = None  # of L-BFGS it is not known
+        self.max_passes: int | None = None  # unknown for L-BFGS
 
     def __enter__(self):
         return self
@@ -107,7 +108,7 @@ class DaskRows:
             self.validation_rows.__exit__(*error)
 
     def load(self, X, y, sample_weight, dtype):
-        """Take dask collections, sample_weight may be None; returns self."""
+        """Load dask collections; sample_weight may be None. Returns self."""
         try:
             self._load(X, y, sample_weight, dtype)
         except BaseException as error:
@@ -120,15 +121,15 @@ class DaskRows:
         X = as_dask_array(X, "X")
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        # A persisted block of the right type is used where it is: a copy would count
-        # twice against the memory of the worker.
+        # Persisted blocks of the right dtype are used in place: copies would double the
+        # memory on the worker.
         used_in_place = bool(futures_of(X)) and X.dtype == dtype
         if not used_in_place:
             meta = np.empty((0, 0), dtype)
             X = X.map_blocks(convert_block, dtype, dtype=dtype, meta=meta)
         arrays = [X, as_dask_array(y, "y", X)]
         if isinstance(sample_weight, (Real, str)):
-            # The same for every row: as none, if it is positive.
+            # An equal, positive weight for every row has the effect of no weights.
             weight = check_sample_weight(sample_weight, 1)
             check_positive_weight(weight.max(), "sample_weight")
             sample_weight = None
@@ -167,10 +168,11 @@ class DaskRows:
         self.shards = self._make_shards()
 
     def _align_chunks(self, arrays):
-        """The arrays with known chunks, those of X along the rows."""
+        """The arrays with known chunk sizes; all have the row chunks of X."""
         self.persisted = []
         if any(np.isnan(n) for array in arrays for n in array.chunks[0]):
-            # Kept, or each block would be made twice: for its length and for its rows.
+            # Persisted, or each block would be computed twice: for its length, and for
+            # its rows.
             arrays = self.client.persist(arrays)
             self.persisted = [f for array in arrays for f in futures_of(array)]
             with self.client.as_current():
@@ -181,8 +183,8 @@ class DaskRows:
         for array, name in zip(others, ("y", "sample_weight"), strict=False):
             if array.shape[0] != X.shape[0]:
                 raise ValueError(
-                    f"X and {name} must have as many rows; got {X.shape[0]} and "
-                    f"{array.shape[0]}."
+                    f"X and {name} must have the same number of rows; got "
+                    f"{X.shape[0]} and {array.shape[0]}."
                 )
             chunks = {0: X.chunks[0]}
             if array.ndim > 1:
@@ -191,7 +193,11 @@ class DaskRows:
         return rechunked
 
     def _distribute(self, blocks_of, on_workers):
-        """Futures of the blocks: side by side, or where they are."""
+        """Futures of the blocks of each array, distributed over the workers.
+
+        Blocks of the same rows are on the same worker. Blocks that are `on_workers`
+        already stay there.
+        """
         client, n_blocks = self.client, len(self.lengths)
         slots = [
             worker
@@ -216,7 +222,7 @@ class DaskRows:
         return futures_of_blocks
 
     def _make_shards(self):
-        """The blocks of each worker, in as many parts as it has threads, or more."""
+        """The blocks of each worker in one shard per thread, or more to limit size."""
         holders = self.client.who_has(self.X)
         n_threads = self.client.nthreads()
         blocks_of: dict[str | None, list[int]] = {}
@@ -242,7 +248,7 @@ class DaskRows:
         return self.n_labels is not None
 
     def classes(self):
-        """The sorted labels of all blocks, or the numbers of the columns."""
+        """The sorted labels of all blocks, or the column numbers of indicators."""
         labels = [summary.labels for summary in self.summaries]
         if len({array.dtype.kind for array in labels}) > 1:
             labels = [array.astype(object) for array in labels]
@@ -255,10 +261,11 @@ class DaskRows:
                     f"{self.n_labels}) with the values {labels[:5].tolist()}."
                 )
             return np.arange(self.n_labels)
-        return classes_in(np.repeat(labels, 2))  # once each would look continuous
+        # Numbers that occur only once each would look like a regression target.
+        return classes_in(np.repeat(labels, 2))
 
     def check_labels(self, classes, multilabel):
-        """An error if there are other labels than in training."""
+        """Raise an error if there are labels that are not in `classes`."""
         if self.multilabel:
             encode(np.empty((0, self.n_labels)), classes, multilabel)
         for summary in self.summaries:
@@ -271,7 +278,10 @@ class DaskRows:
         return divided_by_max(self._label_totals(classes))
 
     def _label_totals(self, classes):
-        """The same by another factor; of indicators (1,), that of all rows."""
+        """Total weight of each class, divided by the largest weight of a row.
+
+        For indicators an array of shape (1,), the total of all rows.
+        """
         max_weight = max(summary.max_weight for summary in self.summaries)
         totals = np.zeros(1 if self.multilabel else len(classes))
         for summary in self.summaries:
@@ -284,7 +294,7 @@ class DaskRows:
 
     @quiet
     def set_targets(self, classes, multilabel, class_weights):
-        """Let the workers make codes, and row weights of mean 1, of the labels."""
+        """Encode the labels on the workers, and compute row weights of mean 1."""
         factors, self.total_weight = None, self.n_samples
         self.weighted = class_weights is not None or self.weights[0] is not None
         if self.weighted:
@@ -314,7 +324,7 @@ class DaskRows:
             for i, target in zip(shard.blocks, targets, strict=True):
                 self.targets[i] = target
         wait(self.targets)
-        # The scheduler keeps what they were made from.
+        # If targets are lost, the scheduler still knows how to recompute these.
         _release(self.y + self.weights)
 
     @property
@@ -324,8 +334,8 @@ class DaskRows:
 
     def split(self, *args):
         raise ValueError(
-            "early_stopping needs validation rows: DaskBGDClassifier sets none aside. "
-            "Pass X_val and y_val."
+            "early_stopping needs validation data, and DaskBGDClassifier sets none "
+            "aside. Pass X_val and y_val."
         )
 
     # Sums over the rows
@@ -338,7 +348,7 @@ class DaskRows:
         return self.n_samples**2 / total
 
     def moments(self):
-        """Mean and standard deviation of the features; None if a block is sparse."""
+        """Mean and standard deviation of the features, or None if a block is sparse."""
         if any(summary.sparse for summary in self.summaries):
             return None
         return self.sum_over_shards(sum_moments, np.empty(0, self.dtype))[0]
@@ -360,18 +370,18 @@ class DaskRows:
         return self.sum_over_shards(sum_losses, theta, network)[0] / self.n_samples
 
     def prepare_loss_gradient(self, network):
-        """Nothing: the workers allocate what they need in each round."""
+        """Does nothing: the workers allocate memory in each pass."""
 
     @quiet
     def loss_gradient(self, network, theta):
-        """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
+        """1 / n sum_i w_i l_i and its gradient, without penalty, in one pass."""
         loss, gradient = self.timed_sum_over_shards(sum_gradients, theta, network)
         return loss / self.n_samples, gradient / self.n_samples
 
     # Epochs
 
     def prepare_epochs(self, network, state, rule, batch_size, shuffle, n_epochs):
-        """Set what the epochs of a descent need."""
+        """Set what all calls of `run_epoch` use."""
         self.network = network
         self.n_batches = -(-self.n_samples // batch_size)
         self.shuffled = shuffle and self.n_batches > 1
@@ -379,9 +389,9 @@ class DaskRows:
 
     @quiet
     def run_epoch(self, state, rule, progress):
-        """As `LocalRows.run_epoch`: a round for each step, which is made here.
+        """Same as `LocalRows.run_epoch`. Each step is one pass and an update here.
 
-        After `RowsLost` the state is that of the last finished epoch.
+        After `RowsLost` the state is that of the last complete epoch.
         """
         before = state.copy(curves=False)
         try:
@@ -417,7 +427,7 @@ class DaskRows:
     def draw_orders(self, shuffle_state):
         """For each shard, a future of random orders of the rows of its blocks.
 
-        The blocks share one stream of random numbers, as one machine draws it.
+        All blocks together use the random numbers that one machine would use.
         """
         starts = np.cumsum([0, *self.lengths]).tolist()
         self.orders = [
@@ -437,10 +447,11 @@ class DaskRows:
         return self.orders
 
     def batch_bounds(self, k, n_batches):
-        """For each shard, the first and last row of each of its blocks in round k.
+        """For each shard, the bounds of batch k in each of its blocks.
 
-        Round k begins at row n k / n_batches of a block of n rows, rounded down; the
-        blocks' fractions are spread, so that they do not all give a row more at once.
+        In a block of n rows, batch k begins at row n k / n_batches plus an offset below
+        1, rounded down. The offsets differ between blocks, or many blocks would have
+        their larger parts in the same batch.
         """
         n_blocks = len(self.lengths)
 
@@ -459,7 +470,7 @@ class DaskRows:
         ]
 
     def timed_sum_over_shards(self, *args):
-        """As `sum`. Measures the first rounds, and prints the median of their times."""
+        """Same as `sum_over_shards`; prints the median time of the first passes."""
         start = perf_counter()
         result = self.sum_over_shards(*args)
         if len(self.pass_seconds) == TIMED_PASSES:
@@ -467,19 +478,20 @@ class DaskRows:
         self.pass_seconds.append(perf_counter() - start)
         if self.verbose and len(self.pass_seconds) == TIMED_PASSES:
             seconds = median(self.pass_seconds)
-            line = f"a round over the workers takes {seconds:.2g} s"
+            line = f"a pass over the workers takes {seconds:.2g} s"
             if self.max_passes is not None:
                 line += (
-                    f"; {self.n_batches} per epoch, at most {self.max_passes}, "
-                    f"which take {self.max_passes * seconds:.2g} s"
+                    f"; {self.n_batches} per epoch and at most {self.max_passes} in "
+                    f"total, {self.max_passes * seconds:.2g} s"
                 )
             print(line, flush=True)
         return result
 
     def sum_over_shards(self, function, theta, network=None, orders=None, bounds=None):
-        """One round: a function of theta and a shard, summed over the shards.
+        """One pass: a function of theta and a shard, summed over the shards.
 
-        First within each worker, then over `TERMS_PER_SUM` at a time, in this order.
+        The results of each worker are added first, then `TERMS_PER_SUM` sums at a time,
+        in a fixed order.
         """
         tag = uuid4().hex
         name = function.__name__
@@ -528,18 +540,18 @@ class DaskRows:
             wait(future)
             return future.result()
         except KeyboardInterrupt:
-            future.cancel()  # tasks that have not begun never do
+            future.cancel()  # tasks that have not started yet
             raise
         except Exception as error:
             raise RowsLost(
-                f"The workers could not go over the rows: {error!r}. Rows lost with "
-                "their worker come back only if Dask knows what they were made from: "
-                "not if they were scattered. Parameters of finished epochs are kept."
+                f"A pass over the workers failed: {error!r}. Dask can recompute the "
+                "blocks of a lost worker only if it knows how, not if they were "
+                "scattered. The parameters of complete epochs are kept."
             ) from error
 
 
 def _add_in_groups(terms, width, layer, name):
-    """Keys of sums of `width` terms each, whose tasks are added to the layer."""
+    """Add tasks that sum `width` terms each to the layer; returns their keys."""
     sums = []
     for first in range(0, len(terms), max(width, 1)):
         group = terms[first : first + width]
@@ -552,10 +564,10 @@ def _add_in_groups(terms, width, layer, name):
 
 
 def as_dask_array(values, name, like=None):
-    """A dask array, from a dask collection or along the rows of one."""
+    """A dask array; `values` may be an array in memory only if `like` is given."""
     if hasattr(values, "to_dask_array"):
         with warnings.catch_warnings():
-            # that text becomes objects
+            # Dask warns that text becomes objects.
             warnings.filterwarnings("ignore", "Dask currently has limited support")
             values = values.to_dask_array()
     if isinstance(values, da.Array):
@@ -574,14 +586,14 @@ def _release(futures):
 
 
 def _balanced_parts(sizes, n_parts):
-    """For each item the number of its part: contiguous ones of about the same size."""
+    """For each item the number of its part: contiguous parts of similar size."""
     middles = np.cumsum(sizes) - np.array(sizes) / 2
     parts = (middles * (n_parts / max(np.sum(sizes), 1))).astype(int)
     return np.minimum(parts, n_parts - 1).tolist()
 
 
 def _pinned_to(worker):
-    """Where tasks are to run, if that worker is still there."""
+    """Keyword arguments that let tasks run on this worker, if it is alive."""
     if worker is None:
         return {}
     return {"workers": [worker], "allow_other_workers": True}

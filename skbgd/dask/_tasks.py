@@ -1,4 +1,4 @@
-"""What runs on a worker: functions of blocks of rows."""
+"""Functions of blocks of rows, which run on a worker."""
 
 from typing import NamedTuple
 
@@ -18,23 +18,24 @@ from .._rows import (
 )
 from .._targets import as_label_array, check_sample_weight, divided_by_max, encode
 
-# Rows of a mini-batch that are gathered from a block at a time.
+# Rows of a mini-batch that are gathered from a block at once.
 GATHER_CHUNK = 4096
 
 
 class BlockSummary(NamedTuple):
-    """What the client needs to know of a block."""
+    """Facts about a block that the client needs."""
 
     n_bytes: int
-    is_core_layout: bool  # dtype and order are those of the core
+    is_core_layout: bool  # whether dtype and memory layout are those of the core
     sparse: bool
-    labels: np.ndarray  # the different ones; of indicators the values
-    label_totals: np.ndarray  # of each label, or (1,) of all rows: weights / max_weight
+    labels: np.ndarray  # distinct labels, or distinct values of indicators
+    # Sums of weights / max_weight, for each label; (1,) for all rows of indicators
+    label_totals: np.ndarray
     max_weight: float
 
 
 def aligned(array):
-    """The array, copied if a message left it where no number of its type may begin."""
+    """The array, copied if it is not aligned in memory, as after a message."""
     if issparse(array):
         members = array.data, array.indices, array.indptr
         is_aligned = all(member.flags.aligned for member in members)
@@ -56,14 +57,14 @@ def identity(value):
 
 
 def block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
-    """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
+    """sum_i w_i l_i over rows, and its gradient or None."""
     gradient = np.empty(theta.shape, theta.dtype) if with_gradient else None
     arrays = map(aligned, (theta, X, Y, weights))
     return sum_of_losses(network, *arrays, gradient), gradient
 
 
 def sum_gradients(theta, network, blocks, targets, orders, bounds):
-    """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
+    """Loss and gradient of a shard, or of the rows of its blocks within `bounds`."""
     terms = []
     for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
         for rows in [None] if bounds is None else _index_chunks(i, orders, *bounds[i]):
@@ -73,7 +74,10 @@ def sum_gradients(theta, network, blocks, targets, orders, bounds):
 
 
 def _index_chunks(i, orders, first, last):
-    """The rows of a share of block i; indices few at a time, to stay in the cache."""
+    """Selections of the rows of block i from `first` to `last`.
+
+    Shuffled rows are gathered in chunks, which stay in the cache.
+    """
     if first == last:
         return []
     if orders is None:
@@ -83,16 +87,16 @@ def _index_chunks(i, orders, first, last):
 
 
 def take(array, rows):
-    """array[rows]; rows is a slice or indices, or None for all of them."""
+    """array[rows], where rows is a slice, indices, or None for all rows."""
     if array is None or rows is None:
         return array
     if isinstance(rows, slice) or issparse(array):
         return array[rows]
-    return array.take(rows, axis=0)  # quicker than array[rows]
+    return array.take(rows, axis=0)  # faster than array[rows]
 
 
 def sum_losses(theta, network, blocks, targets, orders, bounds):
-    """Loss of the rows of a shard."""
+    """Loss of a shard."""
     return add(
         [
             block_loss_gradient(network, theta, X, Y, weights, with_gradient=False)
@@ -102,13 +106,13 @@ def sum_losses(theta, network, blocks, targets, orders, bounds):
 
 
 def sum_squared_weights(theta, network, blocks, targets, orders, bounds):
-    """sum_i w_i^2 of the rows of a shard."""
+    """sum_i w_i^2 of a shard."""
     squares = [np.square(weights, dtype=float).sum() for _, weights in targets]
     return sum(squares), None
 
 
 def sum_moments(theta, network, blocks, targets, orders, bounds):
-    """Moments of the dense rows of a shard."""
+    """Moments of the features of a shard of dense rows."""
     return add(
         [
             (Moments.from_rows(aligned(X), aligned(weights)), None)
@@ -119,7 +123,7 @@ def sum_moments(theta, network, blocks, targets, orders, bounds):
 
 @quiet
 def sum_squared_row_norms(theta, network, blocks, targets, orders, bounds):
-    """sum_i w_i ||x_i||^2 and [sum_i w_i] of the rows of a shard."""
+    """sum_i w_i ||x_i||^2 and [sum_i w_i] of a shard."""
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
         total = X.shape[0] if weights is None else weights.sum(dtype=float)
@@ -129,7 +133,7 @@ def sum_squared_row_norms(theta, network, blocks, targets, orders, bounds):
 
 
 def random_orders(lengths, states):
-    """For each block a random order of its rows."""
+    """A random order of the rows of each block."""
     orders = [np.empty(n, dtype=np.intp) for n in lengths]
     for order, state in zip(orders, states, strict=True):
         backprop.shuffle(order, state)
@@ -137,7 +141,7 @@ def random_orders(lengths, states):
 
 
 def convert_block(block, dtype):
-    """A block of X as the core takes it."""
+    """A block of X in the dtype and memory layout of the core."""
     with explain_bad_columns(block):
         rows = check_array(
             block,
@@ -152,12 +156,12 @@ def convert_block(block, dtype):
 
 @quiet
 def summarize_block(X, y, weights, dtype):
-    """Check a block, and say what the client needs to know of it."""
+    """Check a block and summarize it for the client."""
     rows = convert_block(X, dtype)
     y = as_label_array(y, "y")
     if len(y) != X.shape[0]:
         raise ValueError(
-            f"A block of X has {X.shape[0]} rows, the block of y beside it {len(y)}."
+            f"A block of X has {X.shape[0]} rows, the same block of y {len(y)}."
         )
     weights = check_sample_weight(weights, len(y))
     max_weight = 1.0
@@ -185,7 +189,7 @@ def summarize_block(X, y, weights, dtype):
 
 @quiet
 def encode_block(y, weights, classes, multilabel, factors, max_weight, dtype):
-    """Codes and final weights of a block."""
+    """Encoded labels and final weights of a block."""
     Y = encode(as_label_array(y, "y"), classes, multilabel)
     if factors is None:
         return Y, None
@@ -197,12 +201,13 @@ def encode_block(y, weights, classes, multilabel, factors, max_weight, dtype):
 
 
 def sample_block(X, targets):
+    """About a thousand evenly spaced rows of a block."""
     rows = np.arange(0, X.shape[0], 1 + X.shape[0] // 1000)
     return [take(array, rows) for array in (X, *targets)]
 
 
 def predict_block(X, model, method, like):
-    """Predictions for a block; one without rows is no error."""
+    """Predictions for a block, which may have no rows."""
     if X.shape[0] == 0:
         return like
     return getattr(model, method)(X)
