@@ -138,19 +138,15 @@ def spread_whole(array):
 @pytest.mark.parametrize("n_batches", [2, 7, 100])
 def test_an_epoch_uses_each_row_once(lengths, n_batches):
     """Each batch takes about the same part of every block."""
-    placed = object.__new__(_rows.DaskRows)
-    placed.lengths = lengths
+    rows = object.__new__(_rows.DaskRows)
+    rows.lengths = lengths
     blocks = list(range(len(lengths)))
-    placed.shards = [
-        _rows.Shard("a", blocks[::2]),
-        _rows.Shard("b", blocks[1::2]),
-    ]
+    rows.shards = [_rows.Shard("a", blocks[::2]), _rows.Shard("b", blocks[1::2])]
     taken = np.zeros((len(lengths), n_batches))
     end = np.zeros(len(lengths), dtype=int)
     for k in range(n_batches):
-        for shard, bounds in zip(
-            placed.shards, placed.batch_bounds(k, n_batches), strict=True
-        ):
+        all_bounds = rows.batch_bounds(k, n_batches)
+        for shard, bounds in zip(rows.shards, all_bounds, strict=True):
             for block, (first, last) in zip(shard.blocks, bounds, strict=True):
                 assert first == end[block]
                 end[block] = last
@@ -176,7 +172,7 @@ def test_mini_batches_of_sorted_rows(client):
 
 
 @pytest.mark.parametrize(
-    "n, rows, rounds",
+    "n, batch_size, n_batches",
     [
         (100, 100, 1),
         (1000, 256, 4),
@@ -188,24 +184,24 @@ def test_mini_batches_of_sorted_rows(client):
         (10**7, 10**5, 100),
     ],
 )
-def test_automatic_batches_limit_the_rounds(n, rows, rounds):
-    """25 per epoch, more where there are more rows than 32 000, never more than 100."""
-    assert DaskBGDClassifier._rows_per_batch("auto", n) == rows
-    assert ceil(n / rows) == rounds
+def test_auto_batch_size(n, batch_size, n_batches):
+    """25 batches of 256 to 1280 rows per epoch; above 32 000 rows, up to 100."""
+    assert DaskBGDClassifier._resolve_batch_size("auto", n) == batch_size
+    assert ceil(n / batch_size) == n_batches
 
 
-def test_automatic_batches_are_as_good_as_those_of_one_machine():
-    """By the loss of rows not learned from, which is at most a hundredth larger."""
+def test_auto_batch_size_is_as_good_as_that_of_one_machine():
+    """The validation loss is at most 1 % larger."""
     X, y = make_classification(
         8000, 20, n_informative=10, n_clusters_per_class=4, flip_y=0.1, random_state=0
     )
-    given = {"X_val": X[4000:], "y_val": y[4000:]}
-    local = BGDClassifier(random_state=0).fit(X[:4000], y[:4000], **given)
-    # Each of its steps takes a batch as these, see the tests of mini-batches.
-    n_rows = DaskBGDClassifier._rows_per_batch("auto", 4000)
-    remote = clone(local).set_params(batch_size=n_rows).fit(X[:4000], y[:4000], **given)
-    assert local.batch_size_ == 53 and remote.batch_size_ == 256
-    loss, expected = (clf.validation_loss_curve_[-1] for clf in (remote, local))
+    validation = {"X_val": X[4000:], "y_val": y[4000:]}
+    local = BGDClassifier(random_state=0).fit(X[:4000], y[:4000], **validation)
+    batch_size = DaskBGDClassifier._resolve_batch_size("auto", 4000)
+    large = clone(local).set_params(batch_size=batch_size)
+    large.fit(X[:4000], y[:4000], **validation)
+    assert (local.batch_size_, large.batch_size_) == (32, 256)
+    loss, expected = (clf.validation_loss_curve_[-1] for clf in (large, local))
     assert loss < 1.01 * expected
 
 
@@ -614,8 +610,8 @@ def test_verbose(client, capsys):
     assert [line[:5] for line in lines] == ["epoch"] * 3 + ["stopp"]
 
 
-def test_verbose_tells_the_time_of_a_round(client, capsys):
-    """That of the first few, and from it that of all which are planned."""
+def test_verbose_prints_the_time_of_a_pass(client, capsys):
+    """It is measured in the first passes; the time of all passes is derived from it."""
     X, y = (spread(array) for array in rows())
     small(verbose=1, batch_size=100, max_iter=3).fit(X, y)
     (line,) = pass_lines(capsys)
