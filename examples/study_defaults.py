@@ -6,22 +6,23 @@ Compares `BGDClassifier()` and `BGDClassifier(solver="adam")`, which get the num
 they are, with `MLPClassifier()`, `LogisticRegression()` and
 `HistGradientBoostingClassifier()`. The first two get their numbers standardised, except
 columns of two values. It prints accuracy and log-loss over shuffled folds and the speed
-of `fit`. All run in one process, in turns on each fold, on one thread. Then each rule
-of the defaults is switched off by itself.
+of `fit`. All run in one process, in turns on each fold, on one thread. The section
+"rules" switches off each rule of the defaults by itself.
 
 The real tables are UCI's. They come from OpenML (`sklearn.datasets.fetch_openml`), or
 from a folder of files ``NAME.csv.gz`` with a column ``class`` and the columns
 ``n:...`` of numbers and ``c:...`` of categories. Missing numbers become the median,
 categories one-hot columns. The other sets are made or come with scikit-learn. Prints
-Markdown, in an hour, or in some minutes without the slow parts::
+Markdown, in an hour; sections can be named, and ``--quick`` takes some minutes::
 
-    python examples/study_defaults.py --tables FOLDER > examples/study_defaults.md
-    python examples/study_defaults.py --quick
+    python examples/study_defaults.py --tables FOLDER > study_defaults.md
+    python examples/study_defaults.py --quick first made
 """
 
 import argparse
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -47,6 +48,7 @@ from threadpoolctl import threadpool_limits
 
 from skbgd import BGDClassifier, _settings
 from skbgd._network import Network
+from skbgd._update_rules import SOLVERS
 
 made = datasets.make_classification
 
@@ -490,7 +492,7 @@ def summaries(title, groups, names):
 # Each rule switched off ---------------------------------------------------------------
 
 
-def earlier_alpha(n, n_hidden, *, streaming=False):
+def earlier_alpha(n, n_hidden, solver, *, streaming=False):
     """2e-4 where n alpha is between 0.5 and 2, otherwise the nearer of these bounds."""
     return np.clip(2e-4, 0.5 / max(n, 40), 2 / n) / max(1, n_hidden) ** 2
 
@@ -510,34 +512,31 @@ RULES = {
     "at least 2000 steps": ({}, {"MIN_STEPS": 2000}),
     "steps half as large": ({}, {"SGD_STEP_SIZE": 0.2, "ADAM_STEP_SIZE": 0.025}),
     "steps twice as large": ({}, {"SGD_STEP_SIZE": 0.8, "ADAM_STEP_SIZE": 0.1}),
-    "n alpha = 0.25": ({}, {"SUM_PENALTY": 0.25}),
-    "n alpha = 1": ({}, {"SUM_PENALTY": 1.0}),
+    "half the penalty": ({}, {"SUM_PENALTY": dict.fromkeys(SOLVERS, 0.25)}),
+    "twice the penalty": ({}, {"SUM_PENALTY": dict.fromkeys(SOLVERS, 1.0)}),
+    "n alpha the same for many rows": ({}, {"MANY_PENALIZED_ROWS": np.inf}),
     "n alpha from 0.5 to 2": ({}, {"default_alpha": earlier_alpha}),
-    "alpha does not fall below 100 rows": ({}, {"FULL_PENALTY_ROWS": 40}),
+    "alpha does not fall below 100 rows": ({}, {"FEW_PENALIZED_ROWS": 40}),
 }
 
 
-def rules(sets, quick, base):
+def rules(sets, quick):
     """What each rule gains: the summary without it."""
+    base = evaluate(estimators().values(), sets, quick)
     print("\n### Each rule switched off: the real tables\n")
     header(["", *SUMMARY])
     for column, params in ((1, {}), (2, {"solver": "adam"})):
         name = list(estimators())[column]
         summary(f"**{name}**", base, column)
         for label, (explicit, constants) in RULES.items():
-            with mock.patch.multiple(_settings, **constants):
+            with ExitStack() as stack:
+                for constant in constants.items():
+                    stack.enter_context(mock.patch.object(_settings, *constant))
                 construct = lambda p=params | explicit: BGDClassifier(**p)  # noqa: E731
                 found = evaluate([construct], sets, quick)
             summary(f"{name}: {label}", joined(base, found), 1)
-    start = Network.scale_initial_weights
-    no_scaling = mock.patch.object(
-        Network,
-        "scale_initial_weights",
-        lambda self, theta, mean_squared_row_norm: None,
-    )
-    with no_scaling:
+    with mock.patch.object(Network, "scale_initial_weights"):
         found = evaluate([BGDClassifier], sets, quick)
-    assert Network.scale_initial_weights is start
     summary("initial weights whatever the features' size", joined(base, found), 1)
     found = evaluate([two_valued_too], sets, quick)
     summary("two-valued columns standardised too", joined(base, found), 1)
@@ -638,33 +637,15 @@ def rare_class():
 # The whole ----------------------------------------------------------------------------
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--quick", action="store_true", help="one fold, no large sets")
-    parser.add_argument("--tables", type=Path, help="folder of NAME.csv.gz")
-    options = parser.parse_args()
-    quick = options.quick
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    print(
-        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
-        "on MLPClassifier with default parameters, and its time of fit over this one's."
-    )
-    if options.tables:
-        loads = {
-            path.name.removesuffix(".csv.gz"): lambda path=path: table_from_file(path)
-            for path in sorted(options.tables.glob("*.csv.gz"))
-        }
-    else:
-        loads = {
-            name: lambda number=number: table_from_openml(number)
-            for name, number in OPENML.items()
-        }
-    tables = {
-        name: lambda quick, load=load: folds_of_table(load, quick)
-        for name, load in loads.items()
-    }
+def real_tables(tables, quick):
+    """The defaults and other classifiers on the real tables."""
     constructors = estimators() | peers()
     real = table("Real tables", tables, quick, constructors)
+    summaries("Real tables: summary", {"real": real}, list(constructors))
+
+
+def made_sets(tables, quick):
+    """The defaults, and other layers, on made and bundled sets."""
     groups = {
         label: {
             name: lambda quick, make=make: folds_of_set(make, quick)
@@ -679,30 +660,71 @@ def main():
         label: table(f"Made and bundled sets: {label}", sets, quick)
         for label, sets in groups.items()
     }
-    summaries("Summary: real tables", {"real": real}, list(constructors))
-    summaries("Summary: made and bundled sets", done, list(estimators()))
+    summaries("Made and bundled sets: summary", done, list(estimators()))
+    some = {name: groups["chosen on"][name] for name in LAYERED}
     for hidden in ((300,), (100, 100), (50, 50, 50), (5,), ()):
-        some = {name: groups["chosen on"][name] for name in LAYERED}
         layered = {
             "MLPClassifier": lambda h=hidden: MLPClassifier(h),
             "BGDClassifier()": lambda h=hidden: BGDClassifier(h),
             'solver="adam"': lambda h=hidden: BGDClassifier(h, solver="adam"),
         }
         table(f"hidden_layer_sizes={hidden}", some, quick, layered)
-    table(
-        'solver="lbfgs"',
-        {k: v for k, v in tables.items() if quick or k != "letter"},
-        quick,
-        {
-            "MLPClassifier": estimators()["MLPClassifier"],
-            'solver="lbfgs"': lambda: BGDClassifier(solver="lbfgs"),
-        },
-    )
+
+
+def lbfgs(tables, quick):
+    """L-BFGS on the real tables, without the largest."""
+    constructors = {
+        "MLPClassifier": MLPClassifier,
+        'solver="lbfgs"': lambda: BGDClassifier(solver="lbfgs"),
+    }
+    tables = {name: folds for name, folds in tables.items() if name != "letter"}
+    real = table('solver="lbfgs"', tables, quick, constructors)
+    summaries('solver="lbfgs": summary', {"real": real}, list(constructors))
+
+
+def first_contact(tables, quick):
+    """Few rows, streams, a rare class."""
     few_rows()
     streams()
     rare_class()
-    if not quick:
-        rules(tables, quick, real)
+
+
+SECTIONS = {
+    "first": first_contact,
+    "real": real_tables,
+    "made": made_sets,
+    "lbfgs": lbfgs,
+    "rules": rules,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("sections", nargs="*", help=", ".join(SECTIONS))
+    parser.add_argument("--quick", action="store_true", help="one fold, no large sets")
+    parser.add_argument("--tables", type=Path, help="folder of NAME.csv.gz")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    if options.tables:
+        loads = {
+            path.name.removesuffix(".csv.gz"): lambda path=path: table_from_file(path)
+            for path in sorted(options.tables.glob("*.csv.gz"))
+        }
+    else:
+        loads = {
+            name: lambda number=number: table_from_openml(number)
+            for name, number in OPENML.items()
+        }
+    tables = {
+        name: lambda quick, load=load: folds_of_table(load, quick)
+        for name, load in loads.items()
+    }
+    print(
+        "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
+        "on MLPClassifier with default parameters, and its time of fit over this one's."
+    )
+    for name in options.sections or SECTIONS:
+        SECTIONS[name](tables, options.quick)
 
 
 if __name__ == "__main__":

@@ -46,14 +46,14 @@ class Moments:
     def from_rows(cls, X, weights):
         """Compute the moments of dense rows, block by block."""
         n, d = X.shape
-        rows, step = backprop.Data(X, None, weights), max(1, BLOCK_ELEMENTS // d)
-        blocks = (cls._from_block(rows, i, min(i + step, n)) for i in range(0, n, step))
+        data, step = backprop.Data(X, None, weights), max(1, BLOCK_ELEMENTS // d)
+        blocks = (cls._from_block(data, i, min(i + step, n)) for i in range(0, n, step))
         return reduce(add, blocks)
 
     @classmethod
-    def _from_block(cls, rows, start, stop):
-        moments = np.empty((6, rows.d))
-        weight = float(backprop.column_moments(rows, start, stop, moments))
+    def _from_block(cls, data, start, stop):
+        moments = np.empty((6, data.d))
+        weight = float(backprop.column_moments(data, start, stop, moments))
         low, high, _, mean, variance, between = moments
         with np.errstate(all="ignore"):  # `standardization` checks for infinities
             # mean and variance are those of u, where x = low + u (high - low)

@@ -21,8 +21,8 @@ from ._targets import (
     row_weights,
 )
 
-# Size of a tile: the rows, with their activations, that a thread takes through the
-# network at a time. The bytes fit in the cache. The number of rows has bounds.
+# Each thread processes its part of a batch in tiles. The rows and activations of a tile
+# have about TILE_BYTES, which fit in the cache; the number of rows is bounded.
 TILE_BYTES = 1 << 19
 TILE_ROW_BOUNDS = 128, 4096
 
@@ -210,9 +210,9 @@ class LocalRows:
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without the penalty."""
         gradient = np.empty_like(theta)
-        parameters = backprop.Model(network.layout, theta, gradient=gradient)
+        model = backprop.Model(network.layout, theta, gradient=gradient)
         total = self.thread_pool.run(
-            backprop.loss_gradient, parameters, self.core_rows, self.workspace
+            backprop.loss_gradient, model, self.core_data, self.workspace
         )
         gradient /= self.n_samples
         return total / self.n_samples, gradient
@@ -231,7 +231,7 @@ class LocalRows:
             and state.velocity is None
             and update_rule.max_gradient_norm == 0
         )
-        self.parameters = backprop.Model(
+        self.model = backprop.Model(
             network.layout,
             state.theta,
             state.velocity,
@@ -243,16 +243,16 @@ class LocalRows:
     def _allocate(self, network, batch_size, n_epochs, shuffle=False):
         """Create the core's view of the rows, its threads and its scratch memory."""
         self.order = np.arange(self.n_samples, dtype=np.intp) if shuffle else None
-        self.core_rows = rows_for(network, self.X, self.Y, self.weights, self.order)
+        self.core_data = data_for(network, self.X, self.Y, self.weights, self.order)
         self.thread_pool = thread_pool_for(
             network,
-            self.core_rows,
+            self.core_data,
             batch_size,
             self.n_jobs,
             min(n_epochs, MAX_EPOCHS_OF_WORK),
         )
         self.workspace = workspace_for(
-            network, self.core_rows, batch_size, self.thread_pool.n_threads
+            network, self.core_data, batch_size, self.thread_pool.n_threads
         )
 
     def run_epoch(self, state, update_rule, totals):
@@ -268,9 +268,9 @@ class LocalRows:
         try:
             self.thread_pool.run(
                 backprop.run_batches,
-                self.parameters,
+                self.model,
                 state.n_steps,
-                self.core_rows,
+                self.core_data,
                 self.batch_size,
                 update_rule,
                 self.workspace,
@@ -295,47 +295,47 @@ def _spread_over_classes(rows, labels, n, seed):
     return rows[order[positions.astype(int)]]
 
 
-# Calls of the core ---------------------------------------------------------------
+# Calls of the core -------------------------------------------------------------------
 
 
-def rows_for(network, X, Y=None, weights=None, order=None):
-    """The core's view of the rows, standardized if the network asks for it."""
-    return backprop.Data(X, Y, weights, order, network.core_standardization(X.dtype))
+def data_for(network, X, Y=None, weights=None, order=None):
+    """The core's view of the rows, with the standardization of the network."""
+    return backprop.Data(X, Y, weights, order, network.standardizer(X.dtype))
 
 
-def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
-    """Threads for the work of this many passes over the rows in batches."""
-    n, work = rows.n, network.n_parameters
-    if not rows.dense:
-        work += (rows.X.nnz // n - network.units[0]) * network.units[1]
+def thread_pool_for(network, data, batch_size, n_jobs, n_epochs=1):
+    """The thread pool for this many passes over the rows in batches."""
+    n, work = data.n, network.n_parameters
+    if not data.dense:
+        work += (data.X.nnz // n - network.units[0]) * network.units[1]
     return ThreadPool(n_jobs, batch_size, batch_size * work, n_epochs * n * work)
 
 
-def workspace_for(network, rows, batch_size, n_threads=1):
+def workspace_for(network, data, batch_size, n_threads=1):
     """The core's scratch memory for tiles of the rows."""
-    dtype = rows.values.dtype
+    dtype = data.values.dtype
     # Dense rows are read twice, so they count even if they are not gathered.
-    row_bytes = network.layout.scratch_per_row(rows.dense) * dtype.itemsize
+    row_bytes = network.layout.scratch_per_row(data.dense) * dtype.itemsize
     low, high = TILE_ROW_BOUNDS
     tile = min(max(TILE_BYTES // row_bytes, low), high, -(-batch_size // n_threads))
     # One gradient per thread pays off if summing them moves less data between
     # processor cores than sharing the activations and deltas of all rows.
     shared = 2 * batch_size * sum(network.units)
-    gradients = rows.dense and network.n_parameters < shared
+    gradients = data.dense and network.n_parameters < shared
     return backprop.Workspace(
-        network.layout, dtype, tile, n_threads, rows.gathered, gradients
+        network.layout, dtype, tile, n_threads, data.gathered, gradients
     )
 
 
 def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
     """sum_i w_i l_i over rows; its gradient is written into `gradient`, if given."""
-    rows = rows_for(network, X, Y, weights)
-    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+    data = data_for(network, X, Y, weights)
+    with thread_pool_for(network, data, data.n, n_jobs) as pool:
         return pool.run(
             backprop.loss_gradient,
             backprop.Model(network.layout, theta, gradient=gradient),
-            rows,
-            workspace_for(network, rows, rows.n, pool.n_threads),
+            data,
+            workspace_for(network, data, data.n, pool.n_threads),
         )
 
 
@@ -344,17 +344,17 @@ def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
 
     None if `check_finite` is True and dense X has a NaN or an infinity.
     """
-    rows = rows_for(network, X)
-    out = np.empty((rows.n, network.units[-1]), dtype=theta.dtype)
-    with thread_pool_for(network, rows, rows.n, n_jobs) as pool:
+    data = data_for(network, X)
+    out = np.empty((data.n, network.units[-1]), dtype=theta.dtype)
+    with thread_pool_for(network, data, data.n, n_jobs) as pool:
         finite = pool.run(
             backprop.outputs,
             backprop.Model(network.layout, theta),
-            rows,
+            data,
             out,
             activated,
             check_finite,
-            workspace_for(network, rows, rows.n, pool.n_threads),
+            workspace_for(network, data, data.n, pool.n_threads),
         )
     return out if finite else None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# batch_size="auto" aims at this many steps per epoch, within these bounds.
+# batch_size="auto" gives this many steps per epoch, but is clipped to these bounds.
 STEPS_PER_EPOCH = 75
 BATCH_SIZE_BOUNDS = 8, 32
 STREAM_BATCH_SIZE_BOUNDS = 4, 32
@@ -18,21 +18,23 @@ STREAM_BATCH_SIZE_BOUNDS = 4, 32
 # is then equivalent to a repeated row.
 FULL_BATCH_ROWS = 40
 
-# The step size is SGD_STEP_SIZE sqrt(m) for batches of m rows, but at most that for
-# MAX_SCALED_BATCH rows.
+# The step size for batches of m rows is SGD_STEP_SIZE sqrt(min(m, MAX_SCALED_BATCH)).
 SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
 
-# n alpha, the L2 penalty on the sum of the losses. Below FULL_PENALTY_ROWS rows it
-# decreases with the square of n: a larger one keeps small networks at chance (XOR).
-SUM_PENALTY = 0.5
-FULL_PENALTY_ROWS = 100
+# n alpha, the L2 penalty on the sum of the losses, by solver: with more, Adam keeps
+# networks at chance on checkerboards. Below FEW_PENALIZED_ROWS rows it decreases with
+# the square of n: a larger one keeps small networks at chance (XOR). From
+# MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice this value.
+SUM_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}
+FEW_PENALIZED_ROWS = 100
+MANY_PENALIZED_ROWS = 2000
 # The largest alpha in `partial_fit`, whose calls may have few rows.
 MAX_STREAM_ALPHA = 2e-4
 
-# Epochs of a cosine schedule: COSINE_ROWS / n within these bounds, and at least
-# MIN_STEPS steps in total. Adam needs no more than the lower bound. A network without
+# A cosine schedule has COSINE_ROWS / n epochs, clipped to COSINE_EPOCH_BOUNDS, and at
+# least MIN_STEPS steps. Adam needs no more than the lower bound. A network without
 # hidden layers needs more steps, and each is cheap.
 COSINE_ROWS = 100_000
 COSINE_EPOCH_BOUNDS = 25, 40
@@ -60,9 +62,7 @@ class Settings(NamedTuple):
     n_iter_no_change: float
 
     @classmethod
-    def resolve(
-        cls, clf, rows, first_epoch=0, *, streaming=False, batch_size_resolver=None
-    ):
+    def resolve(cls, clf, rows, first_epoch, *, streaming, batch_size_resolver):
         """Resolve the parameters of an estimator for the given rows.
 
         Parameters
@@ -71,15 +71,16 @@ class Settings(NamedTuple):
         rows : LocalRows or DaskRows
             With their targets set.
         first_epoch : int
-            Epochs of earlier calls, which ``max_iter="auto"`` does not count.
+            The number of epochs of earlier calls. With ``max_iter="auto"`` the epochs
+            of this call are added to them, and a cosine schedule starts after them.
         streaming : bool
             True for a call of `partial_fit`, False for `fit`.
-        batch_size_resolver : callable or None
-            Used instead of `resolve_batch_size`.
+        batch_size_resolver : callable
+            `resolve_batch_size`, or a function with the same arguments.
         """
         n_samples, n_effective = rows.n_samples, rows.effective_samples()
         full_batch = uses_full_batch(clf, n_samples, streaming)
-        batch_size = (batch_size_resolver or resolve_batch_size)(
+        batch_size = batch_size_resolver(
             "full" if full_batch else clf.batch_size, n_samples, streaming=streaming
         )
         schedule = resolve_schedule(clf, streaming)
@@ -183,30 +184,32 @@ def resolve_alpha(clf, n_effective, streaming):
     if not is_auto(clf.alpha):
         return float(clf.alpha)
     n_hidden = np.size(clf.hidden_layer_sizes)
-    return float(default_alpha(n_effective, n_hidden, streaming=streaming))
+    return float(default_alpha(n_effective, n_hidden, clf.solver, streaming=streaming))
 
 
-def default_alpha(n_samples, n_hidden, *, streaming=False):
+def default_alpha(n_samples, n_hidden, solver="sgd", *, streaming=False):
     """The penalty of ``alpha="auto"`` for n (effective) rows.
 
-        alpha = 0.5 / n min(1, n / 100)^2 / max(1, n_hidden)^2      n at least 40
+        alpha = c / n min(1, n / 100)^2 clip(sqrt(n / 2000), 1, 2) / max(1, n_hidden)^2
 
-    n alpha is the penalty on the sum of the losses, a prior that does not depend on the
-    number of rows. With few rows, this prior asks for smaller weights than the initial
-    ones, and the network would shrink to chance before it learns.
+    with c = 0.5, for Adam 0.25, and n at least 40. n alpha is the penalty on the sum of
+    the losses, a prior that depends little on the number of rows. With few rows, this
+    prior asks for smaller weights than the initial ones, and the network would shrink
+    to chance before it learns.
 
     In `partial_fit` the total number of rows is unknown, and calls may be small: alpha
-    is 0.5 / n for the n rows of a call, but at most 2e-4.
+    is c / n for the n rows of a call, but at most 2e-4.
 
     The penalty is divided by the square of the number of hidden layers. The weights
     multiply from layer to layer, and a network in which all layers shrink is at chance
     before it learns.
     """
     if streaming:
-        alpha = min(SUM_PENALTY / n_samples, MAX_STREAM_ALPHA)
+        alpha = min(SUM_PENALTY[solver] / n_samples, MAX_STREAM_ALPHA)
     else:
         n = max(n_samples, FULL_BATCH_ROWS)
-        alpha = SUM_PENALTY / n * min(1, n / FULL_PENALTY_ROWS) ** 2
+        alpha = SUM_PENALTY[solver] / n * min(1, n / FEW_PENALIZED_ROWS) ** 2
+        alpha *= min(max(1, n / MANY_PENALIZED_ROWS), 4) ** 0.5
     return alpha / max(1, n_hidden) ** 2
 
 

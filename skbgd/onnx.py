@@ -99,7 +99,7 @@ class _Graph:
 
     def pre_activations(self, A, clf):
         """The output layer before its activation, Z (n, K), for features A (n, d)."""
-        standard = clf._network.core_standardization(np.dtype(self.dtype))
+        standard = clf._network.standardizer(np.dtype(self.dtype))
         if standard is not None:
             # Not merged into W_1, where differences of large numbers would lose digits.
             high, low, inverse = map(self.constant, standard)

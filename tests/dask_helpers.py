@@ -1,4 +1,4 @@
-"""Rows in blocks, and small models on workers, for the tests of skbgd.dask."""
+"""Dask arrays, small classifiers and comparisons for the tests of skbgd.dask."""
 
 import gc
 import time
@@ -19,20 +19,22 @@ N = 600
 
 
 def settled(client, n_workers=2):
-    """Wait until workers that died are replaced and no task is left."""
+    """Wait until killed workers are replaced; assert that no task is left."""
     client.wait_for_workers(n_workers, timeout=30)
     deadline = time.monotonic() + 10
-    gc.collect()  # exceptions that were caught hold on to what they saw
+    gc.collect()  # tracebacks of caught exceptions keep futures alive
     while client.run_on_scheduler(n_tasks) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert client.run_on_scheduler(n_tasks) == 0
 
 
 def n_tasks(dask_scheduler):
+    """The number of tasks that the scheduler knows."""
     return len(dask_scheduler.tasks)
 
 
 def rows(n_classes=2, labels=None, n=N):
+    """Rows and their labels: numbers, or those of the given list."""
     X, y = make_classification(
         n, 7, n_informative=5, n_redundant=0, n_classes=n_classes, random_state=0
     )
@@ -48,11 +50,12 @@ def weights(n=N):
 
 
 def spread(array, chunks=200):
-    """A dask array in blocks of rows."""
+    """A dask array in blocks of `chunks` rows."""
     return da.from_array(array, chunks=(chunks, *array.shape[1:]))
 
 
 def close(a, b, atol=1e-10):
+    """Assert that two classifiers have equal parameters and history, to rounding."""
     np.testing.assert_allclose(parameters(a), parameters(b), rtol=0, atol=atol)
     np.testing.assert_allclose(a.loss_curve_, b.loss_curve_, rtol=0, atol=atol)
     np.testing.assert_allclose(
@@ -65,6 +68,7 @@ def close(a, b, atol=1e-10):
 
 
 def small(kind=DaskBGDClassifier, **params):
+    """A classifier that makes 10 epochs on full batches with a constant step size."""
     usual = {"hidden_layer_sizes": (5,), "batch_size": "full", "max_iter": 10,
         "learning_rate_schedule": "constant",
     }  # fmt: skip

@@ -1,8 +1,8 @@
-"""What takes too long for the suite: resources over 2000 fits, threads at once, forks.
+"""Tests that are too slow for the suite: 2000 fits, concurrent threads, forks.
 
     python tests/long_runs.py
 
-prints the figures of each and exits with 1 if one is not as it should be. Needs /proc.
+It prints the figures of each test, and exits with 1 if one fails. Needs /proc.
 """
 
 import gc
@@ -15,17 +15,17 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from core_helpers import eager_threads
 from scipy import sparse
 from sklearn.datasets import make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier
-from skbgd._core import threads
 
 X, y = make_classification(300, 20, n_informative=8, n_classes=3, random_state=0)
 CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
 SETTINGS = [
-    {},
+    {"output_activation": "logistic"},
     {"hidden_layer_sizes": (), "batch_size": 1},
     {"batch_size": "full", "momentum": 0.9, "nesterov": True},
     {"solver": "adam", "early_stopping": True},
@@ -35,7 +35,7 @@ SETTINGS = [
 
 
 def fit(i, **settings):
-    """A fit in threads, and predictions; its error, if it had one."""
+    """Predictions after a fit in threads, or the text of its error."""
     rows = CSR if i % 2 else X
     settings = {"max_iter": 3, "tol": None, "random_state": 0} | settings
     clf = BGDClassifier(**SETTINGS[i % len(SETTINGS)] | settings)
@@ -54,8 +54,8 @@ def resources():
     return resident / 2**20, n_threads, len(os.listdir("/proc/self/fd"))
 
 
-def resources_stay(n=2000):
-    """Memory, threads and file descriptors after 200 fits are those after all."""
+def constant_resources(n=2000):
+    """Memory, threads and file descriptors do not grow after 200 fits."""
     start = time.perf_counter()
     for i in range(n):
         fit(i)
@@ -71,8 +71,8 @@ def resources_stay(n=2000):
     assert (n_threads, files) == before[1:]
 
 
-def threads_at_once(n=16, rounds=12):
-    """Each result is that of one thread alone; the BLAS has its limit right after."""
+def concurrent_fits(n=16, rounds=12):
+    """Results are those of fits one after the other; the BLAS limit stays."""
     expected = [fit(i) for i in range(len(SETTINGS))]
     limits = 0
     with threadpool_limits(2, user_api="blas"):
@@ -94,7 +94,7 @@ def threads_at_once(n=16, rounds=12):
                 limits += threadpool_info() == before
         assert threadpool_info() == before
     assert limits == n
-    print(f"  {n} threads, {n * rounds} fits and predictions: as in one thread")
+    print(f"  {n} threads, {n * rounds} fits and predictions: as one after the other")
 
 
 def in_child(queue):
@@ -102,7 +102,7 @@ def in_child(queue):
 
 
 def forks(n=50):
-    """A process forked after a fit in threads, or during one, fits too."""
+    """A process that is forked after or during a fit in threads can fit."""
     context = multiprocessing.get_context("fork")
     with ThreadPoolExecutor(1) as pool:
         for i in range(n):
@@ -121,12 +121,9 @@ def forks(n=50):
 
 def main():
     warnings.simplefilter("ignore")
-    # Threads for the smallest work.
-    threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
-    threads.MIN_MULTIPLICATIONS = 0
-    threads._n_cpus = lambda: 4
+    eager_threads(4).start()
     failed = 0
-    for run in (resources_stay, threads_at_once, forks):
+    for run in (constant_resources, concurrent_fits, forks):
         print(f"{run.__name__}: {run.__doc__}", flush=True)
         try:
             run()

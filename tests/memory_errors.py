@@ -1,11 +1,11 @@
-"""Each allocation of Python fails once, in calls of the core and of the estimator.
+"""Let each allocation of Python fail once, in calls of the core and the estimator.
 
     python tests/memory_errors.py [step]
 
-prints what was raised, and exits with 1 if a call of the compiled core raised anything
-but a MemoryError, or if a call that failed has changed the estimator. In `fit` every
-`step`-th allocation fails: the suite has 100, and all of them take half a minute. An
-error that is no MemoryError comes from NumPy or Python itself. Needs `_testcapi`.
+It prints the exceptions that were raised. It exits with 1 if the compiled core raised
+anything but a MemoryError, or if a failed call changed the estimator. In `fit` only
+every `step`-th allocation fails: the suite uses 100, and 1 takes half a minute. Other
+errors than a MemoryError come from NumPy and Python themselves. Needs `_testcapi`.
 """
 
 import pickle
@@ -50,7 +50,7 @@ def calls_of_the_core():
     }
 
     def call(name):
-        work.prepared_call = None  # nothing is known from the call before
+        work.prepared_call = None  # check and allocate again
         getattr(backprop, name)(*calls[name])
 
     for name in calls:
@@ -76,12 +76,12 @@ def calls_of_the_estimator():
 
 
 def sweep(make, call, step):
-    """A count of what was raised, and the failures that have changed the estimator."""
-    import _testcapi  # not everywhere, and pytest imports this file for its doctests
+    """Count the exceptions; list the failures that changed the estimator."""
+    import _testcapi  # not in every Python, and pytest imports this file
 
     counts, changed = Counter(), []
     number = last = 0
-    while number - last < 100 * step:  # the call makes fewer than `number` allocations
+    while number - last < 100 * step:  # the call makes fewer allocations
         clf = make()
         before = pickle.dumps(clf)
         try:

@@ -1,10 +1,9 @@
-"""scikit-learn's own checks of an estimator.
+"""scikit-learn's checks of estimators.
 
-Nothing is expected to fail, but for one check, on dense and on sparse rows, in two
-settings. With batches of 4 rows, out of 15 or more, repeating a row puts other rows
-beside it and makes more steps in an epoch. With early stopping, a repeated row may be
-set aside in part. So weights cannot equal repetitions there, whatever the estimator
-does. They do, exactly, with the whole batch, which so few rows are by default.
+One check is expected to fail in two settings: that a weight of 2 equals a repeated row.
+With batches of 4 rows, repetitions change the batches and add steps. With early
+stopping, some repetitions of a row may be set aside for validation and others not. The
+check passes with full batches, which are the default for the few rows of the check.
 """
 
 import pytest
@@ -16,12 +15,12 @@ from skbgd._core import COMPILED
 ESTIMATORS = [
     BGDClassifier(),
     BGDClassifier(hidden_layer_sizes=()),
-    BGDClassifier(hidden_layer_sizes=(8, 5), output_activation="softmax"),
+    BGDClassifier(hidden_layer_sizes=(8, 5), output_activation="logistic"),
     BGDClassifier(batch_size="full"),
     BGDClassifier(batch_size="full", solver="adam", activation="relu"),
     BGDClassifier(momentum=0.9, nesterov=True),
     BGDClassifier(solver="adam"),
-    BGDClassifier(solver="lbfgs", max_iter=20),  # further on rounding is magnified
+    BGDClassifier(solver="lbfgs", max_iter=20),  # more iterations amplify rounding
     BGDClassifier(hidden_layer_sizes=(), solver="lbfgs"),
     BGDClassifier(warm_start=True),
     BGDClassifier(early_stopping=True),
@@ -32,9 +31,9 @@ ESTIMATORS = [
 
 def expected_failed_checks(estimator):
     if estimator.batch_size == 4:
-        reason = "repeated rows fall into other mini-batches than weighted ones"
+        reason = "repeated rows are in other mini-batches than weighted ones"
     elif estimator.early_stopping:
-        reason = "repeated rows may be set aside in part, weighted ones may not"
+        reason = "some repetitions of a row may be set aside and others not"
     else:
         return {}
     name = "check_sample_weight_equivalence_on"
@@ -44,7 +43,8 @@ def expected_failed_checks(estimator):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
 def test_estimator(estimator, check):
+    """The estimator passes the check."""
     weights_are_repetitions = "sample_weight_equivalence" in check.func.__name__
     if estimator.solver == "lbfgs" and weights_are_repetitions and not COMPILED:
-        pytest.skip("L-BFGS amplifies the rounding of the BLAS's sums over other rows")
+        pytest.skip("L-BFGS amplifies rounding errors of the BLAS")
     check(estimator)

@@ -1,10 +1,9 @@
-"""What happens on a cluster when workers die, and what travels between them."""
+"""Dask workers that are killed, rows that are lost, and the traffic of a fit."""
 
 import os
 import pickle
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -23,22 +22,22 @@ from skbgd.dask import _rows  # noqa: E402
 
 
 def killing(client, epoch, worker=None):
-    """A schedule that kills a worker before an epoch, and the time when it did."""
+    """A schedule that kills a worker before an epoch, and the list of those killed."""
     killed = []
 
     def rule(k):
         if k == epoch and not killed:
             pids = client.run(os.getpid)
-            os.kill(pids[worker or min(pids)], signal.SIGKILL)
-            killed.append(time.monotonic())
+            killed.append(worker or min(pids))
+            os.kill(pids[killed[0]], signal.SIGKILL)
         return 1.0
 
     return rule, killed
 
 
 @pytest.mark.parametrize("batch_size", ["full", 3000])
-def test_killed_worker_costs_only_time(client, batch_size):
-    """The rows it held are made again; not one bit of the result is different."""
+def test_killed_worker(client, batch_size):
+    """Its rows are computed again, and the fit gives the same bits."""
     rng = da.random.default_rng(0)
     X = rng.normal(size=(9000, 4), chunks=1500)
     y = X[:, 0] * X[:, 1] > 0
@@ -50,13 +49,14 @@ def test_killed_worker_costs_only_time(client, batch_size):
     undisturbed = small(**params).fit(X, y, **validation)
     rule, killed = killing(client, 3)
     disturbed = small(learning_rate_schedule=rule, **params).fit(X, y, **validation)
-    assert killed and time.monotonic() - killed[0] < 20
+    assert killed
     same(undisturbed, disturbed)
     assert disturbed.validation_loss_curve_ == undisturbed.validation_loss_curve_
     settled(client)
 
 
-def test_killed_worker_costs_lbfgs_only_time(client, monkeypatch):
+def test_killed_worker_during_lbfgs(client, monkeypatch):
+    """The fit gives the same bits."""
     rng = da.random.default_rng(0)
     X = rng.normal(size=(9000, 4), chunks=1500)
     y = X[:, 0] * X[:, 1] > 0
@@ -73,13 +73,13 @@ def test_killed_worker_costs_lbfgs_only_time(client, monkeypatch):
 
     monkeypatch.setattr(_rows.DaskRows, "loss_gradient", killed_before)
     disturbed = clf.fit(X, y)
-    assert killed and time.monotonic() - killed[0] < 20
+    assert killed
     same(undisturbed, disturbed)
     settled(client)
 
 
-def test_rows_that_cannot_come_back(client):
-    """An error that says so; the parameters of the last finished epoch are kept."""
+def test_scattered_rows_of_a_killed_worker(client):
+    """They are lost: the error says so, and the finished epochs are kept."""
     batch_size = 300
     X, y = rows()
     workers = sorted(client.scheduler_info()["workers"])
@@ -92,7 +92,7 @@ def test_rows_that_cannot_come_back(client):
     clf = small(learning_rate_schedule=rule, batch_size=batch_size)
     with pytest.raises(RuntimeError, match="not if they were scattered"):
         clf.fit(blocks, spread(y))
-    assert killed and time.monotonic() - killed[0] < 20
+    assert killed
     assert clf.stop_reason_ == "interrupted"
     assert clf.n_iter_ == len(clf.loss_curve_) == 3
     same(clf, small(max_iter=3, batch_size=batch_size).fit(spread(X, 300), spread(y)))
@@ -100,8 +100,8 @@ def test_rows_that_cannot_come_back(client):
     settled(client)
 
 
-def test_rows_lost_before_an_epoch(client):
-    """Then the estimator is as it was before the call."""
+def test_rows_that_cannot_be_loaded(client):
+    """Their error is raised, and the estimator stays as it was."""
 
     @delayed
     def missing():
@@ -116,34 +116,40 @@ def test_rows_lost_before_an_epoch(client):
     assert pickle.dumps(clf) == before
 
 
-def test_interrupted(client):
-    """Ctrl-C keeps what was reached, and leaves nothing running or in memory."""
+def test_ctrl_c(client):
+    """Finished epochs are kept, and no task keeps running or stays in memory."""
     X, y = (spread(array) for array in rows())
 
     def rule(k):
         if k == 3:
-            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+            waiting.set()
         return 1.0
 
+    def press():
+        waiting.wait()  # and then for the GIL, until `fit` waits for the workers
+        signal.raise_signal(signal.SIGINT)
+
+    waiting, thread = threading.Event(), threading.Thread(target=press, daemon=True)
+    thread.start()
     clf = small(max_iter=100_000, learning_rate_schedule=rule)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)
     assert clf.stop_reason_ == "interrupted"
-    assert 3 <= clf.n_iter_ < 1000
+    thread.join()
+    assert clf.n_iter_ in (3, 4)
     assert len(clf.loss_curve_) == clf.n_iter_
     settled(client)
 
 
-# What travels
+# Traffic
 
 
 @pytest.mark.parametrize("embedded", [True, False])
-def test_parameters_travel_and_rows_do_not(client, monkeypatch, embedded):
-    """A step sends about 2 x workers x parameters; Dask's own memory does not grow.
+def test_traffic_of_a_step(client, monkeypatch, embedded):
+    """A step sends about 2 x workers x parameters, and the scheduler keeps no task.
 
-    Dask counts what workers send: the sums, and the parameters where they pass them
-    on. That is checked to a tenth. What goes out of the scheduler is not among it; the
-    counter that Dask's monitor of the network reads, which has everything, is.
+    Dask counts what workers send: the sums, and parameters that they forward. The
+    machine's network counter includes what the scheduler sends.
     """
     psutil = pytest.importorskip("psutil")
     if not embedded:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import parameters
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
     load_digits,
@@ -42,35 +43,39 @@ SOLVERS = ["sgd", "adam", "lbfgs"]
         (60_000, 32, 0, "sgd", 25),
         (200, 8, 1, "sgd", 40),
         (200, 8, 0, "sgd", 40),
-        (60, 8, 1, "sgd", 50),
-        (60, 8, 1, "adam", 50),
+        (60, 8, 1, "sgd", 40),
+        (60, 8, 1, "adam", 32),
         (60, 8, 0, "sgd", 125),
-        (40, 40, 2, "sgd", 400),
+        (40, 40, 2, "sgd", 250),
         (40, 40, 0, "adam", 1000),
     ],
 )
 def test_epochs_of_a_cosine(n_samples, batch_size, n_hidden, solver, n_epochs):
-    """clip(100 000 / n, 25, 40), with Adam 25, and at least 400 or 1000 steps."""
+    """clip(100 000 / n, 25, 40), with Adam 25, and at least 250 or 1000 steps."""
     assert cosine_epochs(n_samples, batch_size, n_hidden, solver) == n_epochs
 
 
 @pytest.mark.parametrize(
     "n_samples, n_hidden, alpha",
     [
-        (100_000, 1, 0.5 / 100_000),
+        (100_000, 1, 1 / 100_000),
+        (4000, 1, 0.5 * 2**0.5 / 4000),
+        (2000, 1, 0.5 / 2000),
         (100, 1, 0.5 / 100),
         (100, 0, 0.5 / 100),
         (50, 1, 0.5 / 50 / 4),
         (40, 1, 0.5 / 40 * 0.4**2),
         (39, 1, 0.5 / 40 * 0.4**2),
         (1, 1, 0.5 / 40 * 0.4**2),
-        (5000, 3, 0.5 / 5000 / 9),
+        (8000, 3, 1 / 8000 / 9),
         (123.4, 1, 0.5 / 123.4),
     ],
 )
 def test_default_penalty(n_samples, n_hidden, alpha):
-    """0.5 / n, times (n / 100)^2 below 100 rows, constant below 40 rows."""
+    """0.5 / n; less below 100 rows, more from 2000 on; half of it with Adam."""
     assert default_alpha(n_samples, n_hidden) == pytest.approx(alpha, rel=1e-12)
+    adam = default_alpha(n_samples, n_hidden, "adam")
+    assert adam == pytest.approx(alpha / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +271,57 @@ def test_integer_weights_equal_repeated_rows_if_these_are_few(hidden, solver):
     np.testing.assert_allclose(weighted, repeated, rtol=0, atol=tolerance)
 
 
+WEIGHTS = np.random.default_rng(0).integers(0, 5, size=200) / 2
+
+
+def effective_rows(class_weight):
+    """(sum w)^2 / sum w^2, by definition."""
+    X, y = MOONS
+    w = WEIGHTS.copy()
+    if class_weight == "balanced":
+        w /= np.bincount(y, WEIGHTS)[y]
+    elif class_weight:
+        w[y == 0] *= class_weight[0]
+    return w.sum() ** 2 / (w**2).sum()
+
+
+CLASS_WEIGHTS = [None, "balanced", {0: 9.0}]
+
+
+@pytest.mark.parametrize("class_weight", CLASS_WEIGHTS, ids=str)
+def test_weights_count_as_effective_rows(class_weight):
+    """alpha is that of (sum w)^2 / sum w^2 rows, the step that of m in proportion."""
+    clf = BGDClassifier(class_weight=class_weight, random_state=0)
+    clf.fit(*MOONS, WEIGHTS)
+    n = effective_rows(class_weight)
+    assert clf.alpha_ == pytest.approx(default_alpha(n, 1), rel=1e-12)
+    expected = 0.4 * (8 * n / 200) ** 0.5
+    assert clf.learning_rate_init_ == pytest.approx(expected, rel=1e-12)
+    if class_weight != "balanced":
+        clf = clone(clf).partial_fit(*MOONS, [0, 1], WEIGHTS)
+        expected = 0.4 * (4 * n / 200) ** 0.5
+        assert clf.learning_rate_init_ == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", CLASS_WEIGHTS, ids=str)
+def test_effective_rows_on_dask(client, class_weight):
+    """Over all blocks, they are those of one machine."""
+    array = pytest.importorskip("dask.array")
+    from skbgd.dask import DaskBGDClassifier
+
+    clf = DaskBGDClassifier(
+        class_weight=class_weight,
+        batch_size="full",
+        learning_rate=1e-3,
+        max_iter=1,
+        tol=None,
+    )
+    blocks = (array.from_array(a, chunks=(70, *a.shape[1:])) for a in MOONS)
+    clf.fit(*blocks, array.from_array(WEIGHTS, chunks=70))
+    expected = default_alpha(effective_rows(class_weight), 1)
+    assert clf.alpha_ == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["alpha", "max_iter", "n_iter_no_change"])
 @pytest.mark.parametrize("value", ["fast", -1])
 def test_bad_values(name, value):
@@ -312,7 +368,7 @@ def test_a_parameter_without_effect_does_not_warn(params, name, value):
     described = re.search(
         rf"\n    [^\n]*\b{name}\b[^\n]* : (.*?)\n    \w", BGDClassifier.__doc__, re.S
     )
-    assert "Only used when" in " ".join(described[1].split())
+    assert re.search("Only used (when|with) ", " ".join(described[1].split()))
 
 
 # Warnings
@@ -347,18 +403,18 @@ def test_a_default_fit_does_not_warn(X, y, params):
 @pytest.mark.parametrize("batch_size", [1, 32, "full"])
 @pytest.mark.parametrize("learning_rate", [0.03, 0.3])
 def test_a_grid_over_step_and_batch_size_does_not_warn(X, y, learning_rate, batch_size):
-    """Numbers for the step size are planned as "auto" is."""
+    """A number as step size has a cosine schedule too, and few epochs."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = BGDClassifier(
             (16,), learning_rate=learning_rate, batch_size=batch_size, random_state=0
         )
         clf.fit(X, y)
-    assert clf.n_iter_ == clf.max_iter_ <= 400
+    assert clf.n_iter_ == clf.max_iter_ <= 250
 
 
 def test_bad_scales_are_named_after_a_complete_cosine():
-    """Raw features hold the network at chance if they are not standardised."""
+    """Raw features hold the network at chance if they are not standardized."""
     X, y = load_wine(return_X_y=True)
     with pytest.warns(ConvergenceWarning, match="hardly lower .* badly scaled"):
         BGDClassifier(random_state=0, standardize=False).fit(X, y)

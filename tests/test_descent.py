@@ -389,7 +389,7 @@ def test_automatic_step_size_of_a_single_layer_never_raises_the_objective():
 def test_automatic_step_size_with_hidden_layers():
     """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations.
 
-    The rows are standardised, so their root mean square is 1.
+    The rows are standardized, so their root mean square is 1.
     """
     X, y = targets("binary", n=1200)
 

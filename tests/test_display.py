@@ -1,4 +1,4 @@
-"""LossCurveDisplay: what it draws, of whom, and how it refuses."""
+"""LossCurveDisplay: the lines, the estimators it accepts, and its errors."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def small(**params):
 
 
 def stopped(**params):
-    """Stopped by the validation rows, some epochs after the best one."""
+    """A classifier that early stopping ended 7 epochs after the best one."""
     clf = small(
         solver="adam", max_iter=400, tol=0, n_iter_no_change=7, early_stopping=True
     ).set_params(**params)
@@ -51,11 +51,12 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# What is drawn
+# Lines
 
 
 @pytest.mark.parametrize("x", ["epochs", "updates", "seconds"])
 def test_lines_are_the_curves(x):
+    """Training and validation loss with a mark at the last and at the best epoch."""
     clf = stopped(batch_size=8)
     display = LossCurveDisplay.from_estimator(clf, x=x)
     at = {
@@ -86,8 +87,8 @@ def test_lines_are_the_curves(x):
     display.figure_.canvas.draw()
 
 
-def test_best_epoch_is_that_of_the_best_score():
-    """With `scoring` the epoch that is kept, marked on the curve of the loss."""
+def test_best_epoch_with_scoring():
+    """The epoch of the best score is marked on the line of the validation loss."""
     clf = stopped(scoring="accuracy")
     best = int(np.argmax(clf.validation_scores_))
     assert best != np.argmin(clf.validation_loss_curve_)
@@ -98,7 +99,7 @@ def test_best_epoch_is_that_of_the_best_score():
 
 
 def test_validation_rows_in_some_epochs_only():
-    """Epochs before there were any leave a gap, later ones an end."""
+    """Epochs without them leave a gap in the line of the validation loss."""
     clf = small(warm_start=True, max_iter=4).fit(X, Y)
     clf.set_params(max_iter=9).fit(X, Y, X_val=X_VAL, y_val=Y_VAL).partial_fit(X, Y)
     display = LossCurveDisplay.from_estimator(clf)
@@ -110,8 +111,8 @@ def test_validation_rows_in_some_epochs_only():
     assert display.marks_[1].get_xdata().tolist() == [best]
 
 
-def test_several_on_one_axis():
-    """A colour each; dashes and marks are explained once."""
+def test_several_estimators():
+    """Each has a color; the legend explains dashes and marks once."""
     clfs = {"a": small(batch_size=5).fit(X, Y), "b": stopped(), "c": stopped(alpha=1)}
     display = LossCurveDisplay.from_estimators(clfs, x="updates")
     a, b, b_val, c, c_val = display.lines_
@@ -133,6 +134,7 @@ def test_several_on_one_axis():
 
 @pytest.mark.parametrize("log_scale", [None, "x", "y", "xy"])
 def test_log_scale(log_scale):
+    """It selects the axes with a logarithmic scale."""
     ax = LossCurveDisplay.from_estimator(small().fit(X, Y), log_scale=log_scale).ax_
     for axis in "xy":
         expected = "log" if axis in (log_scale or "") else "linear"
@@ -140,14 +142,14 @@ def test_log_scale(log_scale):
 
 
 def test_line_kw():
-    """For all curves, by either of matplotlib's names."""
+    """It applies to all lines, and takes both of matplotlib's names."""
     display = LossCurveDisplay.from_estimator(stopped(), line_kw={"lw": 3, "c": "k"})
     assert [line.get_linewidth() for line in display.lines_] == [3, 3]
     assert {line.get_color() for line in display.lines_ + display.marks_} == {"k"}
 
 
 def test_plot_again():
-    """Calculated once, drawn as often as wanted, on axes that are given."""
+    """`plot` draws the same curves again, on given axes."""
     display = LossCurveDisplay.from_estimator(small().fit(X, Y))
     first = display.ax_
     _, ax = plt.subplots()
@@ -156,23 +158,24 @@ def test_plot_again():
     assert len(display.lines_) == 1
 
 
-def test_training_that_goes_on_does_not_change_what_was_drawn():
+def test_training_afterwards_changes_no_display():
+    """A display has the epochs that were made when it was created."""
     clf = small().fit(X, Y)
     display = LossCurveDisplay.from_estimator(clf)
     other = copy(clf)
     clf.partial_fit(X, Y)
     assert len(display.loss[0]) == 12
-    # `other` shares the lists that have grown.
+    # `other` shares the lists, which are longer now.
     display = LossCurveDisplay.from_estimator(other)
     assert len(display.plot(x="updates").lines_[0].get_xdata()) == 12
     assert len(display.plot(x="seconds").lines_[0].get_xdata()) == 12
 
 
-# Of whom
+# Estimators
 
 
 def test_pipeline_and_search():
-    """The classifier at the end of the one, the best of the other."""
+    """The curves are those of the last step and of the best estimator."""
     pipeline = make_pipeline(StandardScaler(), small())
     search = GridSearchCV(pipeline, {"bgdclassifier__batch_size": [5, 50]}, cv=2)
     for estimator in (pipeline, search, make_pipeline(StandardScaler(), search)):
@@ -205,6 +208,7 @@ def test_pipeline_and_search():
     ],
 )
 def test_estimators_without_a_curve(make, error, match):
+    """They raise an error before a figure is made."""
     estimator = make()
     with pytest.raises(error, match=match):
         LossCurveDisplay.from_estimator(estimator)
@@ -220,19 +224,22 @@ def test_estimators_without_a_curve(make, error, match):
         ({"log_scale": True}, "Got log_scale=True; it must be 'x'"),
     ],
 )
-def test_bad_choices(call, match):
+def test_invalid_choices(call, match):
+    """The message states the rule and the value, and no figure is made."""
     with pytest.raises(ValueError, match=match):
         LossCurveDisplay.from_estimator(small().fit(X, Y), **call)
     assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("estimators", [{}, [], small()], ids=str)
-def test_from_estimators_wants_a_dict(estimators):
+def test_from_estimators_needs_a_dict(estimators):
+    """Anything else, or an empty dict, is an error."""
     with pytest.raises(ValueError, match="must be a dict"):
         LossCurveDisplay.from_estimators(estimators)
 
 
-def test_a_display_of_ones_own_numbers():
+def test_display_of_given_values():
+    """It plots any lists; each choice of `x` needs its own list."""
     display = LossCurveDisplay(loss=[[3.0, 2.0], [1.0]], name=["a", "b"]).plot()
     assert [line.get_ydata().tolist() for line in display.lines_] == [[3, 2], [1]]
     with pytest.raises(ValueError, match="x='seconds' needs the seconds"):
@@ -245,6 +252,7 @@ def test_a_display_of_ones_own_numbers():
 
 
 def test_without_matplotlib(monkeypatch):
+    """The error says what to install."""
     clf = small().fit(X, Y)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
@@ -253,5 +261,6 @@ def test_without_matplotlib(monkeypatch):
 
 
 def test_import_does_not_import_matplotlib():
+    """skbgd imports it only to plot."""
     code = "import sys, skbgd; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,8 @@
-"""Examples of methods: pytest looks for them where a class says that it comes from."""
+"""Examples in the docstrings of methods.
+
+pytest does not find them: the classes state the public module, which does not define
+them.
+"""
 
 import doctest
 
@@ -22,13 +26,13 @@ else:
         for cls in CLASSES
         for name in vars(cls)
         if not name.startswith("_")
-        and not name.endswith("_request")  # of scikit-learn
+        and not name.endswith("_request")  # scikit-learn's
         and callable(getattr(cls, name))
     ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_example(name, method):
-    """Each public method has one, and it is true."""
+    """Each public method has examples, and their output is right."""
     if name.startswith("LossCurveDisplay"):
         pytest.importorskip("matplotlib")
     test = doctest.DocTestParser().get_doctest(method.__doc__, {}, name, None, 0)

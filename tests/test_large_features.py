@@ -1,4 +1,4 @@
-"""Features far beyond any scale: a clear error, or a finite model."""
+"""Features near the largest float: a clear error, or a finite model."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ X, y = make_moons(200, noise=0.2, random_state=0)
 def test_error_or_finite_model(
     dtype, solver, activation, hidden, learning_rate, max_iter
 ):
-    """Never NaN, never a step that cannot be made, never a loss at the limit."""
+    """Loss, probabilities and moments are finite, or the error says what to change."""
     limit = 38 if dtype == "f4" else 308
     for power in (limit // 4, limit // 2 - 1, limit // 2, limit // 2 + 4, limit - 2):
         rows = (X * 10.0**power).astype(dtype)
@@ -40,8 +40,8 @@ def test_error_or_finite_model(
             assert np.isfinite(clf._state.second_moment).all()
 
 
-def test_prediction_that_overflows_says_so():
-    """Fitted on small rows, asked for huge ones."""
+def test_overflow_in_a_prediction():
+    """Huge rows raise an error in a model that was fitted to small ones."""
     clf = BGDClassifier((8, 8), activation="relu", max_iter=20, random_state=0)
     clf.set_params(tol=None, output_activation="softmax").fit(
         X.astype("f4"), y + (X[:, 0] > 1)

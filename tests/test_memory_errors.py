@@ -1,7 +1,7 @@
-"""No memory: a MemoryError, and the estimator as it was.
+"""A call without memory raises a MemoryError and leaves the estimator as it was.
 
-That of threads is tested in test_threads.py, sizes beyond all memory in
-test_bad_input.py.
+test_threads.py tests threads without memory, test_bad_input.py networks that are too
+large for any memory.
 """
 
 import subprocess
@@ -14,9 +14,9 @@ import pytest
 SCRIPT = Path(__file__).parent / "memory_errors.py"
 
 
-@pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 crashes in sums of its own")
+@pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 crashes in its own sums")
 def test_each_allocation_may_fail():
-    """In `fit` one in a hundred, elsewhere each; see the script."""
+    """No failure changes the estimator; `fit` tries every hundredth allocation."""
     if not hasattr(pytest.importorskip("_testcapi"), "set_nomemory"):
         pytest.skip("Python cannot let allocations fail")
     run = subprocess.run(

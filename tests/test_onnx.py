@@ -1,4 +1,4 @@
-"""skbgd.onnx: onnxruntime gives what the estimator gives."""
+"""skbgd.onnx: onnxruntime predicts what the estimator predicts."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ OPSETS = [7, 9, 11, 13, 15, 18, skl2onnx.__max_supported_opset__]
 
 
 def run(graph, *inputs):
-    """All outputs for inputs in their order."""
+    """The outputs of a graph for its inputs."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -38,7 +38,7 @@ def run(graph, *inputs):
 
 
 def convert(model, X, **options):
-    """A graph for rows like X, with probabilities as an array."""
+    """The graph for rows like X, with probabilities as an array."""
     return skl2onnx.to_onnx(model, X[:1], options={"zipmap": False, **options})
 
 
@@ -62,8 +62,8 @@ def fitted(kind="binary", dtype="float64", labels=None, **params):
     ), X
 
 
-def same(model, X, graph=None, atol=None):
-    """Labels are the same, probabilities to rounding."""
+def check(model, X, graph=None, atol=None):
+    """Assert that labels are equal and probabilities agree to rounding."""
     label, P = run(graph or convert(model, X), X)
     np.testing.assert_array_equal(label, model.predict(X))
     assert P.dtype == X.dtype
@@ -73,13 +73,13 @@ def same(model, X, graph=None, atol=None):
     np.testing.assert_allclose(P, expected, rtol=0, atol=atol)
 
 
-# Numbers
+# Probabilities
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("seed", range(100))
 def test_random_settings(seed, dtype):
-    """Any activation, output, depth and width: probabilities and labels are equal."""
+    """Predictions agree for any activation, output, depth and width."""
     rng = np.random.default_rng(seed)
     kind = KINDS[seed % 4]
     n, d = 100, int(rng.integers(1, 40))
@@ -93,16 +93,16 @@ def test_random_settings(seed, dtype):
         tol=None,
         random_state=seed,
     ).fit(X, targets(kind, n, rng))
-    same(clf, X)
+    check(clf, X)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_features(kind, hidden, dtype):
-    """Years, 1e6 and its neighbours, two values, one: standardised in the graph.
+    """The graph standardizes years, large numbers, two values and constants exactly.
 
-    No digit is lost in float32, where those of the mean do not fit in one number.
+    Also in float32, which would lose digits of the mean.
     """
     rng = np.random.default_rng(0)
     columns = [
@@ -118,7 +118,7 @@ def test_raw_features(kind, hidden, dtype):
         output_activation="softmax" if kind == "softmax" else "logistic",
     ).fit(X, targets(kind, 200, rng))  # fmt: skip
     assert clf.mean_ is not None
-    same(clf, X, atol=2 * ATOL[dtype])
+    check(clf, X, atol=2 * ATOL[dtype])
     in_double = X.astype("float64")
     P = run(convert(clf, in_double), in_double)[1]
     np.testing.assert_allclose(P, clf.predict_proba(X), rtol=0, atol=2 * ATOL[dtype])
@@ -127,7 +127,7 @@ def test_raw_features(kind, hidden, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_extreme_pre_activations(kind, dtype):
-    """Where sigmoids round to 0 or 1, all of them at once too: as predict_proba."""
+    """Predictions agree where sigmoids round to 0 or 1, even all of them."""
     clf, X = fitted(kind, dtype, hidden_layer_sizes=())
     rng = np.random.default_rng(0)
     n_outputs = clf.n_outputs_
@@ -142,7 +142,7 @@ def test_extreme_pre_activations(kind, dtype):
             label, P = run(convert(clf, rows), rows)
             expected = clf.predict_proba(rows)
             assert np.isfinite(expected).all()
-            # Rounding of z, which is the larger the larger z is, is not of the export.
+            # Rounding errors of z grow with z; they are not errors of the export.
             slack = 4 * np.spacing(np.abs(Z).max().astype(dtype))
             atol = max(ATOL[dtype], slack)
             np.testing.assert_allclose(P, expected, rtol=0, atol=atol)
@@ -153,27 +153,27 @@ def test_extreme_pre_activations(kind, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("z", [-1000, -90, -20, 20, 90, 1000])
 def test_equal_pre_activations(kind, dtype, z):
-    """All units at z: 1 / K for each of K classes, sigma(z) for a label; no NaN."""
+    """Each of K classes has probability 1 / K, a label sigmoid(z); none is NaN."""
     clf, X = fitted(kind, dtype, hidden_layer_sizes=())
     clf.coefs_[0][:] = 0
     clf.intercepts_[0][:] = z
-    same(clf, X)
+    check(clf, X)
 
 
-def test_small_probabilities_keep_their_digits():
-    """The graph has a probability of 1e-30 where the estimator has."""
-    for kind in ("binary", "multilabel"):
-        clf, X = fitted(kind, "float32", hidden_layer_sizes=())
-        clf.coefs_[0][:] = 0
-        clf.intercepts_[0][:] = -70
-        P = run(convert(clf, X), X)[1]
-        np.testing.assert_allclose(P, clf.predict_proba(X), rtol=1e-5)
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_small_probabilities(kind):
+    """Probabilities near 1e-30 agree in relative terms."""
+    clf, X = fitted(kind, "float32", hidden_layer_sizes=())
+    clf.coefs_[0][:] = 0
+    clf.intercepts_[0][:] = -70
+    P = run(convert(clf, X), X)[1]
+    np.testing.assert_allclose(P, clf.predict_proba(X), rtol=1e-5)
 
 
 @pytest.mark.parametrize("fit_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_input_decides_the_precision(fit_dtype, dtype):
-    """Of all the graph, whatever the estimator was fitted to."""
+def test_precision_is_that_of_the_input(fit_dtype, dtype):
+    """All numbers of the graph have the dtype of the rows it is converted for."""
     clf, X = fitted("sigmoids", fit_dtype)
     graph = convert(clf, X.astype(dtype))
     kinds = {tensor.data_type for tensor in graph.graph.initializer}
@@ -186,6 +186,7 @@ def test_the_input_decides_the_precision(fit_dtype, dtype):
 
 @pytest.mark.parametrize("dtype", ["int64", "bool"])
 def test_rows_of_integers(dtype):
+    """They are predicted as floats are."""
     clf, X = fitted()
     rows = (X > 0).astype(dtype)
     label, P = run(convert(clf, rows), rows)
@@ -193,16 +194,16 @@ def test_rows_of_integers(dtype):
     np.testing.assert_allclose(P, clf.predict_proba(rows), rtol=0, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore")  # opsets that are newer or older than others
+@pytest.mark.filterwarnings("ignore")  # of skl2onnx, about very old and very new opsets
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_opsets(opset, kind, dtype):
-    """Every opset from 7 to the newest that skl2onnx supports."""
+    """Predictions agree in each opset from 7 to the newest of skl2onnx."""
     clf, X = fitted(kind, dtype)
     graph = skl2onnx.to_onnx(clf, X[:1], options={"zipmap": False}, target_opset=opset)
     assert max(x.version for x in graph.opset_import if not x.domain) <= opset
-    same(clf, X, graph)
+    check(clf, X, graph)
 
 
 # Labels and options
@@ -222,7 +223,7 @@ def test_opsets(opset, kind, dtype):
 )
 @pytest.mark.parametrize("zipmap", [True, False])
 def test_labels(labels, zipmap):
-    """Strings are strings, all others int64."""
+    """Strings stay strings; all other labels become int64."""
     kind = "binary" if len(labels) == 2 else "sigmoids"
     clf, X = fitted(kind, "float32", labels)
     label, P = run(convert(clf, X, zipmap=zipmap), X)
@@ -233,17 +234,17 @@ def test_labels(labels, zipmap):
     np.testing.assert_allclose(P, clf.predict_proba(X), rtol=0, atol=1e-6)
 
 
-def test_ties_go_to_the_first_class():
-    """A single neuron starts at 0, where the classes are equally probable."""
-    for kind in KINDS:
-        clf, X = fitted(kind, hidden_layer_sizes=())
-        clf.coefs_[0][:] = 0
-        clf.intercepts_[0][:] = 0
-        same(clf, X)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ties(kind):
+    """Equally probable classes give the first one, as in the estimator."""
+    clf, X = fitted(kind, hidden_layer_sizes=())
+    clf.coefs_[0][:] = 0
+    clf.intercepts_[0][:] = 0
+    check(clf, X)
 
 
 def test_zipmap_columns():
-    """One output for each class."""
+    """The graph has an output for each class."""
     clf, X = fitted("sigmoids", labels=["a", "b", "c"])
     label, *columns = run(convert(clf, X, zipmap="columns"), X)
     np.testing.assert_array_equal(label, clf.predict(X))
@@ -252,7 +253,7 @@ def test_zipmap_columns():
 
 
 def test_zipmap_multilabel():
-    """Numbers of the labels and their probabilities; labels stay 0/1 indicators."""
+    """Probabilities have the numbers of the labels as keys."""
     clf, X = fitted("multilabel", "float32")
     label, P = run(convert(clf, X, zipmap=True), X)
     np.testing.assert_array_equal(label, clf.predict(X))
@@ -262,7 +263,7 @@ def test_zipmap_multilabel():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_scores(kind):
-    """The decision function, for two classes in two columns."""
+    """They are the decision function, in two columns for two classes."""
     clf, X = fitted(kind)
     label, Z = run(convert(clf, X, raw_scores=True), X)
     np.testing.assert_array_equal(label, clf.predict(X))
@@ -274,7 +275,7 @@ def test_raw_scores(kind):
 
 @pytest.mark.parametrize("labels", [["a", "b"], [4, 5]], ids=["str", "int"])
 def test_class_labels(labels):
-    """Labels as one more output, or numbers in their place."""
+    """An option adds them as an output, another replaces them by their numbers."""
     clf, X = fitted(labels=labels)
     *_, classes = run(convert(clf, X, output_class_labels=True), X)
     assert classes.tolist() == labels
@@ -283,12 +284,13 @@ def test_class_labels(labels):
 
 
 def test_unknown_option():
+    """It raises skl2onnx's error."""
     clf, X = fitted()
     with pytest.raises(NameError, match="raw"):
         convert(clf, X, raw=True)
 
 
-# Inside of other estimators
+# Within other estimators
 
 
 def small(**params):
@@ -332,16 +334,16 @@ COMPOSITES = {
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_composites(name, n_classes, dtype):
-    """The classifier is converted wherever it stands."""
+    """The classifier is converted within pipelines, searches and ensembles."""
     rng = np.random.default_rng(0)
     X = (3 * rng.normal(size=(120, 4)) + 1).astype(dtype)
     y = np.array(["a", "b", "c"])[np.arange(120) % n_classes]
     model = COMPOSITES[name]().fit(X, y)
-    same(model, X, atol=2e-6 if dtype == "float32" else None)
+    check(model, X, atol=2e-6 if dtype == "float32" else None)
 
 
 def test_columns_of_a_frame():
-    """Text and numbers by name, each an input of its own; names give no warning."""
+    """Columns of text and numbers are inputs of their own; names give no warning."""
     pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
@@ -366,19 +368,19 @@ def test_columns_of_a_frame():
     np.testing.assert_allclose(P, model.predict_proba(frame), rtol=0, atol=1e-6)
 
 
-def test_dask_goes_through_to_local():
-    """Not DaskBGDClassifier itself: skl2onnx looks up the class."""
+def test_dask():
+    """A DaskBGDClassifier is converted by `to_local`; skl2onnx looks up the class."""
     dask = pytest.importorskip("skbgd.dask", exc_type=ImportError)
     X = np.array([[-1.0], [1.0]])
     clf = dask.DaskBGDClassifier(()).partial_fit(X, [0, 1], classes=[0, 1])
-    same(clf.to_local(), X)
+    check(clf.to_local(), X)
 
 
-# skl2onnx
+# Import
 
 
 def test_without_skl2onnx():
-    """The message says what to install; skbgd itself needs none of it."""
+    """skbgd does not import it, and the error of skbgd.onnx says what to install."""
     code = (
         "import sys, skbgd\n"
         "assert 'skl2onnx' not in sys.modules and 'onnx' not in sys.modules\n"

@@ -1,4 +1,4 @@
-"""The README's code runs as printed."""
+"""The code of the README."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_python_blocks_run(capsys):
+    """Each block of Python runs as printed; the last score is high."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert blocks
     for block in blocks:

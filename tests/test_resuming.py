@@ -326,7 +326,7 @@ def test_a_changed_parameter_restarts_the_stopping_rule(name):
     ).fit(X, y)
     n_iter = clf.n_iter_
     assert clf.stop_reason_ == "converged"
-    with pytest.warns(ConvergenceWarning, match="No epoch was made: training conv"):
+    with pytest.warns(ConvergenceWarning, match="No epoch was made: training stopped"):
         clf.fit(X, y)
     assert clf.n_iter_ == n_iter
     with warnings.catch_warnings():
@@ -402,7 +402,7 @@ def test_a_path_over_alpha_reaches_each_optimum(alphas):
             n_iter = warm.n_iter_
 
 
-def test_class_weights_changed_in_place_are_noticed():
+def test_class_weights_changed_in_place_are_detected():
     weights, params = {0: 1.0}, {"alpha": 0.01, "standardize": False}
     warm = single_layer(**params, warm_start=True, class_weight=weights).fit(X, y)
     weights[0] = 5.0

@@ -1,4 +1,4 @@
-"""skops.io: a fitted classifier is saved and loaded with one trusted type."""
+"""skops.io saves and loads a fitted classifier with one trusted type."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ TRUSTED = ["skbgd.BGDClassifier"]
 @pytest.mark.parametrize("kind", ["binary", "classes", "multilabel"])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_skops(kind, fit_dtype, solver):
-    """One trusted type; predictions and further training are the same to the bit."""
+    """Predictions and further training of the loaded classifier have the same bits."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4)).astype(fit_dtype)
     y = {

@@ -1,7 +1,7 @@
-"""Sparse rows: what the same dense rows give, without ever becoming dense.
+"""Sparse rows give the results of the same dense rows, without ever becoming dense.
 
-They are not standardised, so neither are the dense rows to compare with: `plain`.
-Standardised models that are given sparse rows are tested in test_standardize.py.
+Sparse rows are not standardized, so the dense rows to compare with are not either, see
+`plain`. test_standardize.py tests sparse rows after dense ones.
 """
 
 import pickle
@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from core_helpers import COMPILED, unaligned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -18,9 +19,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.pipeline import make_pipeline
 
 from skbgd import BGDClassifier
-from skbgd._core import COMPILED
 
-# The containers of the same rows: classes, sizes of the integers, order of the elements
+# Functions that return dense rows in a sparse container.
 CONTAINERS = {
     "csr_array": sparse.csr_array,
     "csr_matrix": sparse.csr_matrix,
@@ -38,7 +38,7 @@ def with_integers(X, dtype):
 
 
 def unsorted(X):
-    """The elements of each row in reverse."""
+    """Reverse the elements of each row."""
     for start, stop in zip(X.indptr[:-1], X.indptr[1:], strict=True):
         X.indices[start:stop] = X.indices[start:stop][::-1].copy()
         X.data[start:stop] = X.data[start:stop][::-1].copy()
@@ -47,7 +47,7 @@ def unsorted(X):
 
 
 def with_duplicates(X):
-    """Each element as a quarter and three quarters of it."""
+    """Split each element into a quarter and three quarters of it."""
     twice = np.repeat(X.data, 2)
     twice[::2] *= 0.25
     twice[1::2] *= 0.75
@@ -55,7 +55,7 @@ def with_duplicates(X):
 
 
 def plain(*args, **params):
-    """A classifier that sees dense rows as it sees sparse ones, as they are."""
+    """A classifier that does not standardize dense rows."""
     return BGDClassifier(*args, standardize=False, **params)
 
 
@@ -94,10 +94,9 @@ def test_csr_rows_equal_dense_rows(
     n, d, density, hidden, K, output, batch_size, alpha, solver, learning_rate,
     weighted, seed,
 ):  # fmt: skip
-    """The same trajectory to 1e-10, in every mode.
+    """Parameters and losses agree to 1e-10 in every mode.
 
-    Among the rows are some without elements, some columns have none either, some
-    elements are explicit zeros, and whole batches may be 0.
+    Some rows, columns and batches have no elements, some elements are explicit zeros.
     """
     X, y = problem(n, d, density, K=K, seed=seed)
     X[n // 2] = 0
@@ -121,7 +120,7 @@ def test_csr_rows_equal_dense_rows(
         random_state=seed,
     )
     if learning_rate != "auto" and solver in ("momentum", "nesterov"):
-        clf.set_params(learning_rate=0.005)  # rounding is not to be amplified
+        clf.set_params(learning_rate=0.005)  # does not amplify rounding errors
     if alpha == 10 and learning_rate != "auto":
         clf.set_params(learning_rate=0.01)
     weights = None
@@ -144,10 +143,11 @@ def test_csr_rows_equal_dense_rows(
         np.testing.assert_array_equal(getattr(csr, name), getattr(original, name))
 
 
-@pytest.mark.parametrize("hidden", [(), (5,)], ids=["neuron", "hidden"])
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_every_container_gives_the_same(container, dtype, hidden):
+def test_containers(container, dtype, hidden):
+    """Any container gives the results of dense rows."""
     X, y = problem(dtype=dtype, K=2)
     clf = plain(hidden, batch_size=4, max_iter=5, tol=None, random_state=0)
     expected = pickle.loads(pickle.dumps(clf)).fit(X, y)
@@ -161,10 +161,10 @@ def test_every_container_gives_the_same(container, dtype, hidden):
 
 
 @pytest.mark.parametrize("batch_size", [1, 6])
-@pytest.mark.parametrize("hidden", [(), (5,)], ids=["neuron", "hidden"])
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 @pytest.mark.parametrize("eta_alpha", [1e-9, 0.2, 0.999, 1.0, 1.5])
-def test_decay_of_any_strength(eta_alpha, hidden, batch_size):
-    """Lazy decay is exact where the scale is tiny, 0 or negative, and in float32."""
+def test_penalty_of_any_strength(eta_alpha, hidden, batch_size):
+    """1 - eta alpha may be almost 1, tiny, 0 or negative, also in float32."""
     X, y = problem(n=120)
     for dtype, atol in ((np.float64, 1e-10), (np.float32, 1e-5)):
         clf = plain(
@@ -182,6 +182,7 @@ def test_decay_of_any_strength(eta_alpha, hidden, batch_size):
 
 
 def test_partial_fit_and_warm_start_equal_fit():
+    """They give the same bits."""
     X, y = problem()
     X = sparse.csr_matrix(X)
     whole = BGDClassifier(
@@ -201,7 +202,7 @@ def test_partial_fit_and_warm_start_equal_fit():
 
 @pytest.mark.parametrize("own_rows", [True, False])
 def test_validation_rows(own_rows):
-    """Sparse validation rows, set aside or given, are judged as dense ones are."""
+    """Validation losses and scores are those of dense rows, given or set aside."""
     X, y = problem(n=200)
     curves = []
     for rows in (X, sparse.csr_array(X)):
@@ -216,6 +217,7 @@ def test_validation_rows(own_rows):
 
 
 def test_multilabel():
+    """Sparse indicators give the results of dense ones."""
     X, _ = problem()
     Y = (X[:, :3] > 0).astype(int)
     clf = plain((5,), max_iter=10, tol=None, random_state=0)
@@ -224,8 +226,8 @@ def test_multilabel():
 
 
 @pytest.mark.parametrize("damage", ["column", "negative", "beyond", "falling"])
-def test_damaged_matrices_are_refused(damage):
-    """None of them may make the core read, or write, where nothing is."""
+def test_damaged_matrices(damage):
+    """They raise an error: the core would read or write outside of arrays."""
     X, y = problem()
     X = sparse.csr_array(X)
     clf = BGDClassifier((3,), max_iter=2, tol=None).fit(X, y)
@@ -242,25 +244,29 @@ def test_damaged_matrices_are_refused(damage):
             call()
 
 
-def test_unusual_members():
-    """Members with strides, of small integers or not aligned: the same rows."""
-    X, y = problem()
-    expected = sparse.csr_array(X)
-    clf = BGDClassifier((3,), max_iter=2, tol=None, random_state=0).fit(expected, y)
-    P = clf.predict_proba(expected)
-    for member, change in (
+@pytest.mark.parametrize(
+    "name, change",
+    [
         ("data", lambda a: np.repeat(a, 2)[::2]),
+        ("data", unaligned),
         ("indices", lambda a: np.repeat(a, 2)[::2]),
         ("indices", lambda a: a.astype(np.uint32)),
         ("indptr", lambda a: a.astype(np.int16)),
-        ("data", lambda a: np.frombuffer(b"x" + a.tobytes(), a.dtype, offset=1)),
-    ):
-        given = expected.copy()
-        setattr(given, member, change(getattr(given, member)))
-        np.testing.assert_array_equal(clf.predict_proba(given), P)
+    ],
+    ids=["strided data", "unaligned data", "strided indices", "uint32", "int16"],
+)
+def test_unusual_arrays(name, change):
+    """Strided, unaligned and short arrays of X give the same predictions."""
+    X, y = problem()
+    X = sparse.csr_array(X)
+    clf = BGDClassifier((3,), max_iter=2, tol=None, random_state=0).fit(X, y)
+    changed = X.copy()
+    setattr(changed, name, change(getattr(changed, name)))
+    np.testing.assert_array_equal(clf.predict_proba(changed), clf.predict_proba(X))
 
 
-def test_badly_scaled_sparse_features_are_named():
+def test_badly_scaled_features():
+    """The warning recommends MaxAbsScaler, which keeps rows sparse."""
     X, y = problem()
     with pytest.warns(ConvergenceWarning, match="badly scaled.*MaxAbsScaler"):
         BGDClassifier((3,), max_iter=2, random_state=0).fit(
@@ -276,7 +282,7 @@ def test_badly_scaled_sparse_features_are_named():
     ids=str,
 )  # fmt: skip
 def test_memory_does_not_grow_with_the_number_of_features(parameters):
-    """Beside data and weights: the same few buffers for 1000 and 100 000 features."""
+    """Beside X and the weights it is the same for 1000 and 100 000 features."""
     extra = []
     for d in (1000, 100_000):
         rng = np.random.default_rng(0)
@@ -292,14 +298,14 @@ def test_memory_does_not_grow_with_the_number_of_features(parameters):
         weights = 8 * (clf.coefs_[0].size + clf.intercepts_[0].size)
         clf.set_params(max_iter=3)
         tracemalloc.start()
-        clf.fit(X, y)  # goes on with a copy of the weights
+        clf.fit(X, y)  # copies the weights
         extra.append(tracemalloc.get_traced_memory()[1] - weights)
         tracemalloc.stop()
     assert extra[1] < extra[0] + 50_000
 
 
 def test_text():
-    """HashingVectorizer's 2^20 features, in a pipeline."""
+    """The 2^20 features of HashingVectorizer are learned without a warning."""
     texts = ["a cold rainy day", "the sun is hot", "snow and ice", "a warm summer"] * 10
     y = ["cold", "warm", "cold", "warm"] * 10
     clf = make_pipeline(
@@ -316,8 +322,8 @@ def test_text():
     "kind", [sparse.csr_array, sparse.csc_matrix, sparse.bsr_array]
 )
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.float64])
-def test_entries_for_one_place_count_as_in_a_dense_array(kind, dtype):
-    """True twice is True; neither fit nor prediction changes X."""
+def test_duplicate_elements(kind, dtype):
+    """They are summed as in a dense array (True twice is True); X is not changed."""
     columns = np.tile([0, 0, 2], 40)
     members = (np.ones(120, dtype), columns, np.arange(0, 121, 3))
     rows = kind(sparse.csr_array(members, shape=(40, 3)))

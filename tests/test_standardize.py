@@ -1,4 +1,4 @@
-"""standardize=True: the network sees features of one scale, whatever those of X are."""
+"""standardize=True: the network sees features of mean 0 and deviation 1."""
 
 import pickle
 import warnings
@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from core_helpers import FLOATS, eager_threads, numpy_core
 from helpers import parameters, same, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,25 +14,23 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
-from test_fuzz import eager_threads, numpy_core
 from test_sparse import CONTAINERS
 
 from skbgd import BGDClassifier, _moments
 from skbgd._moments import Moments
 
-FLOATS = [np.float32, np.float64]
-# Rounding of a standardised feature, magnified by a dozen epochs.
+# Rounding errors of standardized features, amplified by a dozen epochs.
 ATOL = {np.float32: 2e-4, np.float64: 1e-9}
 KINDS = ["binary", "multiclass", "multilabel"]
-# Where a model computes
-PLACES = {"one thread": nullcontext, "threads": eager_threads, "numpy": numpy_core}
+# Contexts of a fit
+BACKENDS = {"one thread": nullcontext, "threads": eager_threads, "numpy": numpy_core}
 
 
 def table(dtype=np.float64, n=70, kind="binary"):
-    """Rows of a raw table, their targets, and weights of which some are 0.
+    """Raw rows, their targets, and weights of which some are 0.
 
-    Its columns: a normal one, a year, 1e6 and its neighbours, tiny, huge, two numbers,
-    0 or 1, the same one everywhere, and again but for a row without weight.
+    The columns: normal, years, near 1e6, tiny, huge, two values, 0 or 1, constant, and
+    constant except in a row of weight 0.
     """
     rng = np.random.default_rng(0)
     z = rng.normal(size=(n, 6))
@@ -58,7 +57,7 @@ def table(dtype=np.float64, n=70, kind="binary"):
 
 
 def shift_and_scale(X, weights=None):
-    """By definition, column by column, in float64."""
+    """`mean_` and `scale_` by their definition, in float64."""
     w = np.ones(len(X)) if weights is None else np.asarray(weights, float)
     X, w = X[w > 0].astype(float), w[w > 0]
     shift, scale = [], []
@@ -75,13 +74,13 @@ def shift_and_scale(X, weights=None):
 
 
 def by_hand(X, weights=None):
-    """The rows, standardised in float64, and in their own type again."""
+    """The rows, standardized in float64 and converted back to their own dtype."""
     shift, scale = shift_and_scale(X, weights)
     return ((X.astype(float) - shift) / scale).astype(X.dtype)
 
 
 def raw_and_plain(X, Z, y, w=None, **params):
-    """A model of raw rows, and one of standardised rows that takes them as they are."""
+    """A fit to raw rows X, and one with standardize=False to standardized rows Z."""
     params = {"hidden_layer_sizes": (5,), "learning_rate": 0.1, **params}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -90,8 +89,8 @@ def raw_and_plain(X, Z, y, w=None, **params):
     return raw, plain
 
 
-def assert_alike(raw, plain, X, Z, atol=None):
-    """Parameters, losses and predictions are equal to rounding."""
+def close(raw, plain, X, Z, atol=None):
+    """Assert that parameters, losses and predictions agree to rounding."""
     atol = ATOL[X.dtype.type] if atol is None else atol
     np.testing.assert_allclose(parameters(raw), parameters(plain), rtol=0, atol=atol)
     np.testing.assert_allclose(raw.loss_curve_, plain.loss_curve_, rtol=0, atol=atol)
@@ -121,17 +120,15 @@ def assert_alike(raw, plain, X, Z, atol=None):
     ],
     ids=["plain", "in order", "auto", "momentum", "adam", "clipped", "lbfgs"],
 )
-def test_raw_rows_give_what_standardised_rows_give(
-    params, batch_size, hidden, weighted, dtype
-):
-    """A fit is the plain fit of rows that were standardised by hand, to rounding."""
+def test_raw_rows_equal_standardized_rows(params, batch_size, hidden, weighted, dtype):
+    """A fit equals a plain fit to rows that were standardized before, to rounding."""
     X, y, w = table(dtype)
     w = w if weighted else None
     Z = by_hand(X, w)
     original = X.copy()
     params = {"hidden_layer_sizes": hidden, "batch_size": batch_size, **params}
     raw, plain = raw_and_plain(X, Z, y, w, **params)
-    assert_alike(raw, plain, X, Z)
+    close(raw, plain, X, Z)
     np.testing.assert_array_equal(X, original)
     if params.get("solver") != "lbfgs":
         assert raw.learning_rate_ == pytest.approx(plain.learning_rate_, rel=1e-6)
@@ -141,35 +138,37 @@ def test_raw_rows_give_what_standardised_rows_give(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
-def test_the_law_for_every_network(output, activation, kind, dtype):
+def test_every_network(output, activation, kind, dtype):
+    """The same holds for any activation functions and targets."""
     X, y, _ = table(dtype, kind=kind)
     Z = by_hand(X)
     raw, plain = raw_and_plain(
         X, Z, y, activation=activation, output_activation=output, learning_rate=0.02
     )
-    assert_alike(raw, plain, X, Z)
+    close(raw, plain, X, Z)
 
 
-@pytest.mark.parametrize("place", ["threads", "numpy"])
+@pytest.mark.parametrize("backend", ["threads", "numpy"])
 @pytest.mark.parametrize("batch_size", [1, 16, 64, "full"])
 @pytest.mark.parametrize("hidden", [(), (9,), (40, 30)], ids=str)
-def test_the_law_for_threads_and_cores(hidden, batch_size, place):
-    """Two threads, in both ways to divide their work; the same bits once more."""
+def test_threads_and_cores(hidden, batch_size, backend):
+    """The same holds in two threads and in NumPy; a second fit gives the same bits."""
     X, y, w = table(n=150)
     Z = by_hand(X, w)
     params = {"hidden_layer_sizes": hidden, "batch_size": batch_size, "n_jobs": 2}
-    with PLACES[place]():
+    with BACKENDS[backend]():
         raw, plain = raw_and_plain(X, Z, y, w, **params, max_iter=5)
-        assert_alike(raw, plain, X, Z)
+        close(raw, plain, X, Z)
         again, _ = raw_and_plain(X, Z, y, w, **params, max_iter=5)
     same(raw, again)
 
 
-def test_more_rows_than_a_tile_holds():
+def test_more_rows_than_a_tile():
+    """The same holds for large batches; predictions do not depend on the rows given."""
     X, y, _ = table(n=10_000)
     Z = by_hand(X)
     raw, plain = raw_and_plain(X, Z, y, batch_size="full", max_iter=3)
-    assert_alike(raw, plain, X, Z)
+    close(raw, plain, X, Z)
     P = raw.predict_proba(X)
     for rows in (slice(1), slice(5000, 5001), slice(9990, None)):
         np.testing.assert_allclose(raw.predict_proba(X[rows]), P[rows], rtol=1e-12)
@@ -177,8 +176,8 @@ def test_more_rows_than_a_tile_holds():
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_units_of_the_features_do_not_matter(solver, dtype):
-    """Multiplied and shifted, up to where numbers end: the same predictions."""
+def test_units_of_the_features(solver, dtype):
+    """Features multiplied by up to the largest float and shifted predict alike."""
     X, y, _ = table(np.float32, n=100)
     X = np.round(X[:, [0, 5, 6]] * 1024).astype(dtype)  # exact after a shift too
     largest = np.log2(np.finfo(dtype).max)
@@ -192,7 +191,7 @@ def test_units_of_the_features_do_not_matter(solver, dtype):
 
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
 def test_no_scaler_is_needed(load):
-    """Raw measurements: no warning, and nearly all are right."""
+    """Raw measurements give no warning and an accuracy above 95 %."""
     X, y = load(return_X_y=True)
     assert cross_val_score(BGDClassifier(random_state=0), X, y).mean() > 0.95
 
@@ -202,13 +201,13 @@ def test_no_scaler_is_needed(load):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-def test_mean_and_scale_say_how(weighted, dtype):
-    """Of mean and standard deviation, of two values, of one; and StandardScaler's."""
+def test_mean_and_scale(weighted, dtype):
+    """They follow their definition, and are StandardScaler's for most features."""
     X, y, w = table(dtype)
     w = w if weighted else None
     clf = small(max_iter=1).fit(X, y, w)
     shift, scale = shift_and_scale(X, w)
-    # The weights have the type of the rows.
+    # The weights have the dtype of the rows.
     rtol = 1e-6 if weighted and dtype == np.float32 else 1e-13
     np.testing.assert_allclose(clf.mean_, shift, rtol=rtol, atol=1e-24)
     np.testing.assert_allclose(clf.scale_, scale, rtol=rtol)
@@ -220,7 +219,7 @@ def test_mean_and_scale_say_how(weighted, dtype):
     np.testing.assert_allclose(clf.scale_[ordinary], theirs.scale_, rtol=rtol)
     assert clf.mean_[5:7].tolist() == [-7.0, 0.0]
     assert clf.scale_[5:7].tolist() == [10.5, 1.0]
-    if weighted:  # the row that differs has no weight
+    if weighted:  # the row that differs has weight 0
         assert (clf.mean_[8], clf.scale_[8]) == (5.0, 1.0)
     for array in (clf.mean_, clf.scale_):
         with pytest.raises(ValueError, match="read-only"):
@@ -228,7 +227,7 @@ def test_mean_and_scale_say_how(weighted, dtype):
 
 
 def test_weights_count_as_repeated_rows():
-    """Of rows and of classes; their unit does not matter."""
+    """Sample and class weights of any scale are equivalent to repetitions."""
     X, y, w = table()
     times = (w * np.where(y == 1, 2, 1)).astype(int)
     repeated = small(max_iter=1).fit(X.repeat(times, axis=0), y.repeat(times))
@@ -238,8 +237,8 @@ def test_weights_count_as_repeated_rows():
         np.testing.assert_allclose(clf.scale_, repeated.scale_, rtol=1e-12)
 
 
-def test_a_constant_feature_is_one_to_rounding():
-    """0.1 + 0.2 is not 0.3: no reason to blow up their difference."""
+def test_constant_up_to_rounding():
+    """A feature of values 0.3 and 0.1 + 0.2 counts as constant."""
     X, y, _ = table()
     X[:, 0] = np.where(np.arange(70) % 2, 0.3, 0.1 + 0.2)
     clf = small(max_iter=2).fit(X, y)
@@ -251,7 +250,7 @@ def test_a_constant_feature_is_one_to_rounding():
 
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 def test_weights_for_raw_features(hidden):
-    """The formula of the docstring folds mean and scale into the first layer."""
+    """The docstring's formula includes mean and scale in the first layer."""
     X, y, _ = table()
     X = X[:, [0, 1, 4, 5, 6]]
     clf = small(hidden_layer_sizes=hidden).fit(X, y)
@@ -274,10 +273,8 @@ def test_weights_for_raw_features(hidden):
     dtype=st.sampled_from(FLOATS),
     seed=st.integers(0, 2**16),
 )
-def test_moments_of_parts_are_those_of_all_rows(
-    n, d, kind, offset, weighted, block, dtype, seed
-):
-    """Whatever the blocks that are read at a time, by both cores."""
+def test_moments_of_blocks(n, d, kind, offset, weighted, block, dtype, seed):
+    """Moments do not depend on the blocks of rows, in both cores."""
     rng = np.random.default_rng(seed)
     X = {
         "numbers": rng.normal(size=(n, d)),
@@ -310,7 +307,8 @@ def test_moments_of_parts_are_those_of_all_rows(
         np.testing.assert_allclose(moments.deviation**2, variance, atol=atol * spread)
 
 
-def test_differences_that_are_not_finite_are_refused():
+def test_differences_that_overflow():
+    """The message states the range and the cure, and nothing is fitted."""
     X = np.array([[-1.7e308], [1.7e308], [0.0], [1.0]])
     clf = small()
     with pytest.raises(ValueError, match="differences are finite.* from -1.7e.*Divide"):
@@ -319,10 +317,11 @@ def test_differences_that_are_not_finite_are_refused():
     assert np.isfinite(clf.fit(X / 2, [0, 1, 0, 1]).loss_)
 
 
-# None
+# Rows that are not standardized
 
 
-def test_none_where_the_rows_are_not_standardised():
+def test_mean_and_scale_are_none():
+    """If rows are not, sparse, or all of weight 0."""
     X, y, _ = table()
     for clf in (
         small(standardize=False).fit(by_hand(X), y),
@@ -333,8 +332,8 @@ def test_none_where_the_rows_are_not_standardised():
         assert clf.scale_ is None
 
 
-def test_sparse_rows_are_never_standardised_in_fit():
-    """Nor are dense rows that come later: the network is for rows as they are."""
+def test_dense_rows_after_sparse_ones():
+    """They are not standardized either."""
     X, y, _ = table()
     Z = by_hand(X)
     clf = small().fit(sparse.csr_array(Z), y)
@@ -344,12 +343,13 @@ def test_sparse_rows_are_never_standardised_in_fit():
     assert clf.mean_ is None
 
 
-# Sparse rows of a model that dense ones have standardised
+# Sparse rows after dense ones
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_sparse_rows_after_dense_ones_are_predicted_alike(dtype, container):
+def test_sparse_rows_are_predicted_as_dense_rows(dtype, container):
+    """Predictions agree for any container, and to the last bit for CSR."""
     X, y, _ = table(dtype)
     X[::3, :3] = 0
     clf = small().fit(X, y)
@@ -363,7 +363,7 @@ def test_sparse_rows_after_dense_ones_are_predicted_alike(dtype, container):
         np.testing.assert_array_equal(clf.predict_proba(rows), clf.predict_proba(X))
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("batch_size", [1, 8, "full"])
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 @pytest.mark.parametrize(
@@ -371,16 +371,14 @@ def test_sparse_rows_after_dense_ones_are_predicted_alike(dtype, container):
     [{}, {"solver": "adam", "learning_rate": 1e-3, "epsilon": 1e-3}],
     ids=["sgd", "adam"],
 )
-def test_sparse_rows_after_dense_ones_are_learned_alike(
-    params, hidden, batch_size, place
-):
-    """In partial_fit, in a warm start, and as validation rows."""
+def test_sparse_rows_train_as_dense_rows(params, hidden, batch_size, backend):
+    """In `partial_fit`, in a warm start and as validation rows."""
     X, y, w = table()
     X[::3, :3] = 0
     csr = sparse.csr_array(X)
     params = {"hidden_layer_sizes": hidden, "batch_size": batch_size,
               "learning_rate": 0.1, "alpha": 0.01, **params}  # fmt: skip
-    with PLACES[place]():
+    with BACKENDS[backend]():
         dense, mixed = (small(**params, n_jobs=2).fit(X, y, w) for _ in range(2))
         for _ in range(2):
             dense.partial_fit(X, y, sample_weight=w)
@@ -397,10 +395,11 @@ def test_sparse_rows_after_dense_ones_are_learned_alike(
     )
 
 
-# What a model keeps
+# Later calls
 
 
-def test_partial_fit_keeps_what_the_first_rows_with_a_weight_gave():
+def test_partial_fit_keeps_mean_and_scale():
+    """Those of the first call that had a positive weight."""
     X, y, w = table()
     clf = small().partial_fit(X, y, [0, 1], np.zeros(70))
     clf.partial_fit(X[:40], y[:40], sample_weight=w[:40])
@@ -411,11 +410,11 @@ def test_partial_fit_keeps_what_the_first_rows_with_a_weight_gave():
         np.testing.assert_allclose(clf.scale_, scale, rtol=1e-13)
 
 
-@pytest.mark.parametrize("pickled", [False, True], ids=["", "pickled"])
+@pytest.mark.parametrize("pickled", [False, True], ids=["in memory", "pickled"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("way", ["partial_fit", "warm_start", "early_stopping"])
-def test_training_of_raw_rows_resumes_exactly(way, dtype, pickled):
-    """Stopped on the way and continued, it is what it is in one go, to the last bit."""
+def test_resumed_training(way, dtype, pickled):
+    """Training in several calls gives the bits of one fit."""
     X, y, _ = table(dtype)
     params = {"batch_size": 8, "alpha": 0.01, "solver": "adam"}
     params["early_stopping"] = way == "early_stopping"
@@ -433,7 +432,8 @@ def test_training_of_raw_rows_resumes_exactly(way, dtype, pickled):
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
 
 
-def test_a_warm_start_keeps_and_a_new_fit_recomputes():
+def test_warm_start_keeps_mean_and_scale():
+    """A new fit computes them again."""
     X, y, _ = table()
     clf = small(warm_start=True).fit(X, y)
     mean = clf.mean_.copy()
@@ -448,8 +448,8 @@ def test_a_warm_start_keeps_and_a_new_fit_recomputes():
 
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_it_cannot_be_changed_on_the_way(kind, standardize):
-    """An error, after which the model goes on as it was."""
+def test_standardize_cannot_change(kind, standardize):
+    """A later call with another value is an error that changes nothing."""
     X, y, _ = table()
     rows = sparse.csr_array(by_hand(X)) if kind == "sparse" else by_hand(X)
     clf = small(standardize=standardize, warm_start=True).fit(rows, y)
@@ -464,10 +464,10 @@ def test_it_cannot_be_changed_on_the_way(kind, standardize):
     assert clf.n_iter_ == 13
 
 
-def test_early_stopping_takes_them_from_the_rows_to_learn_from():
-    """Not from those that are set aside, which are seen as these are."""
+def test_early_stopping():
+    """Mean and scale are those of the training rows, without those set aside."""
     X, y, _ = table()
-    X[:, 0] = np.arange(70)  # tells the rows
+    X[:, 0] = np.arange(70)  # identifies the rows
     aside = []
 
     def recorded(clf, X, y):
@@ -490,18 +490,21 @@ def test_early_stopping_takes_them_from_the_rows_to_learn_from():
     )
 
 
-def test_files_of_versions_without_it_are_of_plain_networks():
-    """Fitted or not, they go on as they began."""
+@pytest.mark.parametrize("fitted", [False, True], ids=["unfitted", "fitted"])
+def test_pickles_of_versions_without_standardize(fitted):
+    """They have standardize=False, and training continues with the same bits."""
     X, y, _ = table()
     X = by_hand(X)
-    for clf in (small(standardize=False), small(standardize=False).fit(X, y)):
-        state = clf.__getstate__()
-        del state["standardize"]
-        for name in ("standardize", "shift", "scale") if "_network" in state else ():
-            del state["_network"][name]
-        other = BGDClassifier()
-        del other.standardize
-        other.__setstate__(state)
-        assert other.standardize is False
-        same(other.partial_fit(X, y, [0, 1]), clf.partial_fit(X, y, [0, 1]))
-        assert other.mean_ is None
+    clf = small(standardize=False)
+    if fitted:
+        clf.fit(X, y)
+    state = clf.__getstate__()
+    del state["standardize"]
+    for name in ("standardize", "shift", "scale") if fitted else ():
+        del state["_network"][name]
+    other = BGDClassifier()
+    del other.standardize
+    other.__setstate__(state)
+    assert other.standardize is False
+    same(other.partial_fit(X, y, [0, 1]), clf.partial_fit(X, y, [0, 1]))
+    assert other.mean_ is None

@@ -1,4 +1,4 @@
-"""Threads: the same results, no waiting for ever, and the BLAS as it was."""
+"""Threads: results do not depend on them, no call hangs, the BLAS is not limited."""
 
 import _thread
 import multiprocessing
@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 import numpy as np
 import pytest
+from core_helpers import ctrl_c_during, eager_threads
 from helpers import same, small
 from joblib import Parallel, delayed
 from scipy import sparse
@@ -26,16 +28,14 @@ X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
 )
 CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
-compiled = pytest.mark.skipif(not COMPILED, reason="of the compiled core alone")
+compiled = pytest.mark.skipif(not COMPILED, reason="needs the compiled core")
 
 
 @pytest.fixture
-def eager(monkeypatch):
-    """Threads for the smallest work."""
-    monkeypatch.setattr(threads, "MIN_ROWS_PER_THREAD", 1)
-    monkeypatch.setattr(threads, "MIN_MULTIPLICATIONS_PER_THREAD", 1)
-    monkeypatch.setattr(threads, "MIN_MULTIPLICATIONS", 0)
-    monkeypatch.setattr(threads, "_n_cpus", lambda: 8)
+def eager():
+    """Let the smallest fit use threads."""
+    with eager_threads(n_cpus=8):
+        yield
 
 
 def fitted(n_jobs, rows=X, classes=3, **parameters):
@@ -58,44 +58,46 @@ def blas_threads():
 @pytest.mark.parametrize(
     "parameters",
     [
-        {},
+        {"output_activation": "logistic"},
         {"hidden_layer_sizes": (9, 5), "output_activation": "softmax"},
         {"hidden_layer_sizes": (), "alpha": 0.1},
         {"hidden_layer_sizes": (), "alpha": 0.1, "classes": 2},
         {"hidden_layer_sizes": (9,), "momentum": 0.9, "learning_rate": 0.02},
         {"hidden_layer_sizes": (9,), "solver": "adam", "learning_rate": 0.01},
         {"hidden_layer_sizes": (9, 4), "max_gradient_norm": 0.1},
-        # More weights than rows: they are what is divided among the threads.
+        # With more weights than rows, the weights are divided among the threads.
         {"hidden_layer_sizes": (40, 30)},
         {"hidden_layer_sizes": (9, 5), "standardize": False},
     ],
-    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped", "wide",
-         "as they are"],
+    ids=[
+        "sigmoids", "softmax", "single layer", "logistic regression", "momentum",
+        "adam", "clipped", "wide", "raw features",
+    ],
 )  # fmt: skip
 def test_results_do_not_depend_on_the_number_of_threads(
     eager, rows, batch_size, parameters
 ):
-    """Parameters, curves and predictions are the same to rounding."""
-    alone = fitted(1, rows, batch_size=batch_size, **parameters)
+    """Parameters, curves and predictions agree to rounding."""
+    expected = fitted(1, rows, batch_size=batch_size, **parameters)
     for n_jobs in (2, 5):
         clf = fitted(n_jobs, rows, batch_size=batch_size, **parameters)
-        for a, b in zip(clf.coefs_, alone.coefs_, strict=True):
+        for a, b in zip(clf.coefs_, expected.coefs_, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
-        np.testing.assert_allclose(clf.loss_curve_, alone.loss_curve_, rtol=1e-11)
+        np.testing.assert_allclose(clf.loss_curve_, expected.loss_curve_, rtol=1e-11)
         np.testing.assert_allclose(
-            clf.predict_proba(rows), alone.predict_proba(rows), rtol=0, atol=1e-11
+            clf.predict_proba(rows), expected.predict_proba(rows), rtol=0, atol=1e-11
         )
 
 
 def test_same_number_of_threads_same_bits(eager):
-    """Also where the first thread has tried to do it alone: for some milliseconds."""
+    """Also in a fit of many windows, some of which the leader computes alone."""
     first, second = (fitted(3, batch_size=20, max_iter=400) for _ in range(2))
     np.testing.assert_array_equal(first.coefs_[0], second.coefs_[0])
     assert first.loss_curve_ == second.loss_curve_
 
 
 def test_validation_loss_in_threads(eager):
-    """The loss of the validation rows is computed by the same threads."""
+    """The validation loss is that of one thread, to rounding."""
     curves = [
         BGDClassifier(max_iter=5, tol=None, random_state=0, n_jobs=n_jobs)
         .fit(X, y, X_val=X[:50], y_val=y[:50])
@@ -105,7 +107,8 @@ def test_validation_loss_in_threads(eager):
     np.testing.assert_allclose(*curves, rtol=1e-12)
 
 
-def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
+def test_diverging_fit_in_threads(eager):
+    """It raises the error and leaves the model as it was."""
     clf = fitted(3)
     before = clf.coefs_[0].copy()
     clf.set_params(learning_rate=1e200, activation="identity", alpha=1.0)
@@ -116,8 +119,8 @@ def test_a_diverging_fit_in_threads_fails_and_leaves_no_trace(eager):
 
 @compiled
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
-    """The first thread fails between two epochs, while the others wait for work."""
+def test_waiting_workers_are_stopped(eager, monkeypatch, error):
+    """An error between two epochs ends the workers, which wait for the next one."""
     core, calls, before = _rows.backprop.run_batches, [], _thread._count()
 
     def run_batches(*args):
@@ -133,45 +136,49 @@ def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
     )
     with pytest.raises(error, match="not enough"):
         clf.fit(X, y)
-    deadline = time.monotonic() + 10  # they have left the core, and end soon
+    deadline = time.monotonic() + 10  # they have left the core and end soon
     while _thread._count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
     assert _thread._count() == before
-    # After Ctrl-C what was learned is kept.
+    # After Ctrl-C the finished epochs are kept.
     assert hasattr(clf, "coefs_") == (error is KeyboardInterrupt)
     assert getattr(clf, "n_iter_", 2) == 2
 
 
 @compiled
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-@pytest.mark.parametrize("n_helpers", [0, 1])
+@pytest.mark.parametrize("n_workers", [0, 1])
 @pytest.mark.parametrize("batch_size", [20, "full"])
-def test_without_new_threads_the_rest_do_the_work(
-    eager, monkeypatch, batch_size, n_helpers, error
-):
-    """Those that are there take all shares: the same bits."""
+def test_threads_that_cannot_start(eager, monkeypatch, batch_size, n_workers, error):
+    """The other threads process all chunks and give the same bits."""
     expected = fitted(3, batch_size=batch_size)
     start, started = threads.start_new_thread, []
 
     def start_new_thread(*args):
-        if len(started) == n_helpers:
+        if len(started) == n_workers:
             raise error("can't start new thread")
         started.append(start(*args))
 
     monkeypatch.setattr(threads, "start_new_thread", start_new_thread)
     clf = fitted(3, batch_size=batch_size)
-    assert len(started) == n_helpers
+    assert len(started) == n_workers
     same(clf, expected)
+
+
+def run_python(code, timeout):
+    """Run a script that may import the modules beside this file."""
+    command = [sys.executable, "-c", code]
+    folder = Path(__file__).parent
+    subprocess.run(command, check=True, timeout=timeout, cwd=folder)
 
 
 LITTLE_MEMORY = """
 import resource
 import numpy as np
+from core_helpers import eager_threads
 from skbgd import BGDClassifier
-from skbgd._core import backprop, threads
-threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
-threads.MIN_MULTIPLICATIONS = 0
-threads._n_cpus = lambda: 4
+from skbgd._core import backprop
+eager_threads(4).start()
 X = np.random.default_rng(0).normal(size=(600, 20))
 
 def fit():
@@ -201,100 +208,81 @@ assert outcome(64 << 20, lambda: backprop.NativeThreadPool(10**7)) is None
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
 def test_little_memory_for_threads():
-    """Stacks of new threads do not fit: fewer threads, the same bits, and no end.
+    """A fit without memory for new threads gives the same bits or a MemoryError.
 
-    A thread may also start, and then find no memory to run Python.
+    A thread may also start, and then have no memory to run Python.
     """
-    run = [sys.executable, "-c", LITTLE_MEMORY]
-    subprocess.run(run, check=True, timeout=120)
+    run_python(LITTLE_MEMORY, timeout=120)
 
 
 UNFINISHED = """
 import threading, time
 import numpy as np
+from core_helpers import eager_threads
 from skbgd import BGDClassifier
 from skbgd._core import threads
-threads.MIN_ROWS_PER_THREAD = threads.MIN_MULTIPLICATIONS_PER_THREAD = 1
-threads.MIN_MULTIPLICATIONS = 0
-threads._n_cpus = lambda: 2
+eager_threads(2).start()
 X = np.random.default_rng(0).normal(size=(1000, 20))
 clf = BGDClassifier(max_iter=10**6, tol=None, batch_size=200, n_jobs=2)
 threading.Thread(target=clf.fit, args=(X, X[:, 0] > 0), daemon=True).start()
 while not threads._running:
     time.sleep(0.01)
-team = threads.ThreadPool(2, 100, 100, 100)
-assert team.n_threads == 2
-team.run(lambda team: None)
+pool = threads.ThreadPool(2, 100, 100, 100)
+assert pool.n_threads == 2
+pool.run(lambda native_pool: None)
 """
 
 
 @compiled
-def test_python_ends_beside_a_fit_and_a_team_that_was_not_left():
-    """The thread of the fit is a daemon; those that help it are not waited for."""
-    subprocess.run([sys.executable, "-c", UNFINISHED], check=True, timeout=60)
+def test_python_exits_during_a_fit():
+    """Workers of a daemon thread's fit, and of a pool not exited, do not delay it."""
+    run_python(UNFINISHED, timeout=60)
 
 
 @compiled
-def test_more_help_than_a_team_needs():
-    """It returns at once; the others when the team is stopped."""
-    team = backprop.NativeThreadPool(2)
-    with ThreadPoolExecutor(2) as pool:
-        help_ = [pool.submit(team.run_worker) for _ in range(2)]
-        done, _ = wait(help_, timeout=10, return_when="FIRST_COMPLETED")
+def test_more_workers_than_needed():
+    """The surplus worker returns at once, the other when the pool is stopped."""
+    native_pool = backprop.NativeThreadPool(2)
+    with ThreadPoolExecutor(2) as executor:
+        workers = [executor.submit(native_pool.run_worker) for _ in range(2)]
+        done, _ = wait(workers, timeout=10, return_when="FIRST_COMPLETED")
         assert len(done) == 1
-        team.stop()
-    assert all(future.done() for future in help_)
+        native_pool.stop()
+    assert all(worker.done() for worker in workers)
 
 
-def test_ctrl_c_while_threads_wait(eager):
-    """A real signal, seen by the first thread in the core."""
-    X = np.random.default_rng(0).normal(size=(20_000, 50))
-    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+def test_ctrl_c_in_a_fit_with_threads(eager):
+    """The leader sees the signal within an epoch; whole steps are kept."""
+    X = np.random.default_rng(0).normal(size=(200_000, 50))
     clf = BGDClassifier(
-        max_iter=100_000, tol=None, batch_size=64, random_state=0, n_jobs=3
+        (400,), tol=None, batch_size=64, shuffle=False, random_state=0, n_jobs=3
     )
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_during("run_batches"):
         clf.fit(X, X[:, 0] > 0)
-    timer.join()
+    assert clf.n_iter_ == 1
+    assert 0 < clf.t_ < len(X)
+    assert clf.t_ % 64 == 0
     assert np.isfinite(clf.coefs_[0]).all()
 
 
-def test_the_blas_is_never_limited(eager):
-    """threadpool_info() is the same before, during and after a fit, or an error."""
-    seen = []
-    with threadpool_limits(2, user_api="blas"):
-        before = threadpool_info()
-        BGDClassifier(
-            max_iter=1,
-            tol=None,
-            learning_rate=0.01,  # does not diverge
-            random_state=0,
-            scoring=lambda *_: seen.append(threadpool_info()) or 0.0,
-        ).fit(X, y, X_val=X, y_val=y)
-        assert seen == [before]
-        with pytest.raises(ValueError, match="diverged"):
-            fitted(1, learning_rate=1e300, activation="identity", alpha=1.0)
-        assert threadpool_info() == before
-
-
 @compiled
-def test_default_number_of_threads_is_that_of_the_blas(monkeypatch):
+def test_default_number_of_threads(monkeypatch):
+    """It is the BLAS's limit at the time of the call, in any thread."""
     monkeypatch.setattr(threads, "_n_cpus", lambda: 64)
     with threadpool_limits(1, user_api="blas"):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with ThreadPool(None, 1 << 20, 1 << 40, 1 << 40) as team:
-            assert team.n_threads == allowed_threads(None) == min(blas_threads())
-            with ThreadPoolExecutor(1) as other:  # a fit in another thread
-                assert other.submit(allowed_threads, None).result() == team.n_threads
+        with ThreadPool(None, 1 << 20, 1 << 40, 1 << 40) as pool:
+            assert pool.n_threads == allowed_threads(None) == min(blas_threads())
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(allowed_threads, None).result() == pool.n_threads
     assert allowed_threads(3) == 3
     assert allowed_threads(-1) >= 1
 
 
-def test_workers_of_joblib_share_the_cores():
-    """In a pool of as many processes as cores, each has one thread."""
+def test_processes_of_joblib_share_the_cpus():
+    """With one process for each CPU, each process uses one thread."""
     n = threads._n_cpus()
     assert (
         Parallel(n_jobs=n)(delayed(allowed_threads)(None) for _ in range(n))
@@ -303,6 +291,7 @@ def test_workers_of_joblib_share_the_cores():
 
 
 def test_fewer_rows_than_threads(eager):
+    """Training batches and predictions of few rows agree with one thread."""
     clf = fitted(7, X, batch_size=2)
     expected = fitted(1, X, batch_size=2)
     for n in (1, 2, 5):
@@ -312,20 +301,26 @@ def test_fewer_rows_than_threads(eager):
         )
 
 
-def test_fits_in_several_threads_leave_the_blas_as_it_was(eager):
-    """Eight at once, errors among them."""
+def test_concurrent_fits_never_limit_the_blas(eager):
+    """threadpool_info() is the same before, during and after fits, and after errors."""
     with threadpool_limits(2, user_api="blas"):
-        before = threadpool_info()
+        before, during = threadpool_info(), []
+
+        def schedule(epoch):
+            during.append(threadpool_info())
+            return 1.0
 
         def fit(i):
             if i % 4 == 3:
                 with pytest.raises(ValueError, match="diverged"):
                     fitted(None, learning_rate=1e300, activation="identity", alpha=1.0)
-            return fitted(None, batch_size=20)
+            return fitted(None, batch_size=20, learning_rate_schedule=schedule)
 
         with ThreadPoolExecutor(8) as pool:
             models = list(pool.map(fit, range(16)))
         assert threadpool_info() == before
+    assert len(during) >= 16 * 8
+    assert all(info == before for info in during)
     for clf in models:
         np.testing.assert_allclose(clf.loss_curve_, models[0].loss_curve_, rtol=1e-12)
 
@@ -338,7 +333,7 @@ def _fit_in_child(clf, queue):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_fork_while_another_thread_fits(eager):
-    """The core takes no lock that a child would inherit: it fits and predicts."""
+    """The child holds no lock of the fit: it fits and predicts."""
     clf = fitted(1)
     expected = clf.predict(X).tolist()
     context = multiprocessing.get_context("fork")
@@ -357,8 +352,8 @@ def test_fork_while_another_thread_fits(eager):
 @compiled
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_fork_in_the_midst_of_a_fit(eager):
-    """It is finished twice, in the child by one thread: the same bits."""
+def test_fork_within_a_fit(eager):
+    """Parent and child, which has one thread, finish it with the same bits."""
     expected, children = fitted(3, batch_size=20, learning_rate_schedule="constant"), []
 
     def fork(epoch):
@@ -367,10 +362,10 @@ def test_fork_in_the_midst_of_a_fit(eager):
         return 1.0
 
     clf = fitted(3, batch_size=20, learning_rate_schedule=fork)
-    alike = (clf.coefs_[0] == expected.coefs_[0]).all()
+    equal = (clf.coefs_[0] == expected.coefs_[0]).all()
     if children == [0]:
-        os._exit(0 if alike else 3)
-    assert alike
+        os._exit(0 if equal else 3)
+    assert equal
     deadline = time.monotonic() + 60
     ended = 0, None
     while ended[0] == 0 and time.monotonic() < deadline:
@@ -382,8 +377,8 @@ def test_fork_in_the_midst_of_a_fit(eager):
 
 
 @compiled
-def test_the_mode_of_the_processor_is_restored(eager):
-    """Small numbers are 0 within the core alone, and none is in Adam's moments."""
+def test_subnormal_numbers_are_flushed_in_the_core_only(eager):
+    """They are 0 in Adam's moments and normal arithmetic afterwards keeps them."""
     clf = fitted(2, X.astype(np.float32), solver="adam", alpha=1e-3, batch_size=20)
     tiny = np.float32(1e-40)
     assert tiny * np.float32(0.5) > 0
@@ -398,17 +393,18 @@ def test_the_mode_of_the_processor_is_restored(eager):
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])
-def test_bad_number_of_threads(n_jobs):
+def test_invalid_n_jobs(n_jobs):
+    """The message states the rule and the value."""
     with pytest.raises(ValueError, match=r"n_jobs=.*int other than 0 or None"):
         fitted(n_jobs)
 
 
-# Threads of the user
+# Calls from several threads
 
 
 @pytest.fixture
-def restless():
-    """Threads of Python take turns a hundred times as often."""
+def frequent_switches():
+    """Python switches between threads a hundred times as often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 100)
     yield
@@ -416,8 +412,8 @@ def restless():
 
 
 @pytest.mark.parametrize("change", ["features", "classes", "layers"])
-def test_a_model_may_be_replaced_while_others_predict(restless, change):
-    """A prediction sees one model as a whole, the old or the new, or an error."""
+def test_fit_while_other_threads_predict(frequent_switches, change):
+    """A prediction uses the old model or the new one, or raises an error."""
     rng = np.random.default_rng(0)
     data = []
     for n in (3, 700):
@@ -455,19 +451,20 @@ def test_a_model_may_be_replaced_while_others_predict(restless, change):
     assert failures == []
 
 
-def test_threads_may_call_partial_fit_at_once():
-    """A step may be lost, nothing else."""
+def test_concurrent_partial_fit():
+    """Calls may be lost, but the model and its counters stay consistent."""
     X, y = load_digits(return_X_y=True)
     clf = small(batch_size=32, learning_rate=0.1).partial_fit(X / 16, y, range(10))
     with ThreadPoolExecutor(4) as pool:
-        for _ in range(10):  # calls that begin together: at least one counts
+        for _ in range(10):  # of four concurrent calls at least one counts
             list(pool.map(lambda _: clf.partial_fit(X / 16, y), range(4)))
     assert np.isfinite(clf.predict_proba(X / 16)).all()
     assert 11 <= clf.n_iter_ <= 41
     assert clf.partial_fit(X, y).n_iter_ == len(clf.loss_curve_)
 
 
-def test_threads_may_fit_and_predict_at_once():
+def test_concurrent_fits_and_predictions():
+    """They give the bits of calls one after the other."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     clf = small(batch_size=32).fit(X, y)
@@ -479,8 +476,8 @@ def test_threads_may_fit_and_predict_at_once():
             same(other, clf)
 
 
-def test_a_fit_shows_its_model_only_when_it_is_done(moons):
-    """Another thread that predicts meanwhile sees the old model."""
+def test_predictions_during_a_fit(moons):
+    """They are those of the old model until `fit` returns."""
     X, _, y, _ = moons
     clf = small().fit(X, y)
     P = clf.predict_proba(X)

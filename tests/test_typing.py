@@ -1,7 +1,7 @@
-"""Type hints: all of the public API has them, and mypy reads them as meant.
+"""Type hints: the public API has them, and mypy accepts and rejects what it should.
 
-mypy checks this file too. It fails where a line in `typed` is not an error although it
-is marked as one (`warn_unused_ignores`), or is one although it is not marked.
+mypy checks this file too. Lines of `typed` with a comment "type: ignore" must be errors
+(`warn_unused_ignores`), all others must not.
 """
 
 import inspect
@@ -30,36 +30,38 @@ def public_functions() -> list[Any]:
 
 @pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
 def test_annotated(function: Any) -> None:
+    """Each parameter and the return value have a type."""
     parameters = set(inspect.signature(function).parameters) - {"self", "cls"}
     assert parameters | {"return"} == set(function.__annotations__)
 
 
 @pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
-def test_signatures_print_short_names(function: Any) -> None:
-    """As `help` does: a line and no private module for each parameter."""
+def test_signatures_are_short(function: Any) -> None:
+    """`help` prints a line for each parameter, without private modules."""
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         assert len(str(parameter)) < 80
     assert "._" not in str(signature)
     assert "numpy." not in str(signature)
-    if not function.__module__.endswith("_display"):  # with types of matplotlib
+    if not function.__module__.endswith("_display"):  # with matplotlib's types
         assert get_type_hints(function)
 
 
-def test_found_what_is_public() -> None:
+def test_public_functions() -> None:
+    """The tests above cover methods, properties and class methods."""
     names = {function.__qualname__ for function in public_functions()}
     assert "BGDClassifier.fit" in names
     assert "BGDClassifier.coefs_" in names
     assert "LossCurveDisplay.from_estimator" in names
 
 
-def test_type_checkers_are_told() -> None:
-    """The installed package holds the marker, without which hints are not read."""
+def test_py_typed() -> None:
+    """The package has the marker file that type checkers look for."""
     assert files("skbgd").joinpath("py.typed").is_file()
 
 
 def typed(X: NDArray[np.float64], y: list[str]) -> None:
-    """What a user may write, for mypy alone."""
+    """Correct and wrong uses, for mypy; never called."""
     clf: BGDClassifier = BGDClassifier((8,), batch_size="full").fit(X, y)
     assert_type(clf.predict_proba(X), NDArray[np.floating])
     assert_type(clf.loss_curve_, list[float])

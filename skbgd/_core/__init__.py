@@ -1,14 +1,16 @@
-"""The core, compiled or in NumPy, and the choice of the processor's instructions.
+"""The core computes losses, gradients, steps and outputs; selects its implementation.
 
-Its words: a *row* is one sample; a *batch* the rows of one step; a *tile* those rows of
-a batch that are in the cache at a time; a *step* one change of the parameters; a *team*
-the threads that make it together, a *share* what one of them takes; a *panel* a part of
-a matrix, packed for the cache; a *door* a function that Python calls.
+Glossary: a *row* is one sample; a *step* is one update of the parameters; a *batch*
+holds the rows of one step; a *tile* holds the rows of a batch that are processed
+together and fit the cache; a *chunk* is the part of the work that is given to one
+thread of the *thread pool*; a *panel* is a part of a matrix, packed for the cache; an
+*entry point* is a C++ function that the bindings call.
 
-The core is compiled for several instruction sets ("baseline", "avx2", "avx512").
-The widest that the processor has is used. The environment variable SKBGD_ISA, read when
-the package is imported, names a narrower one, or "numpy", the core that is not compiled
-and which is used too where the compiled one is missing: results differ by rounding.
+The core is compiled for several instruction sets: "baseline", "avx2" and "avx512". The
+package uses the widest one that the processor supports. The environment variable
+SKBGD_ISA, which is read when the package is imported, selects another one, or "numpy":
+the core in NumPy, which is also used if the compiled core is missing. Results of
+different instruction sets differ by rounding.
 """
 
 import os
@@ -21,30 +23,30 @@ INSTRUCTION_SET = os.environ.get("SKBGD_ISA")
 
 
 def _cure() -> str:
-    """How to get the compiled core."""
+    """Say how to install the compiled core."""
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file():
         return (
-            f"Python imports skbgd from its sources in {root}, where the core is not "
+            f"Python imported skbgd from its sources in {root}, where the core is not "
             "compiled. If skbgd is installed elsewhere, run Python in another folder. "
             "To use these sources, install a C++ compiler (g++, clang++, Visual "
-            f'Studio) if there is none, and then run: pip install -e "{root}".'
+            f'Studio) if necessary, then run: pip install -e "{root}".'
         )
     return (
-        "Install a C++ compiler (g++, clang++, Visual Studio) and then skbgd again, "
+        "Install a C++ compiler (g++, clang++, Visual Studio), then reinstall skbgd "
         "with pip's options --force-reinstall --no-deps."
     )
 
 
-def _chosen() -> ModuleType:
+def _select() -> ModuleType:
     if INSTRUCTION_SET != "numpy":
         try:
             return import_module("._backprop", __name__)
         except ImportError as error:
             warnings.warn(
-                f"skbgd runs without its compiled core ({error}), on one in NumPy: "
+                f"skbgd runs without its compiled core ({error}) and uses NumPy: "
                 f"small batches and sparse rows take many times as long. {_cure()} "
-                "SKBGD_ISA=numpy in the environment chooses the NumPy core without "
+                "Set the environment variable SKBGD_ISA=numpy to use NumPy without "
                 "this warning.",
                 RuntimeWarning,
                 stacklevel=3,
@@ -52,7 +54,7 @@ def _chosen() -> ModuleType:
     return import_module("._numpy", __name__)
 
 
-backprop = _chosen()
+backprop = _select()
 COMPILED = hasattr(backprop, "NativeThreadPool")
 _names = backprop.instruction_sets()
 INSTRUCTION_SET = INSTRUCTION_SET or _names[-1]

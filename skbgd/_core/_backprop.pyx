@@ -182,7 +182,8 @@ cdef int _set_model(Call *call, model) except -1:
     layout = model.layout
     call.layers = <const Layer *> _address(layout.table)
     call.n_layers, call.n_parameters = layout.n_layers, layout.n_parameters
-    call.K, call.Y_offset, call.loss_offset = layout.K, layout.Y_offset, layout.loss_offset
+    call.K = layout.K
+    call.Y_offset, call.loss_offset = layout.Y_offset, layout.loss_offset
     call.weight_offset, call.X_offset = layout.weight_offset, layout.X_offset
     hidden, output = layout.activation_codes
     call.hidden, call.output = <Activation> <int> hidden, <Activation> <int> output
@@ -325,7 +326,7 @@ def run_batches(
     pool = NativeThreadPool() if pool is None else pool
     model.check_rule(rule)
     if batch_size < 1 or n_steps < 0:
-        raise ValueError("batch_size must be positive, n_steps not negative.")
+        raise ValueError("batch_size must be positive and n_steps >= 0.")
     if model.gradient is None and (
             model.velocity is not None or update_rule.max_gradient_norm > 0
             or not workspace.allows_in_place(min(batch_size, data.n_used))):
@@ -348,7 +349,7 @@ def apply_gradient(model, long long n_steps, rule):
         NativeThreadPool pool = NativeThreadPool()
     model.check_rule(rule)
     if model.gradient is None or n_steps < 0:
-        raise ValueError("A step needs a gradient, and n_steps not negative.")
+        raise ValueError("A step needs a gradient and n_steps >= 0.")
     _set_model(&call, model)
     call.pool = pool.pool
     with nogil:
@@ -388,7 +389,7 @@ def outputs(
 
 
 def squared_row_norms(data, double[::1] norms not None):
-    """||x_i||^2 of each row of X, not standardized, into norms (n,); ignores the order."""
+    """||x_i||^2 of each row of X, as stored and in its own order, into norms (n,)."""
     cdef Call call = Call()
     cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)
     if norms.shape[0] != data.n:
@@ -408,13 +409,13 @@ def column_moments(
 ):
     """Moments of each column of the rows start ... stop - 1 with a positive weight.
 
-
     The rows of `moments` become
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
+        low, high, 1 / (high - low) or 0, mean and variance of u, between
 
-    with u = (x - low) / (high - low) in float64; one is between if low < x < high for
-    an x, then it is 1. Returns sum_i w_i. The rows should fit the cache.
+    with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
+    any x in the column, else 0. Returns sum_i w_i. X is read up to three times: the
+    rows should fit the cache.
     """
     cdef Call call = Call()
     cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)

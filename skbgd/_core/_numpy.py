@@ -1,25 +1,24 @@
-"""Forward pass, cross-entropy, back-propagation and gradient descent, in plain NumPy.
+"""Reference implementation in NumPy: forward pass, backpropagation, gradient descent.
 
-The mathematics as it is read: the compiled core (`_backprop.pyx`) has the same classes
-and functions and is tested to give the same results, and where nothing was compiled
-this core does the work. Products of matrices are those of the BLAS and SciPy, threads
-are the BLAS's.
+This module shows the mathematics; start here. The compiled core (`_backprop.pyx`) has
+the same classes and functions, and is tested to give the same results. Where it is
+missing, the package uses this module, with the matrix products and threads of the BLAS.
 
-n rows in the data, m in the batch at hand; L weight layers with units[0] = d features,
-units[L] = K outputs. Everything is row-major, samples in rows.
+n rows in the data, m in the batch; L weight layers with units[0] = d features and
+units[L] = K outputs. All matrices are row-major with samples in rows.
 
     theta    [W_1, b_1, ..., W_L, b_L], W_l (units[l-1], units[l]), b_l (units[l],)
-    A_0      the rows of X, (m, d), standardised where that is asked for
+    A_0      the rows of X, (m, d), standardized if the network standardizes
     Z_l      A_{l-1} W_l + b_l, the pre-activations, (m, units[l])
-    A_l      f(Z_l) in the hidden layers; of the output layer Z_L is kept
-    D_l      dJ/dZ_l, (m, units[l]); at the output, for both losses, w_i (a_i - y_i)
-    Y        class codes, (n, 1), or 0/1 indicators, (n, K); for K = 1 these coincide
+    A_l      f(Z_l) in the hidden layers; the output layer keeps Z_L
+    D_l      dJ/dZ_l, (m, units[l]); in the output layer w_i (a_i - y_i) for both losses
+    Y        encoded labels, (n, 1), or 0/1 indicators, (n, K); the same for K = 1
 
-The loss of a row is the cross-entropy summed over the output units, times its weight.
-It is computed from Z_L, never from log(A_L), which loses digits or overflows.
+The loss of a row is the cross-entropy summed over the output units, times the weight of
+the row. It is computed from Z_L, never from log(A_L), which loses digits or overflows.
 
-A batch may have any number of rows: at most `tile` of them, those that the cache holds,
-are taken through the network and back at a time.
+A batch may have any number of rows. It is processed in tiles of at most `tile` rows,
+which fit the cache.
 """
 
 from math import isfinite, nan, sqrt
@@ -39,16 +38,16 @@ from .arguments import (  # noqa: F401
 
 
 def instruction_sets():
-    """What it may be called by SKBGD_ISA, as the compiled core's sets."""
+    """The values of SKBGD_ISA that select this core."""
     return ["numpy"]
 
 
 def use_instruction_set(name):
-    """There is no other: returns the name of the one before."""
+    """Return the name of the previous instruction set, which is the only one."""
     if name != "numpy":
         raise ValueError(
-            f"Got instruction set {name!r}, but the compiled core, which alone has "
-            "such, is not installed; there is ['numpy']."
+            f"Got instruction set {name!r}, but the compiled core is not installed; "
+            "without it, the only choice is 'numpy'."
         )
     return name
 
@@ -85,7 +84,7 @@ def forward(layers, X, hidden):
         # Z_l = A_{l-1} W_l + b_l
         Z = A[-1] @ W
         Z += b
-        # A_l = f(Z_l), but for the output layer
+        # A_l = f(Z_l), except in the output layer
         A.append(activation(hidden, Z) if len(A) < len(layers) else Z)
     return A
 
@@ -95,8 +94,8 @@ def cross_entropy(Z, Y, output):
     m, K = Z.shape
     if output == "softmax":
         # l = log(sum_k e^{z_k}) - z_y,  dl/dz = softmax(z) - y
-        # The largest z is subtracted, which changes neither; log(1 + the other terms)
-        # keeps the digits of a confident, right answer.
+        # Subtracting the largest z changes neither; log(1 + the other terms) keeps the
+        # digits of a confident, correct output.
         i, y = np.arange(m), Y[:, 0]
         top = Z.argmax(axis=1)
         Z -= Z[i, top, np.newaxis]
@@ -119,7 +118,8 @@ def cross_entropy(Z, Y, output):
 def backprop(layout, layers, data, start, stop, tile, gradients=None, scale=1.0):
     """sum_i w_i l_i over rows; scale times its gradient into `gradients`, if given.
 
-    Not finite as soon as that of one tile is not; the gradient is then of no use.
+    The sum is not finite as soon as the loss of a tile is not; the gradient is then
+    incomplete.
     """
     loss = 0.0
     for first in range(start, stop, tile):
@@ -130,7 +130,7 @@ def backprop(layout, layers, data, start, stop, tile, gradients=None, scale=1.0)
             loss += float(losses.sum(dtype=float))
         else:
             ignored = weights == 0
-            losses[ignored], D[ignored] = 0, 0  # a product with 0 would keep a NaN
+            losses[ignored], D[ignored] = 0, 0  # 0 times a NaN is NaN
             loss += float((weights * losses).sum(dtype=float))
             D *= weights[:, np.newaxis]
         if gradients is None:
@@ -157,15 +157,16 @@ def backprop(layout, layers, data, start, stop, tile, gradients=None, scale=1.0)
 
 
 def compute_step(model, layers, g, gradients, rule, n_steps):
-    """By how much a step changes theta, and the new velocity and second moment.
+    """The change of theta in one step, and the new velocity and second moment.
 
-    g is the gradient of the cross-entropy, of which `gradients` are views, as `layers`
-    are of theta; it is used up. Returns None if its norm, to be limited, is not finite.
+    g is the gradient of the cross-entropy, which is overwritten; `gradients` are views
+    into g, and `layers` into theta. Returns None if the norm of the gradient is limited
+    and not finite.
     """
     eta, alpha, mu = float(rule.eta), float(rule.alpha), float(rule.momentum)
     beta_1, beta_2 = float(rule.beta_1), float(rule.beta_2)
     velocity, second_moment = model.velocity, model.second_moment
-    # g = dJ/dtheta + alpha W;  b carries no penalty
+    # g = dJ/dtheta + alpha W;  b has no penalty
     if alpha:
         for (G_W, _), (W, _) in zip(gradients, layers, strict=True):
             G_W += alpha * W
@@ -180,8 +181,8 @@ def compute_step(model, layers, g, gradients, rule, n_steps):
         # v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2
         v = beta_1 * velocity + (1 - beta_1) * g
         u = beta_2 * second_moment + (1 - beta_2) * g * g
-        # theta = theta - eta_t v / (sqrt(u) + epsilon), where
-        # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t) for v and u, which began at 0
+        # theta = theta - eta_t v / (sqrt(u) + epsilon) with the bias correction
+        # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t)
         eta *= sqrt(1 - beta_2 ** (n_steps + 1)) / (1 - beta_1 ** (n_steps + 1))
         return -eta * v / (np.sqrt(u) + float(rule.epsilon)), v, u
     g *= -eta
@@ -197,14 +198,14 @@ def sum_of_squares(x):
     return float(np.einsum("i,i", x, x, dtype=float))
 
 
-# The doors ----------------------------------------------------------------------------
+# Functions of both cores --------------------------------------------------------------
 
 
 @quiet
 def loss_gradient(model, data, workspace):
-    """sum_i w_i l_i over the rows, and its gradient into that of `model`, if any.
+    """sum_i w_i l_i over the rows; its gradient is written to `model.gradient`, if any.
 
-    A plain sum, without penalty: parts of the data can be added up.
+    Both are plain sums without penalty: results for parts of the data can be added.
     """
     layout, gradients = model.layout, None
     layers = layout.layers(model.theta)
@@ -216,18 +217,19 @@ def loss_gradient(model, data, workspace):
 
 @quiet
 def run_batches(model, n_steps, data, batch_size, rule, workspace):
-    """A step of gradient descent per batch of `batch_size` rows; the last may be short.
+    """One step of gradient descent per batch of `batch_size` rows.
 
         g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
         theta = theta - eta g        or the rule of momentum, Nesterov or Adam
 
-    `n_steps` were made before, which Adam needs to know. The weights are expected to
-    average 1 over the data.
+    The last batch may be smaller; m is the number of its own rows. `n_steps` is the
+    number of earlier steps, which Adam needs. The weights are expected to average 1
+    over the data.
 
-    Returns sum_i w_i l_i, each row's loss taken just before the step it is part of, and
-    the number of rows whose step was made: fewer than there are if a loss was not
-    finite. That step is not made. After a KeyboardInterrupt theta holds the last whole
-    step, and `workspace` has what would have been returned.
+    Returns sum_i w_i l_i, each loss computed just before its row's step, and the number
+    of rows processed. The first batch with a non-finite loss ends the call, without its
+    step. After a KeyboardInterrupt theta holds the last complete step, and the
+    attributes `loss_sum` and `n_done` of the workspace hold the results.
     """
     workspace.reset()
     layout, theta = model.layout, model.theta
@@ -242,15 +244,15 @@ def run_batches(model, n_steps, data, batch_size, rule, workspace):
         loss = backprop(
             layout, layers, data, start, stop, workspace.tile, gradients, 1 / m
         )
-        made = None
+        step = None
         if isfinite(loss):
-            made = compute_step(model, layers, g, gradients, rule, n_steps)
-        if made is None:
+            step = compute_step(model, layers, g, gradients, rule, n_steps)
+        if step is None:
             workspace.loss_sum += nan if isfinite(loss) else loss
             break
-        theta_step, v, u = made
-        # All or nothing: Python looks for Ctrl-C at calls and jumps, and there is none
-        # until the end of the loop.
+        theta_step, v, u = step
+        # A step is complete or not made: Python handles Ctrl-C at calls and jumps, and
+        # there is none from here to the end of the loop.
         theta += theta_step
         if v is not None:
             velocity[:] = v
@@ -264,12 +266,12 @@ def run_batches(model, n_steps, data, batch_size, rule, workspace):
 
 @quiet
 def apply_gradient(model, n_steps, rule):
-    """One step along the gradient 1 / n sum_i w_i dl_i/dtheta, penalty not included."""
+    """One step along `model.gradient`, 1 / n sum_i w_i dl_i/dtheta without penalty."""
     g, layout = model.gradient, model.layout
     layers, gradients = layout.layers(model.theta), layout.layers(g)
-    made = compute_step(model, layers, g, gradients, rule, n_steps)
-    if made is not None:
-        theta_step, v, u = made
+    step = compute_step(model, layers, g, gradients, rule, n_steps)
+    if step is not None:
+        theta_step, v, u = step
         model.theta += theta_step
         if v is not None:
             model.velocity[:] = v
@@ -279,9 +281,10 @@ def apply_gradient(model, n_steps, rule):
 
 @quiet
 def outputs(model, data, Z, activated, check_finite, workspace):
-    """The output layer for every row into Z: Z_L, or if activated A_L.
+    """Compute the output layer for every row, into Z: Z_L, or A_L if activated.
 
-    Returns False if `check_finite` found a NaN or an infinity in X; Z is then unfit.
+    Returns False if `check_finite` found a NaN or an infinity in X; Z is then
+    incomplete.
     """
     layout = model.layout
     layers = layout.layers(model.theta)
@@ -301,7 +304,7 @@ def outputs(model, data, Z, activated, check_finite, workspace):
 
 @quiet
 def squared_row_norms(data, norms):
-    """||x_i||^2 for each row as it is stored, into norms."""
+    """||x_i||^2 of each row of X, as stored and in its own order, into norms (n,)."""
     X = data.X
     if issparse(X):
         numbers = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
@@ -313,12 +316,14 @@ def squared_row_norms(data, norms):
 
 @quiet
 def column_moments(data, start, stop, moments):
-    """Of each column of rows start ... stop - 1 with a positive weight, into moments
+    """Moments of each column of the rows start ... stop - 1 with a positive weight.
 
-        low, high, 1 / (high - low) or 0, mean and variance of u, whether one is between
+    The rows of `moments`, (6, d), become
 
-    with u = (x - low) / (high - low) in float64; one is between if low < x < high for
-    an x, then it is 1. Returns sum_i w_i.
+        low, high, 1 / (high - low) or 0, mean and variance of u, between
+
+    with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
+    any x in the column, else 0. Returns sum_i w_i.
     """
     X, w = data.X[start:stop], np.ones(stop - start)
     if data.weights is not None:
@@ -340,7 +345,7 @@ def column_moments(data, start, stop, moments):
 
 @quiet
 def squared_weight_norms(layout, theta):
-    """sum_l ||W_l||^2, and the same with sum_l ||b_l||^2."""
+    """sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2."""
     layers = layout.layers(theta)
     weights = sum(sum_of_squares(W.ravel()) for W, _ in layers)
     return weights, weights + sum(sum_of_squares(b) for _, b in layers)
@@ -349,9 +354,9 @@ def squared_weight_norms(layout, theta):
 def shuffle(order, state):
     """Fill `order` with a random permutation; returns the state for the next call.
 
-    Fisher and Yates' shuffle, inside-out, on the generator SplitMix64 (Steele, Lea &
-    Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose whole
-    state is one 64-bit integer.
+    The inside-out variant of the Fisher-Yates shuffle on the generator SplitMix64
+    (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA
+    2014), whose whole state is one 64-bit integer.
     """
     n = len(order)
     numbers = np.arange(1, n + 1)
@@ -360,9 +365,9 @@ def shuffle(order, state):
         bits ^= bits >> np.uint64(shift)
         bits *= np.uint64(factor)
     # j uniform in 0 ... i, from the 53 bits that a double holds
-    places = ((bits >> np.uint64(11)) * (numbers * 2.0**-53)).astype(np.intp)
+    positions = ((bits >> np.uint64(11)) * (numbers * 2.0**-53)).astype(np.intp)
     permutation = [0] * n
-    for i, j in enumerate(places.tolist()):
+    for i, j in enumerate(positions.tolist()):
         permutation[i] = permutation[j]
         permutation[j] = i
     order[:] = permutation

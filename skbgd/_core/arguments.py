@@ -1,8 +1,8 @@
 """Checked arguments of the functions of both cores: model, data and workspace.
 
 The compiled core gets the addresses of the arrays and checks no bounds. Arguments that
-pass the checks here cannot make it read or write outside an array, unless the arrays
-are changed during a call.
+pass the checks here cannot make it read or write outside an array, as long as nobody
+changes their integers or sizes afterwards.
 """
 
 from collections import namedtuple
@@ -74,9 +74,9 @@ def check_csr(shape, data, indices, indptr):
         and not 0 <= indices.min() <= indices.max() < shape[1]
     ):
         raise ValueError(
-            f"The sparse matrix X of shape {shape} is damaged: its indptr must rise "
-            f"from 0 to at most {n_elements}, its indices be from 0 to "
-            f"{shape[1] - 1}. See its method check_format."
+            f"The sparse matrix X of shape {shape} is damaged: its indptr must start "
+            f"at 0, must not decrease and must not exceed {n_elements}; its indices "
+            f"must be from 0 to {shape[1] - 1}. See X.check_format()."
         )
 
 
@@ -91,10 +91,10 @@ class Layout:
     def __init__(self, units, activation, output_activation):
         self.units = units = tuple(int(n) for n in units)
         if len(units) < 2 or min(units) < 1:
-            raise ValueError(f"units must be 2 positive numbers or more; got {units}.")
+            raise ValueError(f"units must be at least 2 positive numbers; got {units}.")
         for name, names in ((activation, HIDDEN), (output_activation, OUTPUT)):
             if name not in names:
-                raise ValueError(f"Got activation {name!r}; there are {names}.")
+                raise ValueError(f"Got activation {name!r}; must be one of {names}.")
         self.hidden, self.output = activation, output_activation
         self.activation_codes = tuple(
             map(ACTIVATIONS.index, (activation, output_activation))
@@ -160,7 +160,7 @@ class Model(namedtuple("_Model", "layout theta velocity second_moment gradient")
         if not self.theta.flags.writeable:
             raise ValueError("theta must be writable.")
         if (rule.solver == "adam") != (self.second_moment is not None):
-            raise ValueError("A second moment is for Adam, and Adam needs one.")
+            raise ValueError("Adam needs a second_moment; other solvers take none.")
 
 
 class Data(
@@ -230,8 +230,8 @@ class Data(
         layout = model.layout
         if self.d != layout.d or self.values.dtype != model.theta.dtype:
             raise ValueError(
-                f"X must have {layout.d} features of the type of theta; it has "
-                f"{self.d} of {self.values.dtype}."
+                f"X must have {layout.d} features and the dtype of theta, "
+                f"{model.theta.dtype}; got {self.d} features of {self.values.dtype}."
             )
         if not with_targets:
             return
@@ -328,8 +328,8 @@ class Workspace:
         layout = model.layout
         size = self.stride * self.row_size + self.gradients * layout.n_parameters
         if self.dtype != model.theta.dtype:
-            raise ValueError("The workspace must be of the type of theta.")
+            raise ValueError("The workspace must have the dtype of theta.")
         if self.row_size < layout.scratch_per_row(data.gathered) or self.size < size:
             raise ValueError("The workspace is too small for this network's rows.")
         if self.gradients and not data.dense:
-            raise ValueError("A gradient for each thread is for dense rows alone.")
+            raise ValueError("Gradients for each thread need dense rows.")

@@ -1,33 +1,34 @@
-/* What the Python side hands to the core, and the entry points of each instruction set.
+/* Interface between the Python bindings (`_backprop.pyx`) and the compiled core.
  *
- * The core is a set of templates, for float and double: `simd-inl.hpp`, `elementwise-inl.hpp`,
- * `gemm-inl.hpp` and `data-inl.hpp` have the kernels, `network-inl.hpp` the passes through the
- * network and `engine-inl.hpp` the steps and the entry points. Each of `baseline.cpp`, `avx2.cpp` and
- * `avx512.cpp` compiles all of them, in a namespace of its own, for its width of vectors.
- * One is chosen when the package is imported; nothing is compiled for the building machine
- * alone.
+ * The core is a set of templates over float and double. Each header builds on those above:
  *
- * All headers of the system are included here and in `thread_pool.hpp`, before a unit changes the target: an inline
- * function of theirs must not be compiled for a processor that may not be there.
+ *     simd-inl.hpp          vectors and masks: load, store, sum
+ *     elementwise-inl.hpp   activation functions, losses, sums over contiguous memory
+ *     gemm-inl.hpp          dense matrix products
+ *     data-inl.hpp          rows of the data: gathered, standardized, sparse products
+ *     update-inl.hpp        update rules; SGD on a single sigmoid unit
+ *     network-inl.hpp       forward and backward pass of a tile of rows
+ *     engine-inl.hpp        batches, steps and predictions in a thread pool
+ *     entry_points-inl.hpp  the functions that the bindings call
+ *
+ * `baseline.cpp`, `avx2.cpp` and `avx512.cpp` compile all of these, each for one
+ * instruction set and in a namespace of its own. The widest instruction set that the
+ * processor supports is selected when the package is imported. Nothing depends on the
+ * processor of the build machine.
  */
 #ifndef SKBGD_INTERFACE_HPP
 #define SKBGD_INTERFACE_HPP
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-#if defined(__GNUC__) && defined(__x86_64__)
-#define SKBGD_X86 1 /* gcc or clang, which compile single functions for more than baseline */
-#include <immintrin.h>
-#elif defined(_M_X64)
-#include <xmmintrin.h>
-#endif
 
 #include "thread_pool.hpp"
 
+#if defined(__GNUC__) && defined(__x86_64__)
+#define SKBGD_X86 1 /* gcc and clang can compile functions for instruction set extensions */
+#endif
+
 namespace skbgd {
+
+using std::ptrdiff_t;
 
 enum Activation { LOGISTIC, TANH, RELU, IDENTITY, SOFTMAX };
 
@@ -37,9 +38,11 @@ template <class real> struct Matrix {
     ptrdiff_t row_stride, column_stride;
 };
 
-/* C = P - decay P + scale A B, with A (m, k), B (k, n) and C (m, n), whose rows are
-   contiguous and `ld_C` apart. P is NULL (0), C itself, or with ld_P = 0 one row for all.
-   `decay` is kept apart from 1 - decay, which float32 may round to 1. */
+/* The matrix product C = P - decay P + scale A B with A (m, k), B (k, n) and C (m, n).
+
+   The rows of C are contiguous, `ld_C` elements apart; those of P `ld_P` elements. P is
+   nullptr for 0, or C itself, or with ld_P = 0 one row for all rows of C. `decay` is not
+   merged into a factor 1 - decay of P: float32 would round that to 1 if decay is small. */
 template <class real> struct Product {
     ptrdiff_t m, n, k;
     Matrix<real> A, B;
@@ -48,27 +51,27 @@ template <class real> struct Product {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    real *panel; /* scratch memory, see `ThreadPool::panel` */
+    real *panel; /* scratch memory of PANEL_SIZE elements */
 };
 
-/* Rows to learn from: dense X (n, d), or in compressed sparse row format (CSR), where row
-   i has the elements indptr[i] ... indptr[i + 1] - 1 of X and of `indices`. Both kinds of
-   integers have 32 bits or (wide) 64.
+/* Training or prediction data. X is dense, (n, d), or in compressed sparse row format
+   (CSR): row i has the elements indptr[i] ... indptr[i + 1] - 1 of X and `indices`.
+   Integers have 32 bits, or 64 if they are `wide`.
 
-   With `standardizer` the network sees ((x - high) - low) * inverse instead of x. `high` and
-   `low` carry the shift of each feature: one number would lose digits of a large one. */
+   With a `standardizer` the network reads ((x - high) - low) * inverse instead of x. The
+   shift of a feature is high + low: a single number would lose digits of a large shift. */
 template <class real> struct Data {
     ptrdiff_t n, d;
     bool sparse, wide_indices, wide_indptr;
     const real *X;
     const void *indices, *indptr;
-    const int *Y; /* (n, n_targets) class labels or 0/1 indicators, or NULL */
+    const int *Y; /* (n, n_targets) encoded labels, or nullptr */
     ptrdiff_t n_targets;
-    const real *weights;    /* (n,), or NULL: all 1 */
-    const ptrdiff_t *order; /* (n,) row numbers, or NULL: as they come */
-    const real *standardizer;   /* (3, d) high, low and inverse, or NULL: rows as they are */
+    const real *weights;      /* (n,), or nullptr for weights of 1 */
+    const ptrdiff_t *order;   /* (n,) row numbers, or nullptr for 0 ... n - 1 */
+    const real *standardizer; /* (3, d) high, low and inverse, or nullptr */
 
-    /* Whether tiles hold dense rows. Standardised rows are always dense. */
+    /* Whether the network reads dense rows. Standardized rows are always dense. */
     bool dense() const { return !sparse || standardizer; }
 };
 
@@ -79,38 +82,33 @@ struct UpdateRule {
     bool adam, nesterov;
 };
 
+/* Offsets in scratch memory count elements per row of a tile: see `Tile::scratch_at`. */
 struct Layer {
     ptrdiff_t W, b; /* offsets in theta */
-    ptrdiff_t fan_in, fan_out; /* units in and out */
-    ptrdiff_t A, D; /* offsets in scratch memory, times the rows of a tile */
+    ptrdiff_t fan_in, fan_out;
+    ptrdiff_t A, D; /* offsets in scratch memory */
 };
 
-/* A call of the core: checked addresses that hold until it returns. Python fills in a
-   Call<void>, NULL or 0 where it has nothing; inside, the type of its numbers is known. */
+/* The arguments of a call of the core: checked addresses that are valid until it returns.
+   Python fills in a Call<void>, with nullptr or 0 for missing arguments; the entry points
+   cast it to Call<float> or Call<double>. */
 template <class real> struct Call {
     const Layer *layers;
     ptrdiff_t n_layers, K, n_parameters;
-    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* offsets in scratch memory, like those of a layer */
+    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* in scratch memory */
     Activation hidden, output;
     real *theta, *gradient, *velocity, *second_moment;
     Data<real> data;
-    real *scratch;                /* scratch memory, (n_threads, scratch_size) */
-    ptrdiff_t scratch_size, stride, tile; /* rows that it is laid out for, and takes at a time */
-    ptrdiff_t gradient_offset;     /* of a thread's own gradient in its memory; 0: none */
+    real *scratch;             /* (n_threads, scratch_size) */
+    ptrdiff_t scratch_size;    /* of one thread */
+    ptrdiff_t tile;            /* rows of a tile */
+    ptrdiff_t stride;          /* the same, rounded up; offsets are multiplied by it */
+    ptrdiff_t gradient_offset; /* of a thread's gradient in its memory; 0: it has none */
     ThreadPool *pool;
-    int (*check_signals)(); /* whether Python wants the call to end */
+    int (*check_signals)(); /* whether Python asks the call to end */
 };
 
-/* A struct of pointers to numbers whose type is known now. */
-template <class Typed, class Given> Typed typed(const Given &given)
-{
-    Typed result;
-    static_assert(sizeof result == sizeof given, "pointers of different sizes");
-    memcpy((void *)&result, &given, sizeof result);
-    return result;
-}
-
-/* The functions, described where they are defined; the last two are for the tests. */
+/* The functions that the bindings call; `entry_points-inl.hpp` describes them. */
 struct EntryPoints {
     double (*loss_gradient)(const Call<void> &call);
     void (*run_batches)(const Call<void> &call, const UpdateRule &rule, long long n_steps,
@@ -122,6 +120,7 @@ struct EntryPoints {
     double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments);
     void (*squared_weight_norms)(const Call<void> &call, double *norms);
+    /* For the tests: */
     void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
     void (*compute_product)(const Product<void> &product);
 };
@@ -131,7 +130,7 @@ struct InstructionSet {
     EntryPoints f32, f64;
 };
 
-/* NULL where the compiler or the processor does not have it. */
+/* nullptr if the compiler or the processor does not support the instruction set. */
 const InstructionSet *baseline_instruction_set();
 const InstructionSet *avx2_instruction_set();
 const InstructionSet *avx512_instruction_set();

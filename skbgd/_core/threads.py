@@ -52,7 +52,7 @@ _running: set["ThreadPool"] = set()  # pools with worker threads
 
 @atexit.register
 def _stop_all():
-    """Stop the pools that are still running at exit, as those of daemon threads."""
+    """At exit, stop the pools in use, such as that of a fit in a daemon thread."""
     for pool in list(_running):
         pool.stop()
 
