@@ -488,7 +488,6 @@ cdef class ModeSelector:
         return self.selector.sequential
 
 
-
 def activation(name, values):
     """Apply the activation function `name` to `values`, (n,), in place."""
     cdef int code = ACTIVATIONS.index(name)
