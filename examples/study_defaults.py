@@ -6,18 +6,17 @@ Compares `BGDClassifier()` and `BGDClassifier(solver="adam")`, which get the num
 they are, with `MLPClassifier()`, `LogisticRegression()` and
 `HistGradientBoostingClassifier()`. The first two get their numbers standardised, except
 columns of two values. It prints accuracy and log-loss over shuffled folds and the speed
-of `fit`. All run in one process, in turns on each fold, on one thread. With `--rules`
-each rule of the defaults is switched off by itself.
+of `fit`. All run in one process, in turns on each fold, on one thread. The section
+"rules" switches off each rule of the defaults by itself.
 
 The real tables are UCI's. They come from OpenML (`sklearn.datasets.fetch_openml`), or
 from a folder of files ``NAME.csv.gz`` with a column ``class`` and the columns
 ``n:...`` of numbers and ``c:...`` of categories. Missing numbers become the median,
 categories one-hot columns. The other sets are made or come with scikit-learn. Prints
-Markdown, in half an hour each, or in some minutes without the slow parts::
+Markdown, in an hour; sections can be named, and ``--quick`` takes some minutes::
 
     python examples/study_defaults.py --tables FOLDER > study_defaults.md
-    python examples/study_defaults.py --tables FOLDER --rules >> study_rules.md
-    python examples/study_defaults.py --quick
+    python examples/study_defaults.py --quick first made
 """
 
 import argparse
@@ -521,8 +520,9 @@ RULES = {
 }
 
 
-def rules(sets, quick, base):
+def rules(sets, quick):
     """What each rule gains: the summary without it."""
+    base = evaluate(estimators().values(), sets, quick)
     print("\n### Each rule switched off: the real tables\n")
     header(["", *SUMMARY])
     for column, params in ((1, {}), (2, {"solver": "adam"})):
@@ -637,13 +637,73 @@ def rare_class():
 # The whole ----------------------------------------------------------------------------
 
 
+def real_tables(tables, quick):
+    """The defaults and other classifiers on the real tables."""
+    constructors = estimators() | peers()
+    real = table("Real tables", tables, quick, constructors)
+    summaries("Real tables: summary", {"real": real}, list(constructors))
+
+
+def made_sets(tables, quick):
+    """The defaults, and other layers, on made and bundled sets."""
+    groups = {
+        label: {
+            name: lambda quick, make=make: folds_of_set(make, quick)
+            for name, make in sets.items()
+            if not (quick and name in LARGE)
+        }
+        for label, sets in (
+            ("chosen on", CHOSEN_ON), ("held out", HELD_OUT), ("radial", RADIAL)
+        )
+    }  # fmt: skip
+    done = {
+        label: table(f"Made and bundled sets: {label}", sets, quick)
+        for label, sets in groups.items()
+    }
+    summaries("Made and bundled sets: summary", done, list(estimators()))
+    some = {name: groups["chosen on"][name] for name in LAYERED}
+    for hidden in ((300,), (100, 100), (50, 50, 50), (5,), ()):
+        layered = {
+            "MLPClassifier": lambda h=hidden: MLPClassifier(h),
+            "BGDClassifier()": lambda h=hidden: BGDClassifier(h),
+            'solver="adam"': lambda h=hidden: BGDClassifier(h, solver="adam"),
+        }
+        table(f"hidden_layer_sizes={hidden}", some, quick, layered)
+
+
+def lbfgs(tables, quick):
+    """L-BFGS on the real tables, without the largest."""
+    constructors = {
+        "MLPClassifier": MLPClassifier,
+        'solver="lbfgs"': lambda: BGDClassifier(solver="lbfgs"),
+    }
+    tables = {name: folds for name, folds in tables.items() if name != "letter"}
+    real = table('solver="lbfgs"', tables, quick, constructors)
+    summaries('solver="lbfgs": summary', {"real": real}, list(constructors))
+
+
+def first_contact(tables, quick):
+    """Few rows, streams, a rare class."""
+    few_rows()
+    streams()
+    rare_class()
+
+
+SECTIONS = {
+    "first": first_contact,
+    "real": real_tables,
+    "made": made_sets,
+    "lbfgs": lbfgs,
+    "rules": rules,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("sections", nargs="*", help=", ".join(SECTIONS))
     parser.add_argument("--quick", action="store_true", help="one fold, no large sets")
     parser.add_argument("--tables", type=Path, help="folder of NAME.csv.gz")
-    parser.add_argument("--rules", action="store_true", help="switch off each rule")
     options = parser.parse_args()
-    quick = options.quick
     warnings.simplefilter("ignore", ConvergenceWarning)
     if options.tables:
         loads = {
@@ -659,51 +719,12 @@ def main():
         name: lambda quick, load=load: folds_of_table(load, quick)
         for name, load in loads.items()
     }
-    if options.rules:
-        rules(tables, quick, table("Real tables, once more", tables, quick))
-        return
     print(
         "Each cell: accuracy / log-loss (epochs), then the points of accuracy gained\n"
         "on MLPClassifier with default parameters, and its time of fit over this one's."
     )
-    constructors = estimators() | peers()
-    real = table("Real tables", tables, quick, constructors)
-    groups = {
-        label: {
-            name: lambda quick, make=make: folds_of_set(make, quick)
-            for name, make in sets.items()
-            if not (quick and name in LARGE)
-        }
-        for label, sets in (
-            ("chosen on", CHOSEN_ON), ("held out", HELD_OUT), ("radial", RADIAL)
-        )
-    }  # fmt: skip
-    done = {
-        label: table(f"Made and bundled sets: {label}", sets, quick)
-        for label, sets in groups.items()
-    }
-    summaries("Summary: real tables", {"real": real}, list(constructors))
-    summaries("Summary: made and bundled sets", done, list(estimators()))
-    for hidden in ((300,), (100, 100), (50, 50, 50), (5,), ()):
-        some = {name: groups["chosen on"][name] for name in LAYERED}
-        layered = {
-            "MLPClassifier": lambda h=hidden: MLPClassifier(h),
-            "BGDClassifier()": lambda h=hidden: BGDClassifier(h),
-            'solver="adam"': lambda h=hidden: BGDClassifier(h, solver="adam"),
-        }
-        table(f"hidden_layer_sizes={hidden}", some, quick, layered)
-    table(
-        'solver="lbfgs"',
-        {k: v for k, v in tables.items() if quick or k != "letter"},
-        quick,
-        {
-            "MLPClassifier": estimators()["MLPClassifier"],
-            'solver="lbfgs"': lambda: BGDClassifier(solver="lbfgs"),
-        },
-    )
-    few_rows()
-    streams()
-    rare_class()
+    for name in options.sections or SECTIONS:
+        SECTIONS[name](tables, options.quick)
 
 
 if __name__ == "__main__":
