@@ -239,6 +239,56 @@ def test_python_exits_during_a_fit():
     run_python(UNFINISHED, timeout=60)
 
 
+def sequential_fraction(*phases):
+    """The fraction of time in which the leader works alone, in the last phase.
+
+    Each phase has the seconds of a run in parallel and alone. Phases last 10 s; the
+    first second of each, in which the mode may change, does not count.
+    """
+    selector, now = backprop.ModeSelector(), 0.0
+    for parallel, sequential in phases:
+        start, alone = now, 0.0
+        while now < start + 10:
+            runs_alone = selector.update(now)
+            duration = sequential if runs_alone else parallel
+            if runs_alone and now > start + 1:
+                alone += duration
+            now += duration
+    return alone / (now - start - 1)
+
+
+# Seconds of a run in parallel
+SHORT_RUNS = pytest.mark.parametrize("seconds", [1e-5, 1e-4, 9e-4])
+
+
+@compiled
+@SHORT_RUNS
+def test_leader_rarely_works_alone_if_this_is_slower(seconds):
+    """Short runs are tried alone in one window of 200."""
+    assert 0.001 < sequential_fraction((seconds, 2 * seconds)) < 0.02
+
+
+@compiled
+@SHORT_RUNS
+def test_leader_works_alone_if_this_is_faster(seconds):
+    """Short runs are then parallel in one window of 12."""
+    assert 0.8 < sequential_fraction((seconds, seconds / 2)) < 0.95
+
+
+@compiled
+def test_leader_never_works_alone_in_long_runs():
+    """Runs of 2 ms are parallel, even if they are slower."""
+    assert sequential_fraction((2e-3, 1e-4)) == 0
+
+
+@compiled
+def test_leader_adapts_to_other_processes():
+    """The mode changes when another process takes a CPU, and again when it ends."""
+    idle, busy = (5e-5, 1e-4), (2e-4, 1e-4)
+    assert sequential_fraction(idle, busy) > 0.8
+    assert sequential_fraction(idle, busy, idle) < 0.02
+
+
 @compiled
 def test_more_workers_than_needed():
     """The surplus worker returns at once, the other when the pool is stopped."""

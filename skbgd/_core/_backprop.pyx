@@ -16,6 +16,10 @@ from .arguments import Data, Layout, Model, Workspace  # no-cython-lint
 
 
 cdef extern from "interface.hpp" namespace "skbgd" nogil:
+    cdef cppclass CModeSelector "skbgd::ModeSelector":
+        bint sequential
+        CModeSelector(double now)
+        void update(double now)
     cdef cppclass ThreadPool:
         int n_threads
         bint interrupted
@@ -467,6 +471,22 @@ def shuffle(
 
 
 # For the tests -------------------------------------------------------------------------
+
+cdef class ModeSelector:
+    """The selector of a thread pool, on a clock that starts at 0."""
+    cdef CModeSelector *selector
+
+    def __cinit__(self):
+        self.selector = new CModeSelector(0)
+
+    def __dealloc__(self):
+        del self.selector
+
+    def update(self, double now):
+        """Return whether the leader computes the run that starts now alone."""
+        self.selector.update(now)
+        return self.selector.sequential
+
 
 def activation(name, values):
     """Apply the activation function `name` to `values`, (n,), in place."""

@@ -30,6 +30,11 @@ namespace skbgd {
 
 using Clock = std::chrono::steady_clock;
 
+inline double seconds()
+{
+    return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
 /* Tell the processor that this thread spins. */
 inline void spin_pause()
 {
@@ -73,6 +78,42 @@ class Event {
     std::condition_variable changed;
 };
 
+/* Selects the mode of each run of a pool: parallel, or sequential, by the leader alone.
+
+   Where runs are short (more than 1000 per second), waiting for a preempted thread is long
+   in comparison. The selector measures one window of at least 4 ms in parallel and one
+   alone, and uses the faster mode in the windows after. It measures again after 200 windows
+   in parallel or 12 alone: other processes come and go. Long runs are always parallel: on
+   many CPUs, trying them alone costs more than it can gain. */
+class ModeSelector {
+  public:
+    bool sequential = false; /* the mode of the next run */
+
+    /* Times are in seconds. */
+    explicit ModeSelector(double now) : window_start(now) {}
+
+    /* To be called before each run. */
+    void update(double now)
+    {
+        const double time = now - window_start;
+        if (n_runs++ < 4 || time < 0.004)
+            return;
+        const double rate = n_runs / time;
+        double &average = runs_per_second[sequential];
+        average = average > 0 ? (average + rate) / 2 : rate;
+        if (window > 0 || rate > 1000)
+            window = (window + 1) % (sequential ? 12 : 200);
+        sequential = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
+        n_runs = 0;
+        window_start = now;
+    }
+
+  private:
+    int window = 0, n_runs = 0;         /* n_runs: in this window */
+    double runs_per_second[2] = {0, 0}; /* parallel, sequential; moving averages */
+    double window_start;
+};
+
 /* Elements of the panel, each thread's memory for packed parts of matrices: 32 KB in
    float, 64 KB in double. */
 constexpr ptrdiff_t PANEL_SIZE = 1 << 13;
@@ -91,8 +132,8 @@ class ThreadPool {
     template <class Body> void run(const Body &body)
     {
         if (n_threads > 1)
-            choose_mode();
-        if (n_threads == 1 || sequential) {
+            mode.update(seconds());
+        if (n_threads == 1 || mode.sequential) {
             for (int chunk = 0; chunk < n_threads; chunk++)
                 body(chunk, 0);
             return;
@@ -163,33 +204,9 @@ class ThreadPool {
     std::atomic<unsigned> phase{0}; /* number of the parallel run */
     std::atomic<int> n_unfinished{0}, n_workers{0}, n_returned{0};
     std::atomic<bool> stopped{false};
+    ModeSelector mode{seconds()};
     const void *context = nullptr;
     void (*call_body)(const void *context, int chunk, int thread) = nullptr;
-
-    /* Where runs are short (more than 1000 per second), waiting for a preempted thread is
-       long in comparison. The leader measures one window of at least 4 ms in parallel and
-       one alone, and uses the faster mode in the windows after. It measures again after 200
-       windows in parallel or 12 alone: other processes come and go. Long runs are always
-       parallel: on many CPUs, trying them alone costs more than it can gain. */
-    bool sequential = false;
-    int window = 0, n_runs = 0;         /* n_runs: in this window */
-    double runs_per_second[2] = {0, 0}; /* parallel, sequential; moving averages */
-    Clock::time_point window_start = Clock::now();
-
-    void choose_mode()
-    {
-        const std::chrono::duration<double> time = Clock::now() - window_start;
-        if (n_runs++ < 4 || time.count() < 0.004)
-            return;
-        const double rate = n_runs / time.count();
-        double &average = runs_per_second[sequential];
-        average = average > 0 ? (average + rate) / 2 : rate;
-        if (window > 0 || rate > 1000)
-            window = (window + 1) % (sequential ? 12 : 200);
-        sequential = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
-        n_runs = 0;
-        window_start = Clock::now();
-    }
 
     void process_chunks(int thread, unsigned current)
     {
