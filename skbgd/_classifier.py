@@ -209,14 +209,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         batch size: pass ``alpha / batch_size`` for the same penalty. With `standardize`
         the penalty applies to the weights of standardized features.
 
-        "auto" is :math:`c / n` for :math:`n` samples, with :math:`c = 0.5`, or 0.25
-        for "adam". With fewer than 100 samples it is multiplied by
-        :math:`(n / 100)^2`, where :math:`n` is at least 40, and with more than 2000 by
-        :math:`\sqrt{n / 2000}`, but at most by 2. In `partial_fit`, it is
-        :math:`c / n` for the :math:`n` samples of the call, but at most 2e-4. In both
-        cases it is divided by the square of the number of hidden layers. With sample
-        weights :math:`w_i`, :math:`n` is the effective number of samples,
-        :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
+        "auto" is :math:`c / n` for :math:`n` samples, divided by the square of the
+        number of hidden layers, where :math:`c = 0.5`, or 0.25 for "adam". In `fit` it
+        is multiplied
+
+        - for :math:`n < 100` by :math:`(n / 100)^2`, where :math:`n` is at least 40;
+        - for :math:`n > 2000` by :math:`\sqrt{n / 2000}`, but at most by 2.
+
+        In `partial_fit`, :math:`n` is the number of samples in the call, and
+        :math:`c / n` is at most 2e-4. With sample weights :math:`w_i`, :math:`n` is the
+        effective number of samples, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
 
     max_iter : int or "auto", default="auto"
         Maximum number of epochs (passes over the data). With `warm_start` the epochs of
