@@ -11,7 +11,7 @@
 
 /* What `block` needs beside its numbers of rows and vectors. */
 template <class real> struct Block {
-    ptrdiff_t k;
+    ptrdiff_t k, k_whole; /* rows of B; those whose last vector is loaded in one instruction */
     const real *A;
     ptrdiff_t row, column; /* strides of A */
     const real *B;
@@ -25,8 +25,9 @@ template <class real> struct Block {
 };
 
 /* S = S + A_t B_t for R rows and V vectors. The rows from the eighth on are given apart:
-   with one address for all, there are more offsets than registers. */
-template <int R, int V, class real>
+   with one address for all, there are more offsets than registers. `whole`: lanes of the
+   last vector past the columns may be loaded, and are not stored later. */
+template <bool whole, int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                                 const real *A, const real *A_8, const real *B)
 {
@@ -35,7 +36,8 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     UNROLL
     for (int v = 0; v < V - 1; v++)
         b[v] = load(B + v * Simd<real>::LANES);
-    b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.mask);
+    b[V - 1] = whole ? load(B + (V - 1) * Simd<real>::LANES)
+                     : load(B + (V - 1) * Simd<real>::LANES, x.mask);
     UNROLL
     for (int r = 0; r < R; r++) {
         real a = halves[r / 8][r % 8 * x.row];
@@ -55,16 +57,21 @@ template <class real, int R, int V> static void block(const Block<real> &given)
     const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row : A, *B = x.B;
     ptrdiff_t t = 0;
     OPTIMIZATION_BARRIER(A_8);
-    for (; t + U <= x.k; t += U) {
+    for (; t + U <= x.k_whole; t += U) {
         UNROLL
         for (int u = 0; u < U; u++)
-            add_products(s[u], x, A + u * x.column, A_8 + u * x.column, B + u * x.ld_B);
+            add_products<!MASKED_LOADS>(s[u], x, A + u * x.column, A_8 + u * x.column,
+                                        B + u * x.ld_B);
         A += U * x.column;
         A_8 += U * x.column;
         B += U * x.ld_B;
     }
-    for (; U > 1 && t < x.k; t++, A += x.column, B += x.ld_B)
-        add_products(s[0], x, A, A, B); /* fewer than 8 rows */
+    for (; (U > 1 || !MASKED_LOADS) && t < x.k; t++) {
+        add_products<false>(s[0], x, A, A_8, B);
+        A += x.column;
+        A_8 += x.column;
+        B += x.ld_B;
+    }
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL
@@ -113,10 +120,14 @@ template <class real, int V> struct BlockDispatch<real, 0, V> {
     ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
 };
 
-/* The sums of a block fill the registers, beside V vectors of B and a number of A. */
-#if N_REGISTERS == 32
+/* The sums of a block fill the registers, beside V vectors of B and numbers of A. AVX-512
+   reads a number of A from memory while it multiplies by it; others first load it. */
+#if VECTOR_BYTES == 64
 enum { MAX_VECTORS = 4 };
 constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 14 : V == 3 ? 9 : 6; }
+#elif N_REGISTERS == 32
+enum { MAX_VECTORS = 4 };
+constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 12 : V == 3 ? 8 : 5; }
 #else
 enum { MAX_VECTORS = 3 };
 constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
@@ -141,13 +152,15 @@ template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
     }
 }
 
-/* k rows of n columns of B, `ld` apart in the panel. */
+/* k rows of n columns of B, `ld` apart in the panel; the last vector of a row is whole. */
 template <class real>
 static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, ptrdiff_t ld)
 {
     enum { LANES = Simd<real>::LANES };
     if (B.column_stride != 1) {
         transpose(n, k, B.data, B.column_stride, panel, ld);
+        for (ptrdiff_t t = 0; !MASKED_LOADS && t < k; t++)
+            std::fill(panel + t * ld + n, panel + t * ld + (n + LANES - 1) / LANES * LANES, (real)0);
         return;
     }
     ptrdiff_t whole = (n - 1) / LANES * LANES;
@@ -171,7 +184,7 @@ template <class real> static void gemm_over_n(const Product<real> &g)
     const bool packed = g.B.column_stride != 1 || g.m >= 64;
     /* Beside the panel, the rows of A^T that are read in part stay in that cache too. */
     const ptrdiff_t depth = packed ? PANEL_SIZE / ld : g.A.row_stride == 1 ? 128 : g.k;
-    Block<real> x = {0, NULL, g.A.row_stride, g.A.column_stride, NULL, packed ? ld : g.B.row_stride,
+    Block<real> x = {0, 0, NULL, g.A.row_stride, g.A.column_stride, NULL, packed ? ld : g.B.row_stride,
                      (real)g.scale, (real)g.decay, NULL, g.ld_P, NULL, g.ld_C, Mask<real>(0)};
     const real *P = g.P;
     ptrdiff_t t = 0;
@@ -191,6 +204,10 @@ template <class real> static void gemm_over_n(const Product<real> &g)
             x.P = P ? P + j : NULL;
             x.C = g.C + j;
             x.mask = Mask<real>(n - (V - 1) * LANES);
+            x.k_whole = x.k;
+            if (!MASKED_LOADS && !packed && n < V * LANES)
+                /* A vector past the last column ends in one of the next rows of B. */
+                x.k_whole -= x.ld_B >= LANES ? 1 : x.ld_B > 0 ? (ptrdiff_t)LANES : x.k;
             if (V == 1)
                 columns<real, 1>(g.m, x);
             else if (V == 2)

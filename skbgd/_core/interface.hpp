@@ -13,15 +13,31 @@
 #ifndef SKBGD_INTERFACE_HPP
 #define SKBGD_INTERFACE_HPP
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__GNUC__) && defined(__x86_64__)
-#define SKBGD_X86 1 /* gcc or clang, which compile single functions for more than baseline */
+/* Excess precision, as on the x87, breaks the functions that round by adding a constant.
+   16 means _Float16, which is not used, and is exact for the others. */
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "The compiled core needs float and double arithmetic without excess precision."
+#endif
+
+/* Types of vectors with operators, and functions that are always inlined. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SKBGD_VECTORS 1
+#endif
+
+/* gcc and clang can compile single functions for other instruction sets than the rest of
+   the program. Not gcc on Windows, which stores vectors of 32 bytes at addresses that are
+   multiples of 32 but does not align the stack so (gcc's bug 54412). */
+#if defined(SKBGD_VECTORS) && defined(__x86_64__) && (defined(__clang__) || !defined(_WIN32))
+#define SKBGD_X86 1
+#include <cpuid.h>
 #include <immintrin.h>
-#elif defined(_M_X64)
+#elif defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>
 #endif
 
@@ -130,6 +146,22 @@ struct InstructionSet {
     const char *name;
     EntryPoints f32, f64;
 };
+
+#ifdef SKBGD_X86
+/* Whether the processor has all of `features`, bits of EBX of CPUID's leaf 7, and FMA, and
+   the system saves all of `registers`, bits of XCR0. __builtin_cpu_supports would need a
+   library that clang does not link everywhere. */
+inline bool processor_has(unsigned features, unsigned registers)
+{
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27 };
+    unsigned eax, ebx, ecx, edx, saved, high;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & FMA) || !(ecx & OSXSAVE))
+        return false;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    return (saved & registers) == registers && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)
+           && (ebx & features) == features;
+}
+#endif
 
 /* NULL where the compiler or the processor does not have it. */
 const InstructionSet *baseline_instruction_set();

@@ -4,7 +4,7 @@
  * for which the same code is plain loops. A `Mask` says how many lanes of the last vector
  * of a row exist: nothing is read or written past the end of an array.
  */
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
 #define OPTIMIZATION_BARRIER(value) __asm__("" : "+r"(value)) /* where it comes from, from the compiler */
@@ -21,7 +21,7 @@
 #define UNROLL
 #endif
 
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 template <class real> struct Simd {
     enum { LANES = VECTOR_BYTES / sizeof(real) };
     typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
@@ -98,13 +98,16 @@ template <class real> struct Mask {
     ptrdiff_t n;
     explicit Mask(ptrdiff_t n) : n(n) {}
 };
+/* Lane by lane, unrolled: compilers turn a loop up to n into a call of memcpy. */
 template <class real> ALWAYS_INLINE Vector<real> load(const real *at, Mask<real> mask)
 {
     if (mask.n == Simd<real>::LANES)
         return load(at);
     real lanes[Simd<real>::LANES] = {};
-    for (ptrdiff_t l = 0; l < mask.n; l++)
-        lanes[l] = at[l];
+    UNROLL
+    for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
+        if (l < mask.n)
+            lanes[l] = at[l];
     return load(lanes);
 }
 template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v, Mask<real> mask)
@@ -113,13 +116,17 @@ template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v, Mask<re
         return store(at, v);
     real lanes[Simd<real>::LANES];
     store(lanes, v);
-    for (ptrdiff_t l = 0; l < mask.n; l++)
-        at[l] = lanes[l];
+    UNROLL
+    for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
+        if (l < mask.n)
+            at[l] = lanes[l];
 }
 #endif
+/* Whether loading the first lanes alone is one instruction. */
+enum { MASKED_LOADS = VECTOR_BYTES > 16 };
 
 /* The sum of all lanes: halves are added until one is left. */
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 template <class real, int bytes> struct Sum {
     typedef real whole __attribute__((vector_size(bytes)));
     typedef real half __attribute__((vector_size(bytes / 2)));
