@@ -32,7 +32,7 @@ def _cure() -> str:
         )
     return (
         "Install a C++ compiler (g++, clang++, Visual Studio) and then skbgd again, "
-        "with pip's options --force-reinstall --no-deps."
+        "with pip's options --force-reinstall --no-deps --no-binary=skbgd."
     )
 
 
