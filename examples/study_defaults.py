@@ -391,6 +391,8 @@ def folds_of_set(make, quick):
 def standardise_numbers(X, X_test):
     """Columns of two values are left as they are, as a user would leave them."""
     columns = [j for j in range(X.shape[1]) if len(np.unique(X[:, j])) > 2]
+    if not columns:
+        return X, X_test
     scaler = StandardScaler().fit(X[:, columns])
     results = []
     for rows in (X, X_test):

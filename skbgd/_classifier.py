@@ -62,13 +62,13 @@ from ._targets import (
 from ._update_rules import UpdateRule
 from ._warnings import convergence_warning, dissimilar_rows_warning
 
-FLOATS = (np.float64, np.float32)
+FLOAT_DTYPES = (np.float64, np.float32)
 
 MISSING = object()
 
 # Parameters that a warm start does not compare with those of the last call; those of
 # the network are checked apart, as they must not change.
-NO_EFFECT_ON_STEPS = {
+NOT_IN_STOPPING_KEY = {
     "hidden_layer_sizes", "activation", "output_activation", "standardize", "max_iter",
     "warm_start", "random_state", "verbose", "n_jobs",
 }  # fmt: skip
@@ -711,14 +711,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         trained = self._copy()
         before = trained.__dict__.copy()
         try:
-            found = trained._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+            fit_warnings = trained._fit(
+                X, y, sample_weight, X_val, y_val, sample_weight_val
+            )
         except self._INTERRUPTS as interrupt:
             if getattr(interrupt, "keeps_epochs", False):
-                self._take_over(trained, before)
+                self._commit(trained, before)
             raise
-        self._take_over(trained, before)
-        for warning in found:
-            warnings.warn(warning, stacklevel=2)
+        self._commit(trained, before)
+        try:
+            for warning in fit_warnings:
+                warnings.warn(warning, stacklevel=2)
+        except MemoryError:
+            pass  # the model is complete
         return self
 
     @unavailable_with_lbfgs
@@ -785,7 +790,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         before = trained.__dict__.copy()
         try:
             trained._partial_fit(X, y, classes, sample_weight)
-            self._take_over(trained, before)
+            self._commit(trained, before)
         except BaseException:
             state = before.get("_state")
             if state is not None and trained._state.n_iter > state.n_iter:
@@ -820,9 +825,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
-        array([-4.7,  4.7])
+        array([-8.5,  8.5])
         """
-        Z = self._now()._outputs(X)(activated=False)
+        Z = self._view()._output_function(X)(activated=False)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X: "Rows") -> "NDArray[Any]":
@@ -854,12 +859,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> clf.predict([[0.0], [3.0]])
         array(['cold', 'hot'], dtype='<U4')
         """
-        model = self._now()
-        Z = model._outputs(X)(activated=False)
+        model = self._view()
+        Z = model._output_function(X)(activated=False)
         if model._multilabel:
             return (Z > 0).astype(int)
-        codes = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
-        return model.classes_[codes]
+        encoded = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
+        return model.classes_[encoded]
 
     def predict_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Compute the probability of each class, or of each label.
@@ -888,12 +893,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> from skbgd import BGDClassifier
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
-        >>> clf.predict_proba([[0.0], [3.0]]).round(2)
-        array([[0.99, 0.01],
-               [0.01, 0.99]])
+        >>> clf.predict_proba([[1.0], [2.0]]).round(2)
+        array([[0.94, 0.06],
+               [0.06, 0.94]])
         """
-        model = self._now()
-        outputs = model._outputs(X)
+        model = self._view()
+        outputs = model._output_function(X)
         return model._network.probabilities(outputs)
 
     def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
@@ -924,17 +929,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
         >>> clf = BGDClassifier(()).fit(X, y)
         >>> clf.predict_log_proba([[1000.0]]).astype(int)
-        array([[-3110,     0]])
+        array([[-5643,     0]])
         """
-        model = self._now()
-        outputs = model._outputs(X)
+        model = self._view()
+        outputs = model._output_function(X)
         return model._network.log_probabilities(outputs)
 
     @property
     def coefs_(self) -> "tuple[NDArray[np.floating], ...]":
         """Weight matrices, views into the vector of all parameters."""
         check_is_fitted(self)
-        model = self._now()
+        model = self._view()
         return model._network.coefs(model._state.best_or_last_theta)
 
     @coefs_.setter
@@ -945,7 +950,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     def intercepts_(self) -> "tuple[NDArray[np.floating], ...]":
         """Bias vectors, views into the vector of all parameters."""
         check_is_fitted(self)
-        model = self._now()
+        model = self._view()
         return model._network.intercepts(model._state.best_or_last_theta)
 
     @intercepts_.setter
@@ -955,17 +960,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     @property
     def mean_(self) -> "NDArray[np.float64] | None":
         """What is subtracted from the features."""
-        return self._now()._network.shift
+        return self._view()._network.shift
 
     @property
     def scale_(self) -> "NDArray[np.float64] | None":
         """What the features are divided by."""
-        return self._now()._network.scale
+        return self._view()._network.scale
 
     @property
     def coef_(self) -> "NDArray[np.floating]":
         """Weights of a linear model, a view like `coefs_`."""
-        (W,) = self._only_layer(self.coefs_)
+        (W,) = self._single_layer(self.coefs_)
         return W.T
 
     @coef_.setter
@@ -975,28 +980,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     @property
     def intercept_(self) -> "NDArray[np.floating]":
         """Biases of a linear model, a view like `intercepts_`."""
-        (b,) = self._only_layer(self.intercepts_)
+        (b,) = self._single_layer(self.intercepts_)
         return b
 
     @intercept_.setter
     def intercept_(self, array: "ArrayLike") -> None:
         self._set_weights("intercept_", array, write_array)
 
-    def _set_weights(self, name, given, write):
+    def _set_weights(self, name, arrays, write):
         """Set an attribute that is a view of the parameters, in a copy of them."""
-        present = self._now()
-        if not hasattr(present, "_state"):
+        model = self._view()
+        if not hasattr(model, "_state"):
             raise AttributeError(
                 f"{name} can be set when there are layers: call fit or partial_fit "
                 "first. With weights of 0 for all rows partial_fit learns nothing."
             )
-        model = present._copy()
-        model._state = present._state.restarted_from(
-            present._state.best_or_last_theta.copy()
+        changed = model._copy()
+        changed._state = model._state.restarted_from(
+            model._state.best_or_last_theta.copy()
         )
-        write(given, getattr(model, name), name)
+        write(arrays, getattr(changed, name), name)
         # A fit in another thread may be over by now: its model stays as it is.
-        present._state = model._state
+        model._state = changed._state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -1019,9 +1024,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Returns the warnings that it deserves.
         """
         check_parameters(self)
-        resumes = self.warm_start and hasattr(self, "_state")
-        with self._open(X, y, sample_weight, reset=not resumes) as rows:
-            if resumes:
+        resumed = self.warm_start and hasattr(self, "_state")
+        with self._load_rows(X, y, sample_weight, reset=not resumed) as rows:
+            if resumed:
                 self._check_same_network()
                 self._check_same_classes(rows.classes())
                 self._state = self._state.copy()
@@ -1030,8 +1035,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self._initialize(rows, rows.classes())
             callback_args = X, y, sample_weight
             has_feature_names = True
-            validation_rows = self._open_validation(rows, *validation)
-            unlike = self._compare(rows, validation_rows)
+            validation_rows = self._load_validation_rows(rows, *validation)
+            dissimilarity = self._check_similarity(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
@@ -1045,9 +1050,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             progress = Progress(self, self._state, *callback_args, has_feature_names)
             minimizer = self._make_minimizer(rows, settings)
             with rows:
-                final = self._run(minimizer, settings, validation_rows, progress)
-        found = (UserWarning, unlike), (ConvergenceWarning, final)
-        return [category(text) for category, text in found if text is not None]
+                nonconvergence = self._run_epochs(
+                    minimizer, settings, validation_rows, progress
+                )
+        messages = (UserWarning, dissimilarity), (ConvergenceWarning, nonconvergence)
+        return [category(text) for category, text in messages if text is not None]
 
     def _partial_fit(self, X, y, classes, sample_weight):
         """`partial_fit` on a copy of the estimator."""
@@ -1058,7 +1065,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "never sees; pass a dict {label: weight}."
             )
         first = not hasattr(self, "_state")
-        with BGDClassifier._open(self, X, y, sample_weight, reset=first) as rows:
+        with self._load_local_rows(X, y, sample_weight, reset=first) as rows:
             if first:
                 multilabel = rows.multilabel
                 classes = classes_for_partial_fit(rows.y, classes, multilabel)
@@ -1085,7 +1092,11 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self.learning_rate_init_ = descent.update_rule.eta
         self._set_fitted_attributes()
 
-    def _open(self, X, y, sample_weight, reset, name="sample_weight"):
+    def _load_rows(self, X, y, sample_weight, reset):
+        """The training rows of `fit`."""
+        return self._load_local_rows(X, y, sample_weight, reset)
+
+    def _load_local_rows(self, X, y, sample_weight, reset, name="sample_weight"):
         """The rows, checked: arrays as the core takes them."""
         check_not_masked(X, "X")
         check_not_masked(y, "y")
@@ -1097,7 +1108,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 without_duplicates(X),
                 y,
                 reset=reset,
-                dtype=FLOATS if reset else self._state.theta.dtype,
+                dtype=FLOAT_DTYPES if reset else self._state.theta.dtype,
                 order="C",
                 accept_sparse="csr",
                 multi_output=True,
@@ -1110,7 +1121,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         sample_weight = check_sample_weight(sample_weight, X.shape[0], name)
         return LocalRows(X, y, sample_weight, self.n_jobs)
 
-    def _open_validation(self, rows, X_val, y_val, sample_weight_val):
+    def _load_validation_rows(self, rows, X_val, y_val, sample_weight_val):
         """The user's validation rows; None if there are none."""
         if X_val is None and y_val is None and sample_weight_val is None:
             return None
@@ -1121,15 +1132,15 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             )
         name = "sample_weight_val"
         try:
-            rows = BGDClassifier._open(
-                self, X_val, y_val, sample_weight_val, reset=False, name=name
+            validation_rows = self._load_local_rows(
+                X_val, y_val, sample_weight_val, reset=False, name=name
             )
-            rows.check_labels(self.classes_, self._multilabel)
+            validation_rows.check_labels(self.classes_, self._multilabel)
         except ValueError as error:
             raise ValueError(f"In X_val, y_val: {error}") from error
-        return rows
+        return validation_rows
 
-    def _compare(self, rows, validation_rows):
+    def _check_similarity(self, rows, validation_rows):
         """The text of a warning if the user's validation rows look unlike the rows."""
         local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
         if not local:
@@ -1154,22 +1165,21 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     def _new_network(self):
         n_classes = len(self.classes_)
         n_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
-        exclusive = n_outputs > 1 and not self._multilabel
+        multiclass = n_outputs > 1 and not self._multilabel
         hidden = hidden_units(self.hidden_layer_sizes)
         return Network(
             (int(self.n_features_in_), *hidden, n_outputs),
             self.activation,
-            self._output_activation(exclusive),
+            self._resolve_output_activation(multiclass),
             exclusive=not self._multilabel,
             standardize=bool(self.standardize),
         )
 
-    def _output_activation(self, exclusive):
-        """Of the units of more than two classes (exclusive), or of other outputs."""
-        if not exclusive:
+    def _resolve_output_activation(self, multiclass):
+        """Of the units of more than two classes, or of other outputs."""
+        if not multiclass:
             return "logistic"
-        given = self.output_activation
-        return "softmax" if given == "auto" else given
+        return "softmax" if self.output_activation == "auto" else self.output_activation
 
     def _check_same_network(self):
         network = self._new_network()
@@ -1188,20 +1198,20 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "a new estimator."
             )
 
-    def _set_targets(self, rows, weights=None, validation_rows=None):
-        """Give the rows their codes and weights; `weights` names those to check."""
+    def _set_targets(self, rows, weight_name=None, validation_rows=None):
+        """Give the rows their codes and weights; `weight_name`: of those to check."""
         weights_of_classes = class_weights(
             self.class_weight,
             self.classes_,
             self._multilabel,
             lambda: rows.class_totals(self.classes_),
         )
-        given = self.classes_, self._multilabel, weights_of_classes
-        rows.set_targets(*given)
-        if weights is not None:
-            check_positive_weight(rows.total_weight, weights)
+        encoding = self.classes_, self._multilabel, weights_of_classes
+        rows.set_targets(*encoding)
+        if weight_name is not None:
+            check_positive_weight(rows.total_weight, weight_name)
         if validation_rows is not None:
-            validation_rows.set_targets(*given)
+            validation_rows.set_targets(*encoding)
             name = "of the validation rows, times class weight"
             check_positive_weight(validation_rows.total_weight, name)
 
@@ -1216,7 +1226,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             *(
                 dict(value) if isinstance(value, dict) else value
                 for name, value in values
-                if name not in NO_EFFECT_ON_STEPS
+                if name not in NOT_IN_STOPPING_KEY
             ),
             rows.key,
             None if validation_rows is None else validation_rows.key,
@@ -1242,31 +1252,28 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
     def _make_minimizer(self, rows, settings):
         """The minimizer. The first also sets how the network standardises rows."""
-        minimizer = self._new_minimizer(rows, settings)
+        problem = self._network, self._state, rows
+        if self.solver == "lbfgs":
+            minimizer = QuasiNewton(*problem, settings.alpha, settings.tol)
+        else:
+            update_rule = UpdateRule(
+                eta=self.learning_rate,
+                alpha=settings.alpha,
+                solver=self.solver,
+                momentum=0.0 if self.solver == "adam" else float(self.momentum),
+                nesterov=self.nesterov,
+                beta_1=float(self.beta_1),
+                beta_2=float(self.beta_2),
+                epsilon=float(self.epsilon),
+                max_gradient_norm=float(self.max_gradient_norm or 0),
+            )
+            minimizer = Descent(
+                *problem, update_rule, settings, self.power_t, self.shuffle
+            )
         self._network = minimizer.network
         return minimizer
 
-    def _new_minimizer(self, rows, settings):
-        if self.solver == "lbfgs":
-            return QuasiNewton(
-                self._network, self._state, rows, settings.alpha, settings.tol
-            )
-        rule = UpdateRule(
-            eta=self.learning_rate,
-            alpha=settings.alpha,
-            solver=self.solver,
-            momentum=0.0 if self.solver == "adam" else float(self.momentum),
-            nesterov=self.nesterov,
-            beta_1=float(self.beta_1),
-            beta_2=float(self.beta_2),
-            epsilon=float(self.epsilon),
-            max_gradient_norm=float(self.max_gradient_norm or 0),
-        )
-        return Descent(
-            self._network, self._state, rows, rule, settings, self.power_t, self.shuffle
-        )
-
-    def _run(self, minimizer, settings, validation_rows, progress):
+    def _run_epochs(self, minimizer, settings, validation_rows, progress):
         """Run the epochs, set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
@@ -1323,13 +1330,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
     # Predicting --------------------------------------------------------------------
 
-    def _now(self):
+    def _view(self):
         """A view of the model that a fit in another thread does not change half-way."""
         model = object.__new__(type(self))
         model.__dict__ = self.__dict__  # `fit` puts another dict in its place
         return model
 
-    def _only_layer(self, parameters):
+    def _single_layer(self, parameters):
         if len(parameters) > 1:
             raise AttributeError(
                 "coef_ and intercept_ are there without hidden layers only "
@@ -1337,7 +1344,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             )
         return parameters
 
-    def _outputs(self, X):
+    def _output_function(self, X):
         """The output layer for the rows of X: a function of `activated` and rows."""
         if not hasattr(self, "_state"):
             check_is_fitted(self)
@@ -1347,27 +1354,27 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             X, theta.dtype, self.n_features_in_
         )
         if not unchecked:
-            X = self._check_X(X, theta)
+            X = self._validate_X(X, theta)
 
-        def compute(activated, rows=None):
+        def outputs(activated, selection=None):
             nonlocal X, unchecked
-            some = X if rows is None else X[rows]
-            given = self._network, theta, some, activated, self.n_jobs
+            rows = X if selection is None else X[selection]
+            given = self._network, theta, rows, activated, self.n_jobs
             out = output_layer(*given, check_finite=unchecked)
             if out is None:  # NaN or infinity in X: an error, unless told otherwise
-                X, unchecked = self._check_X(X, theta), False
-                return compute(activated, rows)
+                X, unchecked = self._validate_X(X, theta), False
+                return outputs(activated, selection)
             if np.isnan(out).any():
                 raise ValueError(
                     "The outputs of some rows are no numbers: features up to "
-                    f"{abs(some).max():.2g} are too large for this network in "
+                    f"{abs(rows).max():.2g} are too large for this network in "
                     f"{theta.dtype}. Scale them (StandardScaler), in fit and here."
                 )
             return out
 
-        return compute
+        return outputs
 
-    def _check_X(self, X, theta):
+    def _validate_X(self, X, theta):
         check_not_lazy(X, "X")
         with explain_bad_columns(X):
             X = validate_data(
@@ -1388,30 +1395,30 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         copy.__dict__ = self.__dict__.copy()
         return copy
 
-    def _take_over(self, trained, before):
+    def _commit(self, trained, before):
         """Take the fitted attributes of a trained copy, all at once.
 
         `before` are the attributes that the copy began with. What was set on `self`
         since then stays, parameters too: by a scorer, a callback or another thread.
         """
         after = trained.__dict__
-        changed = FITTED | {
+        changed = FITTED_ATTRIBUTES | {
             name
             for name in {*before, *after}
             if after.get(name, MISSING) is not before.get(name, MISSING)
         }
-        present = self.__dict__
-        seen = present.copy()
+        current = self.__dict__
+        copied = current.copy()
         self.__dict__ = {
-            **{name: value for name, value in seen.items() if name not in changed},
+            **{name: value for name, value in copied.items() if name not in changed},
             **{name: value for name, value in after.items() if name in changed},
         }
         try:
-            for name, value in present.copy().items():  # was set in these lines
-                if name not in changed and seen.get(name, MISSING) is not value:
+            for name, value in current.copy().items():  # was set in these lines
+                if name not in changed and copied.get(name, MISSING) is not value:
                     setattr(self, name, value)
         except BaseException:  # no memory, Ctrl-C
-            self.__dict__ = present
+            self.__dict__ = current
             raise
 
     def __getstate__(self):
@@ -1423,4 +1430,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
 
 # The attributes that training sets: all others are the user's.
-FITTED = {*BGDClassifier.__annotations__, "_multilabel", "_network", "_state"}
+FITTED_ATTRIBUTES = {
+    *BGDClassifier.__annotations__,
+    "_multilabel",
+    "_network",
+    "_state",
+}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
 
-X_LABELS = {"epochs": "Epoch", "updates": "Update", "seconds": "Training time (s)"}
+AXIS_LABELS = {"epochs": "Epoch", "updates": "Update", "seconds": "Training time (s)"}
 LOG_SCALES = (None, "x", "y", "xy")
 
 
@@ -156,23 +156,23 @@ class LossCurveDisplay:
         >>> display.plot(log_scale="y").ax_.get_yscale()
         'log'
         """
-        if x not in X_LABELS:
-            choices = ", ".join(map(repr, X_LABELS))
+        if x not in AXIS_LABELS:
+            choices = ", ".join(map(repr, AXIS_LABELS))
             raise ValueError(f"Got x={x!r}; it must be one of {choices}.")
         if log_scale not in LOG_SCALES:
             raise ValueError(
                 f"Got log_scale={log_scale!r}; it must be 'x', 'y', 'xy' or None."
             )
-        positions: Sequence[Any]
+        x_per_classifier: Sequence[Any]
         if x == "epochs":
-            positions = [np.arange(1, len(loss) + 1) for loss in self.loss]
+            x_per_classifier = [np.arange(1, len(loss) + 1) for loss in self.loss]
         elif getattr(self, x) is None:
             raise ValueError(
                 f"x={x!r} needs the {x} of each epoch; this display was made without "
                 "them."
             )
         else:
-            positions = self._per_classifier(x)
+            x_per_classifier = self._per_classifier(x)
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
@@ -190,44 +190,47 @@ class LossCurveDisplay:
         dashed: dict[str, Any] = {"linestyle": "--"}
         last_mark: dict[str, Any] = {"linestyle": "none", "marker": "x"}
         best_mark: dict[str, Any] = {**last_mark, "marker": "o", "mfc": "white"}
-        style = normalize_kwargs(dict(line_kw or {}), Line2D)
-        alone = len(self.loss) == 1
-        for at, loss, validation_loss, best, name in zip(
-            positions,
+        line_style = normalize_kwargs(dict(line_kw or {}), Line2D)
+        single = len(self.loss) == 1
+        for x_values, loss, validation_loss, best, name in zip(
+            x_per_classifier,
             self.loss,
             self._per_classifier("validation_loss"),
             self._per_classifier("best_epoch"),
             self._per_classifier("name"),
             strict=True,
         ):
-            label = "training loss" if alone and name is None else name
-            self.lines_ += ax.plot(at, loss, **{"label": label, **style})
+            label = "training loss" if single and name is None else name
+            self.lines_ += ax.plot(x_values, loss, **{"label": label, **line_style})
             color = self.lines_[-1].get_color()
-            self.marks_ += ax.plot(at[-1], loss[-1], color=color, **last_mark)
+            self.marks_ += ax.plot(x_values[-1], loss[-1], color=color, **last_mark)
             if validation_loss is not None and len(validation_loss) > 0:
                 self.lines_ += ax.plot(
-                    at[: len(validation_loss)],
+                    x_values[: len(validation_loss)],
                     validation_loss,
-                    **{"color": color, **dashed, **style, "label": None},
+                    **{"color": color, **dashed, **line_style, "label": None},
                 )
             if best is not None:
                 self.marks_ += ax.plot(
-                    at[best - 1], validation_loss[best - 1], color=color, **best_mark
+                    x_values[best - 1],
+                    validation_loss[best - 1],
+                    color=color,
+                    **best_mark,
                 )
 
         # The legend explains dashes and marks once, not for each classifier.
         n_curves = len(self.loss)
-        known = ax.get_legend_handles_labels()[1]
+        existing = ax.get_legend_handles_labels()[1]
         validated = len(self.lines_) > n_curves
-        for label, is_there, look in (
+        for label, is_drawn, style in (
             ("validation loss", validated, dashed),
             ("best epoch", len(self.marks_) > n_curves, best_mark),
             ("last epoch", True, last_mark),
         ):
-            if is_there and label not in known:
-                ax.plot([], [], color=color if alone else "0.4", label=label, **look)
+            if is_drawn and label not in existing:
+                ax.plot([], [], color=color if single else "0.4", label=label, **style)
         ax.legend()
-        ax.set(xlabel=X_LABELS[x], ylabel="Loss" if validated else "Training loss")
+        ax.set(xlabel=AXIS_LABELS[x], ylabel="Loss" if validated else "Training loss")
         if "x" in (log_scale or ""):
             ax.set_xscale("log")
         elif x != "seconds" and ax.get_xscale() == "linear":
@@ -318,7 +321,7 @@ class LossCurveDisplay:
         >>> display.ax_.get_xlabel()
         'Training time (s)'
         """
-        display = cls._of([(name, estimator)])
+        display = cls._from_fitted([(name, estimator)])
         return display.plot(ax, x=x, log_scale=log_scale, line_kw=line_kw)
 
     @classmethod
@@ -384,14 +387,14 @@ class LossCurveDisplay:
                 "estimators must be a dict {name: fitted estimator} with at least one; "
                 f"got {estimators!r}."
             )
-        display = cls._of(estimators.items())
+        display = cls._from_fitted(estimators.items())
         return display.plot(ax, x=x, log_scale=log_scale, line_kw=line_kw)
 
     @classmethod
-    def _of(cls, estimators: Iterable[tuple[str | None, Any]]) -> Self:
+    def _from_fitted(cls, estimators: Iterable[tuple[str | None, Any]]) -> Self:
         names, classifiers = [], []
         for name, estimator in estimators:
-            clf = _classifier(estimator)
+            clf = _find_classifier(estimator)
             check_is_fitted(clf)
             if clf.n_iter_ == 0:
                 raise ValueError(f"{clf} made no epoch: there is no loss to draw.")
@@ -409,7 +412,7 @@ class LossCurveDisplay:
         )
 
 
-def _classifier(estimator: Any) -> BGDClassifier:
+def _find_classifier(estimator: Any) -> BGDClassifier:
     """The BGDClassifier in which a Pipeline or a search ends."""
     inner = estimator
     while not isinstance(inner, BGDClassifier):
@@ -433,9 +436,9 @@ def _classifier(estimator: Any) -> BGDClassifier:
 
 def _best_epoch(clf: BGDClassifier) -> int | None:
     """The first epoch with the highest score, or without scores the lowest loss."""
-    merits = np.array(clf.validation_scores_)
-    if not merits.size:
-        merits = -np.array(clf.validation_loss_curve_)
-    if np.isnan(merits).all():  # there are none
+    scores = np.array(clf.validation_scores_)
+    if not scores.size:
+        scores = -np.array(clf.validation_loss_curve_)
+    if np.isnan(scores).all():  # there are none
         return None
-    return 1 + int(np.nanargmax(merits))
+    return 1 + int(np.nanargmax(scores))

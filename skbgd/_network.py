@@ -58,7 +58,7 @@ class Network:
     def __post_init__(self):
         for array in (self.shift, self.scale):
             if array is not None:
-                array.setflags(write=False)  # `core_standardization` is cached
+                array.setflags(write=False)  # `standardizer` is cached
 
     def __str__(self):
         return (
@@ -101,18 +101,18 @@ class Network:
         return replace(self, shift=shift, scale=scale), mean_squared_row_norm
 
     @cached_property
-    def _standardizations(self):
+    def _standardizers(self):
         return {}  # by dtype
 
-    def core_standardization(self, dtype):
-        """The argument `standard` of the core for rows of this dtype, or None."""
+    def standardizer(self, dtype):
+        """How the core standardizes rows of this dtype, or None."""
         if self.shift is None:
             return None
-        if dtype not in self._standardizations:
-            self._standardizations[dtype] = arguments.standardizer(
+        if dtype not in self._standardizers:
+            self._standardizers[dtype] = arguments.standardizer(
                 self.shift, self.scale, dtype
             )
-        return self._standardizations[dtype]
+        return self._standardizers[dtype]
 
     def coefs(self, theta):
         """The weight matrices W_1 ... W_L, as views of theta."""

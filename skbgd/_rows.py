@@ -21,8 +21,8 @@ from ._targets import (
     row_weights,
 )
 
-# Size of a tile: the rows, with their activations, that a thread takes through the
-# network at a time. The bytes fit in the cache. The number of rows has bounds.
+# Each thread processes its part of a batch in tiles. The rows and activations of a tile
+# have about TILE_BYTES, which fit in the cache; the number of rows is bounded.
 TILE_BYTES = 1 << 19
 TILE_ROW_BOUNDS = 128, 4096
 
@@ -295,16 +295,16 @@ def _spread_over_classes(rows, labels, n, seed):
     return rows[order[positions.astype(int)]]
 
 
-# Calls of the core ---------------------------------------------------------------
+# Calls of the core -------------------------------------------------------------------
 
 
 def rows_for(network, X, Y=None, weights=None, order=None):
-    """The core's view of the rows, standardized if the network asks for it."""
-    return backprop.Data(X, Y, weights, order, network.core_standardization(X.dtype))
+    """The core's view of the rows, with the standardization of the network."""
+    return backprop.Data(X, Y, weights, order, network.standardizer(X.dtype))
 
 
 def thread_pool_for(network, rows, batch_size, n_jobs, n_epochs=1):
-    """Threads for the work of this many passes over the rows in batches."""
+    """The thread pool for this many passes over the rows in batches."""
     n, work = rows.n, network.n_parameters
     if not rows.dense:
         work += (rows.X.nnz // n - network.units[0]) * network.units[1]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# batch_size="auto" aims at this many steps per epoch, within these bounds.
+# batch_size="auto" gives this many steps per epoch, but is clipped to these bounds.
 STEPS_PER_EPOCH = 75
 BATCH_SIZE_BOUNDS = 8, 32
 STREAM_BATCH_SIZE_BOUNDS = 4, 32
@@ -18,8 +18,7 @@ STREAM_BATCH_SIZE_BOUNDS = 4, 32
 # is then equivalent to a repeated row.
 FULL_BATCH_ROWS = 40
 
-# The step size is SGD_STEP_SIZE sqrt(m) for batches of m rows, but at most that for
-# MAX_SCALED_BATCH rows.
+# The step size for batches of m rows is SGD_STEP_SIZE sqrt(min(m, MAX_SCALED_BATCH)).
 SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
@@ -31,8 +30,8 @@ FULL_PENALTY_ROWS = 100
 # The largest alpha in `partial_fit`, whose calls may have few rows.
 MAX_STREAM_ALPHA = 2e-4
 
-# Epochs of a cosine schedule: COSINE_ROWS / n within these bounds, and at least
-# MIN_STEPS steps in total. Adam needs no more than the lower bound. A network without
+# A cosine schedule has COSINE_ROWS / n epochs, clipped to COSINE_EPOCH_BOUNDS, and at
+# least MIN_STEPS steps. Adam needs no more than the lower bound. A network without
 # hidden layers needs more steps, and each is cheap.
 COSINE_ROWS = 100_000
 COSINE_EPOCH_BOUNDS = 25, 40
@@ -60,9 +59,7 @@ class Settings(NamedTuple):
     n_iter_no_change: float
 
     @classmethod
-    def resolve(
-        cls, clf, rows, first_epoch=0, *, streaming=False, batch_size_resolver=None
-    ):
+    def resolve(cls, clf, rows, first_epoch, *, streaming, batch_size_resolver):
         """Resolve the parameters of an estimator for the given rows.
 
         Parameters
@@ -71,15 +68,16 @@ class Settings(NamedTuple):
         rows : LocalRows or DaskRows
             With their targets set.
         first_epoch : int
-            Epochs of earlier calls, which ``max_iter="auto"`` does not count.
+            The number of epochs of earlier calls. With ``max_iter="auto"`` the epochs
+            of this call are added to them, and a cosine schedule starts after them.
         streaming : bool
             True for a call of `partial_fit`, False for `fit`.
-        batch_size_resolver : callable or None
-            Used instead of `resolve_batch_size`.
+        batch_size_resolver : callable
+            `resolve_batch_size`, or a function with the same arguments.
         """
         n_samples, n_effective = rows.n_samples, rows.effective_samples()
         full_batch = uses_full_batch(clf, n_samples, streaming)
-        batch_size = (batch_size_resolver or resolve_batch_size)(
+        batch_size = batch_size_resolver(
             "full" if full_batch else clf.batch_size, n_samples, streaming=streaming
         )
         schedule = resolve_schedule(clf, streaming)

@@ -162,8 +162,7 @@ def encode(y, classes, multilabel):
         if y.ndim != 2 or y.shape[1] != len(classes):
             raise ValueError(
                 f"y must hold 0/1 indicators of {len(classes)} labels, one "
-                f"column each; got an array of shape {y.shape}. For other labels fit a "
-                "new estimator."
+                f"column each; got an array of shape {y.shape}."
             )
         if not np.isin(y, (0, 1)).all():
             raise ValueError(

@@ -13,8 +13,8 @@ MIN_GAIN = 0.005
 # A feature differs between training and validation rows if half of its validation
 # values are farther outside the training range than MAX_DISTANCE times the width of
 # this range. On 16 data sets, random splits and splits sorted by class gave no warning.
-# Splits sorted by a feature gave one in 160 on digits and none elsewhere. With fewer
-# than MIN_ROWS training and validation rows nothing is compared.
+# Splits sorted by a feature gave one in 160 on digits and none elsewhere. Fewer than
+# MIN_ROWS training or validation rows are not compared.
 MAX_DISTANCE = 3
 MIN_ROWS = 20, 5
 
@@ -54,9 +54,10 @@ def dissimilar_rows_warning(X, X_val, names=None):
 def class_prior_loss(sample, network):
     """The mean loss of a model that predicts the class priors for all rows.
 
-    With p_k the weighted frequency of class or label k, it is the entropy
-    -sum_k p_k log p_k for a softmax, and for sigmoid units
-    -sum_k p_k log p_k + (1 - p_k) log(1 - p_k).
+    With p_k the weighted frequency of class or label k, it is
+
+        -sum_k p_k log p_k                                  for a softmax
+        -sum_k [p_k log p_k + (1 - p_k) log(1 - p_k)]       for sigmoid units
     """
     Y, n_outputs = sample.Y, network.units[-1]
     if Y.shape[1] < n_outputs:  # encoded labels
@@ -86,10 +87,10 @@ def convergence_warning(clf, minimizer, settings, n_before, loss, sample):
                 f"of earlier calls ({n_before}). Increase max_iter."
             )
         return (
-            f"No epoch was made: training converged in an earlier call (tol="
+            f"No epoch was made: training stopped in an earlier call (tol="
             f"{settings.tol:g}, n_iter_no_change={settings.n_iter_no_change}), and the "
-            "rows and parameters are the same. Change tol or n_iter_no_change to "
-            "resume."
+            "rows and the parameters have not changed. Change tol or n_iter_no_change "
+            "to resume."
         )
     # `loss_curve_` is no reference: with small batches the loss decreases within the
     # first epoch.
@@ -110,9 +111,9 @@ def convergence_warning(clf, minimizer, settings, n_before, loss, sample):
         return (
             f"The loss, {model_loss:.3g}, is hardly lower than {prior_loss:.3g}, the "
             "loss of predicting the class frequencies for all rows. Either the "
-            "features are not informative, or the network has not learned. "
-            f"Try more epochs (max_iter was {settings.max_iter}), a smaller alpha (it "
-            f"was {settings.alpha:g}) or hidden layers."
+            "features are not informative, or the network has not learned. Try more "
+            f"epochs (max_iter was {settings.max_iter}), a smaller alpha (it was "
+            f"{settings.alpha:g}) or hidden layers."
             f"{sample.scaling_advice(minimizer.network)}"
         )
     message = minimizer.unconverged_message(clf.stop_reason_, settings)

@@ -97,17 +97,17 @@ class _Graph:
 
     def pre_activations(self, A, clf):
         """Of the output layer, Z (n, K) for rows A (n, d)."""
-        standard = clf._network.core_standardization(np.dtype(self.dtype))
+        standard = clf._network.standardizer(np.dtype(self.dtype))
         if standard is not None:
             # Not folded into W_1: a difference of large numbers would lose digits.
             high, low, inverse = map(self.constant, standard)
             A = self.node("Sub", self.node("Sub", A, high), low)
             A = self.node("Mul", A, inverse)
         layers = list(zip(clf.coefs_, clf.intercepts_, strict=True))
-        for number, (W, b) in enumerate(layers, start=1):
+        for layer, (W, b) in enumerate(layers, start=1):
             A = self.node("MatMul", A, self.constant(W))
             A = self.node("Add", A, self.constant(b))
-            if number < len(layers) and clf.activation != "identity":
+            if layer < len(layers) and clf.activation != "identity":
                 A = self.node(ACTIVATIONS[clf.activation], A)
         return A
 
@@ -148,7 +148,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         X = graph.node("Cast", X, to=TensorProto.FLOAT)
     Z = graph.pre_activations(X, clf)
     multilabel = _is_multilabel(clf)
-    exclusive = not multilabel and clf.n_outputs_ > 1
+    multiclass = clf.n_outputs_ > 1 and not multilabel
     if clf.n_outputs_ == 1 and not multilabel:
         Z = graph.node("Concat", graph.node("Neg", Z), Z, axis=1)
 
@@ -157,15 +157,15 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         above = graph.node("Greater", Z, graph.constant(0))
         graph.node("Cast", above, output=label, to=TensorProto.INT64)
     else:
-        code = graph.node("ArgMax", Z, axis=1, keepdims=0)
+        encoded = graph.node("ArgMax", Z, axis=1, keepdims=0)
         classes = graph.labels(get_label_classes(scope, clf))
-        graph.node("Gather", classes, code, output=label, axis=0)
+        graph.node("Gather", classes, encoded, output=label, axis=0)
 
     if scope.get_options(clf, {"raw_scores": False})["raw_scores"]:
         graph.node("Identity", Z, output=probabilities)
     elif clf.out_activation_ == "softmax":
         graph.node("Softmax", Z, output=probabilities, axis=1)
-    elif exclusive:  # sigma(z_k) / sum_j sigma(z_j)
+    elif multiclass:  # sigma(z_k) / sum_j sigma(z_j)
         graph.node("Softmax", graph.log_sigmoid(Z), output=probabilities, axis=1)
     else:
         graph.node("Exp", graph.log_sigmoid(Z), output=probabilities)

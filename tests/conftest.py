@@ -1,4 +1,4 @@
-"""What has to be set before SciPy is imported, the way to `helpers`, fixtures."""
+"""Settings that are needed before SciPy is imported, and fixtures."""
 
 import logging
 import os
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-# scikit-learn skips its array API check without it.
+# Without it scikit-learn skips its check of the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
-# `import helpers` finds the file beside this one.
+# So that tests can import helpers.py.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("helpers", "dask_helpers")
 
 
 @pytest.fixture
 def moons():
-    """Rows to learn from and rows to validate with: X, X_val, y, y_val."""
+    """Training and validation rows: X, X_val, y, y_val."""
     from sklearn.datasets import make_moons
     from sklearn.model_selection import train_test_split
 
@@ -27,8 +27,8 @@ def moons():
 
 @pytest.fixture(scope="module")
 def client(request):
-    """Two workers of Dask, or as many as a test asks for, of one thread each."""
-    import distributed
+    """A Dask client with two workers, or with `request.param`, of one thread each."""
+    distributed = pytest.importorskip("distributed")
 
     with (
         distributed.LocalCluster(

@@ -25,7 +25,7 @@ from skbgd._core import threads
 X, y = make_classification(300, 20, n_informative=8, n_classes=3, random_state=0)
 CSR = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
 SETTINGS = [
-    {},
+    {"output_activation": "logistic"},
     {"hidden_layer_sizes": (), "batch_size": 1},
     {"batch_size": "full", "momentum": 0.9, "nesterov": True},
     {"solver": "adam", "early_stopping": True},

@@ -1,14 +1,22 @@
-"""The core: its elementary functions, its gradient, its steps.
+"""Both cores: elementary functions, losses, gradients and steps.
 
-The core in NumPy and the compiled one are both held to the article's cost and its
-differences; test_numpy.py compares them. The descent over epochs is tested in
-test_descent.py, the estimator in test_classifier.py.
+Each core is compared with the formulas and with finite differences of the objective.
+test_core_parity.py compares the cores with each other, test_descent.py tests epochs.
 """
 
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
 import pytest
+from core_helpers import (
+    CORES,
+    FLOATS,
+    RTOL,
+    instruction_set,
+    layout_of,
+    make_problem,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -19,29 +27,34 @@ from skbgd._core.arguments import standardizer
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
-FLOATS = [np.float32, np.float64]
 HIDDEN = {0: (), 1: (7,), 2: (6, 5), 3: (5, 4, 3)}
 # Beyond these, the sigmoid is not a normal number.
 SIGMOID_RANGE = {np.float32: 87.3365, np.float64: 708.3964}
-RTOL = {np.float32: 2e-5, np.float64: 1e-11}
-CORES = {"numpy": _numpy} | ({"compiled": backprop} if COMPILED else {})
-core = None  # the one that is tested
+KERNELS = ["numpy", *backprop.instruction_sets()] if COMPILED else ["numpy"]
 
 
-@pytest.fixture(params=CORES, scope="module", autouse=True)
-def each_core(request):
-    global core
-    core = CORES[request.param]
+@pytest.fixture(params=CORES, scope="module")
+def core(request):
+    """The NumPy core, then the compiled one."""
+    return CORES[request.param]
 
 
-def layout_of(network, core):
-    return core.Layout(network.units, network.activation, network.output_activation)
+@pytest.fixture(params=KERNELS, scope="module")
+def activate(request):
+    """A function that applies an activation function to values of a dtype.
 
+    NumPy's, then that of each compiled instruction set.
+    """
+    compiled = request.param != "numpy"
+    core = backprop if compiled else _numpy
 
-def apply(name, values, dtype):
-    result = np.array(values, dtype=dtype)
-    core.activation(name, result)
-    return result
+    def activate(name, values, dtype):
+        result = np.array(values, dtype=dtype)
+        core.activation(name, result)
+        return result
+
+    with instruction_set(request.param) if compiled else nullcontext():
+        yield activate
 
 
 def ulps(a, b):
@@ -49,49 +62,20 @@ def ulps(a, b):
     return np.abs(a - b) / np.spacing(np.abs(b))
 
 
-def make_problem(
-    hidden=(7,),
-    n=40,
-    d=5,
-    K=3,
-    activation="logistic",
-    output="logistic",
-    dtype=np.float64,
-    weighted=False,
-    multilabel=False,
-    seed=0,
-):
-    """A network, parameters, rows, targets as the core wants them, one-hot, weights."""
-    rng = np.random.default_rng(seed)
-    network = Network((d, *hidden, K), activation, output)
-    theta = rng.uniform(-1, 1, size=network.n_parameters).astype(dtype)
-    X = rng.normal(size=(n, d)).astype(dtype)
-    if multilabel:
-        Y = rng.integers(2, size=(n, K)).astype(np.intc)
-        one_hot = Y.astype(float)
-    else:
-        Y = rng.integers(max(K, 2), size=(n, 1)).astype(np.intc)
-        one_hot = (Y == np.arange(K)).astype(float) if K > 1 else Y.astype(float)
-    weights = None
-    if weighted:
-        weights = rng.uniform(size=n)
-        weights[::5] = 0
-        weights = (weights / weights.mean()).astype(dtype)
-    return network, theta, X, Y, one_hot, weights
-
-
-def loss_gradient(network, theta, X, Y, weights, tile=16, standard=None):
+def loss_gradient(core, network, theta, X, Y, weights, tile=16, standardizer=None):
     gradient = np.full_like(theta, np.nan)
     layout = layout_of(network, core)
+    data = core.Data(X, Y, weights, None, standardizer)
     loss = core.loss_gradient(
         core.Model(layout, theta, gradient=gradient),
-        core.Data(X, Y, weights, None, standard),
-        core.Workspace(layout, theta.dtype, tile, gathered=standard is not None),
+        data,
+        core.Workspace(layout, theta.dtype, tile, gathered=data.gathered),
     )
     return loss, gradient
 
 
 def run_batches(
+    core,
     network,
     theta,
     X,
@@ -101,22 +85,19 @@ def run_batches(
     order=None,
     batch_size=8,
     tile=16,
-    second_moment=None,
     eta=0.3,
-    in_place=True,
-    **step,
+    **rule,
 ):
-    """With `in_place`, the step is added to theta where that can be."""
+    """One epoch. Plain steps are made in place where a batch is within a tile."""
     layout = layout_of(network, core)
-    plain = velocity is None and not step.get("max_gradient_norm")
-    in_place = in_place and plain and min(batch_size, len(X)) <= tile
+    in_place = velocity is None and min(batch_size, len(X)) <= tile
     gradient = None if in_place else np.empty_like(theta)
     return core.run_batches(
-        core.Model(layout, theta, velocity, second_moment, gradient),
+        core.Model(layout, theta, velocity, None, gradient),
         0,
         core.Data(X, Y, weights, order),
         batch_size,
-        UpdateRule(eta, **step),
+        UpdateRule(eta, **rule),
         core.Workspace(layout, theta.dtype, tile, gathered=True),
     )
 
@@ -125,8 +106,8 @@ def run_batches(
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_sigmoid_is_accurate_wherever_it_is_a_normal_number(dtype):
-    """The vectorised sigmoid lies within 4 ulp of SciPy's expit."""
+def test_sigmoid_accuracy(activate, dtype):
+    """The error is at most 4 ulp wherever the sigmoid is a normal number."""
     rng = np.random.default_rng(0)
     limit = SIGMOID_RANGE[dtype]
     z = np.concatenate(
@@ -140,24 +121,24 @@ def test_sigmoid_is_accurate_wherever_it_is_a_normal_number(dtype):
     expected = expit(z)
     normal = expected >= np.finfo(dtype).tiny
     assert normal.sum() > 400_000
-    assert ulps(apply("logistic", z, dtype), expected)[normal].max() <= 4
+    assert ulps(activate("logistic", z, dtype), expected)[normal].max() <= 4
 
 
 @given(
     z=st.floats(min_value=-708.39, max_value=1e300),
     position=st.integers(min_value=0, max_value=20),
 )
-def test_sigmoid_does_not_depend_on_its_place_in_the_array(z, position):
-    """Vector body and scalar remainder of the loop both lie within 4 ulp."""
+def test_sigmoid_accuracy_at_each_position(activate, z, position):
+    """The vector loop and its scalar remainder both have errors of at most 4 ulp."""
     values = np.zeros(21)
     values[position] = z
-    assert ulps(apply("logistic", values, np.float64)[position], expit(z)) <= 4
+    assert ulps(activate("logistic", values, np.float64)[position], expit(z)) <= 4
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["logistic", "tanh", "relu", "identity"])
-def test_activation_limits(name, dtype):
-    """0, infinities and numbers near them give the limits, without a warning."""
+def test_activation_limits(activate, name, dtype):
+    """Values at 0, at infinity and at huge numbers are exact, without a warning."""
     huge = np.finfo(dtype).max
     z = [0, 1e4, -1e4, huge, -huge, np.inf, -np.inf]
     expected = {
@@ -166,45 +147,45 @@ def test_activation_limits(name, dtype):
         "relu": [0, 1e4, 0, huge, 0, np.inf, 0],
         "identity": z,
     }[name]
-    np.testing.assert_array_equal(apply(name, z, dtype), np.array(expected, dtype))
+    np.testing.assert_array_equal(activate(name, z, dtype), np.array(expected, dtype))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["logistic", "tanh", "relu", "identity"])
-def test_nan_in_nan_out(name, dtype):
-    """A NaN stays one at any place and spoils no other."""
-    for place in range(13):
+def test_nan_in_nan_out(activate, name, dtype):
+    """A NaN gives NaN at its own position only."""
+    for position in range(13):
         z = np.linspace(-2, 2, 13)
-        z[place] = np.nan
-        np.testing.assert_array_equal(np.isnan(apply(name, z, dtype)), np.isnan(z))
+        z[position] = np.nan
+        np.testing.assert_array_equal(np.isnan(activate(name, z, dtype)), np.isnan(z))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_tanh(dtype):
-    """tanh lies within 4 ulp, near 0 too where a difference of sigmoids would not."""
+def test_tanh_accuracy(activate, dtype):
+    """The error is at most 4 ulp, also near 0 where 2 sigmoid(2z) - 1 is inaccurate."""
     rng = np.random.default_rng(0)
     z = np.concatenate([rng.uniform(-30, 30, 10_000), rng.normal(size=10_000) * 1e-5])
     z = z.astype(dtype)
     expected = np.tanh(z.astype(np.longdouble)).astype(dtype)
-    assert ulps(apply("tanh", z, dtype), expected).max() <= 4
+    assert ulps(activate("tanh", z, dtype), expected).max() <= 4
 
 
 # Loss
 
 
-def single_row_loss(z, y, output, K):
-    """The core's loss of one row whose output pre-activations are z."""
+def single_row_loss(core, z, y, output, K):
+    """Loss and gradient of one row whose output pre-activations are z."""
     network = Network((1, K), "logistic", output)
     theta = np.concatenate([np.zeros(K), np.broadcast_to(z, K).astype(float)])
     Y = np.array(y, dtype=np.intc).reshape(1, -1)
-    return loss_gradient(network, theta, np.ones((1, 1)), Y, None)
+    return loss_gradient(core, network, theta, np.ones((1, 1)), Y, None)
 
 
 @pytest.mark.parametrize("z", [0.0, 1e-9, 1.0, -3.0, 40.0, -40.0, 745.0, 1e4, -1e4])
 @pytest.mark.parametrize("y", [0, 1])
-def test_cross_entropy_from_pre_activation(z, y):
-    """softplus(z) - y z: finite and exact far out, and no digit lost when right."""
-    loss, gradient = single_row_loss(z, y, "logistic", K=1)
+def test_cross_entropy_from_pre_activation(core, z, y):
+    """softplus(z) - y z is accurate for any z, also when it is tiny."""
+    loss, gradient = single_row_loss(core, z, y, "logistic", K=1)
     signed = -z if y else z
     # log(1 + e^s) = max(s, 0) + log1p(e^-|s|)
     expected = max(signed, 0) + np.log1p(np.exp(-abs(signed)))
@@ -217,9 +198,9 @@ def test_cross_entropy_from_pre_activation(z, y):
 
 @pytest.mark.parametrize("top", [0.0, 1e-3, 30.0, 700.0, 1e4])
 @pytest.mark.parametrize("y", [0, 1])
-def test_softmax_loss_from_pre_activations(top, y):
-    """log sum exp(z) - z_y with z = (top, 0, -1): finite and exact far out."""
-    loss, gradient = single_row_loss([top, 0, -1], y, "softmax", K=3)
+def test_softmax_loss_from_pre_activations(core, top, y):
+    """log sum exp(z) - z_y with z = (top, 0, -1) is accurate for any top."""
+    loss, gradient = single_row_loss(core, [top, 0, -1], y, "softmax", K=3)
     rest = np.exp(-top) + np.exp(-1 - top)
     expected = np.log1p(rest) + (top if y == 1 else 0)
     assert loss == pytest.approx(expected, rel=1e-15, abs=1e-308)
@@ -270,12 +251,9 @@ def objective(network, theta, X, one_hot, w, alpha):
 @pytest.mark.parametrize("output", ["logistic", "softmax", "multilabel", "binary"])
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 def test_gradient_equals_finite_differences(
-    activation, output, depth, alpha, weighted, dtype
+    core, activation, output, depth, alpha, weighted, dtype
 ):
-    """The step taken is -eta times the derivative of the objective, in each parameter.
-
-    The objective is the article's, differentiated by a five-point stencil in float64.
-    """
+    """Gradient and step are those of the objective, by a five-point stencil."""
     network, theta, X, Y, one_hot, weights = make_problem(
         HIDDEN[depth],
         n=11,
@@ -301,17 +279,17 @@ def test_gradient_equals_finite_differences(
         ) / (12 * h)
 
     atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
-    _, gradient = loss_gradient(network, theta, X, Y, weights, tile=4)
+    _, gradient = loss_gradient(core, network, theta, X, Y, weights, tile=4)
     with_penalty = gradient / len(X)
     for coef, W in zip(network.coefs(with_penalty), network.coefs(theta), strict=True):
         coef += dtype(alpha) * W
     np.testing.assert_allclose(with_penalty, expected, rtol=0, atol=atol)
 
-    # The same gradient drives the steps: once in place, once through its own buffer.
+    # theta - theta_new = eta g, in place (tile=16) and with a stored gradient
     for tile, eta in product((16, 4), (0.5, 1.0)):
         stepped = theta.copy()
         run_batches(
-            network, stepped, X, Y, weights, batch_size=11, eta=eta, alpha=alpha,
+            core, network, stepped, X, Y, weights, batch_size=11, eta=eta, alpha=alpha,
             tile=tile,
         )  # fmt: skip
         np.testing.assert_allclose(
@@ -323,11 +301,8 @@ def test_gradient_equals_finite_differences(
 @pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
 @pytest.mark.parametrize("depth", HIDDEN)
 @pytest.mark.parametrize("output", ["logistic", "softmax", "multilabel"])
-def test_gradient_of_standardised_rows(output, depth, container, dtype):
-    """That of the objective at (X - shift) / scale, by finite differences.
-
-    The shift is far larger than what is left of the features.
-    """
+def test_gradient_of_standardized_rows(core, output, depth, container, dtype):
+    """It is that of the objective at (X - shift) / scale, for shifts of many scales."""
     network, theta, X, Y, one_hot, weights = make_problem(
         HIDDEN[depth],
         n=11,
@@ -348,7 +323,9 @@ def test_gradient_of_standardised_rows(output, depth, container, dtype):
         ]
         expected[k] = (8 * (losses[0] - losses[1]) - (losses[2] - losses[3])) / (12 * h)
     how = standardizer(shift, scale, theta.dtype)
-    loss, gradient = loss_gradient(network, theta, container(X), Y, weights, 4, how)
+    loss, gradient = loss_gradient(
+        core, network, theta, container(X), Y, weights, 4, how
+    )
     atol = {np.float32: 2e-6, np.float64: 1e-9}[dtype]
     np.testing.assert_allclose(gradient / len(X), expected, rtol=0, atol=atol)
     expected = objective(network, start, Z, one_hot, w, 0)
@@ -356,18 +333,18 @@ def test_gradient_of_standardised_rows(output, depth, container, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_loss_gradient_is_a_sum_over_rows(dtype):
-    """Parts of the data add up, whatever the tiles; inputs stay as they are."""
+def test_loss_gradient_is_a_sum_over_rows(core, dtype):
+    """Results of parts of the data add up, for any tile; no input is changed."""
     network, theta, X, Y, _, weights = make_problem(dtype=dtype, weighted=True, n=50)
     for array in (theta, X, Y, weights):
         array.setflags(write=False)
-    total, gradient = loss_gradient(network, theta, X, Y, weights, tile=64)
+    total, gradient = loss_gradient(core, network, theta, X, Y, weights, tile=64)
     for tile in (1, 7, 50):
-        loss, other = loss_gradient(network, theta, X, Y, weights, tile=tile)
+        loss, other = loss_gradient(core, network, theta, X, Y, weights, tile=tile)
         assert loss == pytest.approx(total, rel=RTOL[dtype])
         np.testing.assert_allclose(other, gradient, rtol=RTOL[dtype], atol=RTOL[dtype])
     parts = [
-        loss_gradient(network, theta, X[s], Y[s], weights[s])
+        loss_gradient(core, network, theta, X[s], Y[s], weights[s])
         for s in (slice(0, 13), slice(13, 50))
     ]
     assert sum(p[0] for p in parts) == pytest.approx(total, rel=RTOL[dtype])
@@ -379,84 +356,57 @@ def test_loss_gradient_is_a_sum_over_rows(dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("hidden", [(17, 5), (33,), (300, 90)])
 @pytest.mark.parametrize("K", [1, 12])
-def test_large_products_equal_small_ones(hidden, K, dtype):
-    """The BLAS, used for large batches, and the loops for single rows agree."""
+def test_gradient_does_not_depend_on_the_tile(core, hidden, K, dtype):
+    """Products of single rows and of many rows agree for wide layers."""
     network, theta, X, Y, _, _ = make_problem(hidden, n=130, d=70, K=K, dtype=dtype)
     theta *= dtype(0.2)
-    _, by_row = loss_gradient(network, theta, X, Y, None, tile=1)
-    _, by_tile = loss_gradient(network, theta, X, Y, None, tile=130)
+    _, by_row = loss_gradient(core, network, theta, X, Y, None, tile=1)
+    _, by_tile = loss_gradient(core, network, theta, X, Y, None, tile=130)
     scale = np.abs(by_row).max()
     np.testing.assert_allclose(by_tile, by_row, rtol=0, atol=RTOL[dtype] * scale)
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("d", [1, 3, 255, 256, 257, 600])
-def test_products_of_all_widths(d, dtype):
-    """Blocks of rows, vectors and depths of any size: NumPy's products, in place too.
-
-    A layer of q units on m rows of d features is Z = X W + b, and its gradient X^T D.
-    """
-    rng = np.random.default_rng(0)
-    for q, m in product(
-        (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 33, 40), range(1, 9)
-    ):
-        network = Network((d, q), "logistic", "logistic", exclusive=False)
-        X = rng.normal(size=(m, d)).astype(dtype)
-        theta = (rng.normal(size=(d + 1) * q) / d).astype(dtype)
-        Y = rng.integers(2, size=(m, q)).astype(np.intc)
-        W, b = network.coefs(theta.astype(float))[0], theta[d * q :]
-        D = expit(X @ W + b) - Y
-        expected = np.concatenate([(X.T.astype(float) @ D).ravel(), D.sum(axis=0)])
-        _, gradient = loss_gradient(network, theta, X, Y, None)
-        atol = 100 * np.finfo(dtype).eps * m
-        np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol)
-        penalty = np.concatenate([W.ravel(), np.zeros(q)])
-        start = theta.copy()
-        run_batches(network, theta, X, Y, batch_size=m, eta=0.5, alpha=0.1)
-        np.testing.assert_allclose(
-            (start - theta) / 0.5, expected / m + 0.1 * penalty, rtol=0, atol=atol
-        )
 
 
 # Steps
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_order_is_the_order_of_the_rows(batch_size):
-    """Visiting rows by `order` is the same as storing them in that order."""
+def test_order_is_the_order_of_the_rows(core, batch_size):
+    """Rows in an `order` give what rows stored in this order give."""
     network, theta, X, Y, _, weights = make_problem(weighted=True)
     order = np.random.default_rng(1).permutation(len(X)).astype(np.intp)
     by_order, stored = theta.copy(), theta.copy()
     total, _ = run_batches(
-        network, by_order, X, Y, weights, order=order, batch_size=batch_size
+        core, network, by_order, X, Y, weights, order=order, batch_size=batch_size
     )
     expected, _ = run_batches(
-        network, stored, X[order], Y[order], weights[order], batch_size=batch_size
+        core, network, stored, X[order], Y[order], weights[order], batch_size=batch_size
     )
     np.testing.assert_array_equal(by_order, stored)
     assert total == expected
 
 
-def test_penalty_too_small_for_a_float32_factor():
-    """Where 1 - eta alpha rounds to 1, the penalty still acts as in float64."""
+def test_penalty_too_small_for_a_float32_factor(core):
+    """The penalty also acts in float32 where 1 - eta alpha rounds to 1."""
     if core is _numpy:
-        pytest.skip("the penalty is in the gradient, and 400 000 steps take long")
+        pytest.skip("400 000 steps are slow, and the gradient includes the penalty")
     shift = {}
     for dtype in FLOATS:
         network, theta, X, Y, _, _ = make_problem((), n=1000, K=1, dtype=dtype)
-        X *= dtype(0.02)  # the cross-entropy hardly pulls W back
+        X *= dtype(0.02)  # the cross-entropy hardly changes W
         ends = {alpha: theta.copy() for alpha in (0.0, 1e-4)}
         for alpha, end in ends.items():
             for _ in range(100):
-                run_batches(network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha)
+                run_batches(
+                    core, network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha
+                )
         shift[dtype] = (ends[1e-4] - ends[0.0])[:5]
     assert np.abs(shift[np.float64]).max() > 1e-3
     np.testing.assert_allclose(shift[np.float32], shift[np.float64], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_batch_without_weight_is_harmless(dtype):
-    """A batch of zero weights makes no step, even if its loss overflows."""
+def test_batch_of_zero_weight_makes_no_step(core, dtype):
+    """It changes nothing, even if its pre-activations overflow."""
     network, theta, X, Y, _, _ = make_problem((), n=16, dtype=dtype)
     weights = np.ones(16, dtype=dtype)
     weights[8:] = 0
@@ -465,8 +415,8 @@ def test_batch_without_weight_is_harmless(dtype):
     with np.errstate(over="ignore", invalid="ignore"):
         assert not np.isfinite(X[8:] @ network.coefs(theta)[0]).all()
     expected = theta.copy()
-    run_batches(network, expected, X[:8], Y[:8])
-    total, n_done = run_batches(network, theta, X, Y, weights)
+    run_batches(core, network, expected, X[:8], Y[:8])
+    total, n_done = run_batches(core, network, theta, X, Y, weights)
     assert n_done == 16
     assert np.isfinite(total)
     np.testing.assert_array_equal(theta, expected)
@@ -474,18 +424,18 @@ def test_batch_without_weight_is_harmless(dtype):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("tile", [8, 2])
-def test_a_loss_that_is_not_finite_stops_before_its_step(momentum, tile):
-    """The step of the bad batch is not made, nor any after it."""
+def test_non_finite_loss_ends_the_epoch(core, momentum, tile):
+    """The step of the batch with this loss is not made, nor any later step."""
     network, theta, X, Y, _, _ = make_problem(activation="relu")
     velocity = np.zeros_like(theta) if momentum else None
     expected, expected_velocity = theta.copy(), np.zeros_like(theta)
     run_batches(
-        network, expected, X[:16], Y[:16], None,
+        core, network, expected, X[:16], Y[:16], None,
         expected_velocity if momentum else None, momentum=momentum, tile=tile,
     )  # fmt: skip
     X[20] = np.inf
     total, n_done = run_batches(
-        network, theta, X, Y, None, velocity, momentum=momentum, tile=tile
+        core, network, theta, X, Y, None, velocity, momentum=momentum, tile=tile
     )
     assert n_done == 16
     assert not np.isfinite(total)
@@ -494,8 +444,8 @@ def test_a_loss_that_is_not_finite_stops_before_its_step(momentum, tile):
         np.testing.assert_array_equal(velocity, expected_velocity)
 
 
-def test_shuffle_is_a_fair_permutation():
-    """Each of the 24 orders of 4 rows comes up equally often; the state goes on."""
+def test_shuffle_is_a_fair_permutation(core):
+    """Each of the 24 orders of 4 rows is equally frequent in a sequence of states."""
     counts, state = {}, 123
     order = np.empty(4, dtype=np.intp)
     for _ in range(24_000):
@@ -507,7 +457,7 @@ def test_shuffle_is_a_fair_permutation():
     assert sum((c - 1000) ** 2 / 1000 for c in counts.values()) < 49.7
 
 
-def test_shuffle_is_a_function_of_its_state():
+def test_shuffle_is_a_function_of_its_state(core):
     first, second = np.empty(1000, dtype=np.intp), np.empty(1000, dtype=np.intp)
     assert core.shuffle(first, 7) == core.shuffle(second, 7) != 7
     np.testing.assert_array_equal(first, second)

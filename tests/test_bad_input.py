@@ -1,8 +1,9 @@
-"""Bad input: an error that gives the rule, the value and the cure, and nothing lost."""
+"""Bad input: errors name the rule, the value and the cure, and change nothing."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import small
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -16,14 +17,8 @@ NAN_X = np.where(np.eye(40, 4) == 1, np.nan, X)
 INF_X = np.where(np.eye(40, 4) == 1, np.inf, X)
 
 
-def small(**params):
-    return BGDClassifier(
-        (3,), max_iter=5, tol=None, random_state=0, batch_size=16
-    ).set_params(**params)
-
-
 def snapshot(clf):
-    """All that a user could see of an estimator, by value."""
+    """The attributes of an estimator, by value."""
     values = {}
     for name, value in vars(clf).items():
         if name == "_state":
@@ -40,7 +35,7 @@ def snapshot(clf):
 def check_raises(
     action, match, params=None, errors=(ValueError, TypeError), activation="logistic"
 ):
-    """`action(clf)` raises on a new and on a fitted estimator and changes neither."""
+    """Assert that `action` raises on a new and a fitted estimator and changes none."""
     new = small(activation=activation)
     for clf in (new, clone(new).set_params(momentum=0.9).fit(X, y)):
         clf.set_params(**(params or {}))
@@ -118,7 +113,7 @@ def partial_fit(clf):
     ],
 )
 def test_parameters(method, name, value, rule):
-    """The message holds the name, the value as given, and what it must be."""
+    """The message names the parameter, its value, and what it must be."""
     shown = np.array2string(value) if isinstance(value, np.ndarray) else repr(value)
     check_raises(method, f"Got {name}=.*must be .*{rule}", {name: value})
     with pytest.raises(ValueError) as error:
@@ -126,8 +121,8 @@ def test_parameters(method, name, value, rule):
     assert shown in str(error.value)
 
 
-def test_init_does_not_judge():
-    """Parameters are stored as they are; cloning and setting never raise."""
+def test_init_does_not_validate():
+    """Parameters are stored as they are, and neither clone nor set_params raises."""
     clf = BGDClassifier(batch_size=0, learning_rate="fast")
     assert clone(clf).set_params(alpha=-1).get_params()["batch_size"] == 0
 
@@ -162,6 +157,8 @@ def test_init_does_not_judge():
     ],
 )  # fmt: skip
 def test_data(call, X, y, match):
+    """Rows and labels that cannot be used."""
+
     def action(clf):
         if call == "fit":
             clf.fit(X, y)
@@ -172,6 +169,7 @@ def test_data(call, X, y, match):
 
 
 def test_one_class():
+    """The message names the class."""
     check_raises(lambda clf: clf.fit(X, np.full(40, 3)), "at least two classes.*one.*3")
     with pytest.raises(ValueError, match="at least two.*3"):
         small().partial_fit(X, np.full(40, 3), classes=[3])
@@ -203,6 +201,8 @@ def test_one_class():
     ],
 )  # fmt: skip
 def test_sample_weight(method, weights, match):
+    """An array of one weight per row that is finite and not negative, or a number."""
+
     def action(clf):
         kwargs = {"classes": [0, 1]} if method == "partial_fit" else {}
         getattr(clf, method)(X, y, sample_weight=weights, **kwargs)
@@ -211,14 +211,16 @@ def test_sample_weight(method, weights, match):
 
 
 def test_all_zero_weights():
-    """An error in fit, which must end with a model; a no-op in partial_fit."""
+    """An error in `fit`, which must return a model. `partial_fit` learns nothing.
+
+    After a first call without weights, the next one equals a first call.
+    """
     check_raises(lambda clf: clf.fit(X, y, np.zeros(40)), "weights are zero.*positive")
     check_raises(fit, "class weight", {"class_weight": {0: 0, 1: 0}})
     clf = small(momentum=0.9).partial_fit(X, y, classes=[0, 1])
     before = snapshot(clf)
     clf.partial_fit(X, y, sample_weight=np.zeros(40))
     assert snapshot(clf) == before
-    # ... as the first call too: the next one starts where a first call would
     late = small().partial_fit(X, y, classes=[0, 1], sample_weight=np.zeros(40))
     assert late.n_iter_ == late.t_ == 0
     late.partial_fit(X, y)
@@ -226,66 +228,109 @@ def test_all_zero_weights():
     np.testing.assert_array_equal(late.coefs_[0], expected.coefs_[0])
 
 
-def test_class_weight():
-    match = r"names the class 7.*not one of.*0, 1.*no weight for \[1\].*give every cl"
-    for method in (fit, partial_fit):
-        check_raises(method, match, {"class_weight": {0: 2, 7: 1}})
-    check_raises(partial_fit, "balanced.*pass a dict", {"class_weight": "balanced"})
-    with pytest.raises(ValueError, match="multilabel y. Use sample_weight"):
-        small(class_weight={0: 1}).fit(X, Y)
+UNKNOWN = r"names the class 7.*the classes \[0, 1\].*no weight for \[1\].*every class"
 
 
-def test_partial_fit():
-    with pytest.raises(ValueError, match="first call.*classes=..."):
-        small().partial_fit(X, y)
-    for classes in ({0, 1}, [[0, 1]], 1):
-        with pytest.raises(ValueError, match="classes must be a sequence of labels"):
-            small().partial_fit(X, y, classes=classes)
+@pytest.mark.parametrize(
+    "action, class_weight, match",
+    [
+        (fit, {0: 2, 7: 1}, UNKNOWN),
+        (partial_fit, {0: 2, 7: 1}, UNKNOWN),
+        (partial_fit, "balanced", "balanced.*pass a dict"),
+        (lambda clf: clf.fit(X, Y), {0: 1}, "multilabel y. Use sample_weight"),
+    ],
+    ids=["fit", "partial_fit", "balanced", "multilabel"],
+)
+def test_class_weight(action, class_weight, match):
+    """Weights of classes that are not there, or not known, or not exclusive."""
+    check_raises(action, match, {"class_weight": class_weight})
+
+
+@pytest.mark.parametrize(
+    "classes, match",
+    [
+        (None, "first call.*classes=..."),
+        ({0, 1}, "classes must be a sequence of labels"),
+        ([[0, 1]], "classes must be a sequence of labels"),
+        (1, "classes must be a sequence of labels"),
+    ],
+    ids=["none", "set", "2-D", "number"],
+)
+def test_classes_of_the_first_partial_fit(classes, match):
+    """They are required, unless the targets are multilabel."""
+    with pytest.raises(ValueError, match=match):
+        small().partial_fit(X, y, classes=classes)
+
+
+@pytest.mark.parametrize(
+    "args, match",
+    [
+        ((X, y + 1), r"label 2, which.* \[0, 1\]"),
+        ((X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
+        ((X, (y + 0j).astype(object)), "numbers.*got complex"),
+        ((X, y, [0, 1, 2]), "must stay the same|must not change"),
+        ((X, y, [None, 1]), "classes must not have missing"),
+        ((X, y, 1), "sequence of labels; got 1"),
+        ((X[:, :3], y), "expecting 4 features"),
+        ((X, Y), "one class label per row"),
+    ],
+    ids=[
+        "unknown label", "strings", "complex", "other classes", "missing class",
+        "no sequence", "features", "indicators",
+    ],
+)  # fmt: skip
+def test_later_partial_fit(args, match):
+    """Labels and features must be those of the first call."""
     clf = small().partial_fit(X, y, classes=[0, 1])
     before = snapshot(clf)
-    for action, match in (
-        (lambda: clf.partial_fit(X, y + 1), r"label 2, which.* \[0, 1\]"),
-        (lambda: clf.partial_fit(X, y.astype(str)), r"label '\d', .* \[0, 1\]"),
-        (lambda: clf.partial_fit(X, (y + 0j).astype(object)), "numbers.*got complex"),
-        (lambda: clf.partial_fit(X, y, classes=[0, 1, 2]), "must stay the same"),
-        (lambda: clf.partial_fit(X, y, classes=[None, 1]), "classes must not have mis"),
-        (lambda: clf.partial_fit(X, y, classes=1), "sequence of labels; got 1"),
-        (lambda: clf.partial_fit(X[:, :3], y), "expecting 4 features"),
-        (lambda: clf.partial_fit(X, Y), "one class label per row"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            action()
-        assert snapshot(clf) == before
-    labels = small().partial_fit(X, Y)
-    for bad in (Y[:, :2], y):
-        with pytest.raises(ValueError, match="indicators of 3 labels"):
-            labels.partial_fit(X, bad)
-    with pytest.raises(ValueError, match="must be 0 or 1"):
-        labels.partial_fit(X, 2 * Y)
+    with pytest.raises(ValueError, match=match):
+        clf.partial_fit(*args)
+    assert snapshot(clf) == before
+
+
+@pytest.mark.parametrize(
+    "targets, match",
+    [
+        (Y[:, :2], "indicators of 3 labels"),
+        (y, "indicators of 3 labels"),
+        (2 * Y, "must be 0 or 1"),
+    ],
+    ids=["two labels", "classes", "0 and 2"],
+)
+def test_later_partial_fit_of_multilabel_targets(targets, match):
+    """The targets must be indicators of the same labels."""
+    with pytest.raises(ValueError, match=match):
+        small().partial_fit(X, Y).partial_fit(X, targets)
 
 
 @pytest.mark.parametrize(
     "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
 )
-def test_prediction(method):
-    with pytest.raises(NotFittedError):
-        getattr(small(), method)(X)
-    clf = small().fit(X, y)
-    before = snapshot(clf)
-    for rows, match in (
+@pytest.mark.parametrize(
+    "rows, match",
+    [
         (X[:, :3], "expecting 4 features"),
         (X[0], "2D array"),
         (NAN_X, "NaN"),
+        (INF_X, "infinity"),
         (X[:0], "0 sample"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            getattr(clf, method)(rows)
+    ],
+    ids=["features", "1-D", "NaN", "inf", "no rows"],
+)
+def test_prediction(method, rows, match):
+    """Rows that cannot be predicted, and a classifier that is not fitted."""
+    with pytest.raises(NotFittedError, match="not fitted yet. Call 'fit'"):
+        getattr(small(), method)(X)
+    clf = small().fit(X, y)
+    before = snapshot(clf)
+    with pytest.raises(ValueError, match=match):
+        getattr(clf, method)(rows)
     assert snapshot(clf) == before
 
 
 @pytest.mark.parametrize("name", ["coefs_", "intercepts_", "coef_", "intercept_"])
 def test_parameters_of_an_unfitted_network(name):
-    """`hasattr` says no, and the error names fit, whatever else a user has stored."""
+    """There is no such attribute, and the error names `fit`."""
     clf = small()
     clf.note_ = "of a user"
     assert not hasattr(clf, name)
@@ -305,7 +350,7 @@ def test_parameters_of_an_unfitted_network(name):
     ],
 )
 def test_unknown_names(name, hint):
-    """Other packages' names and typos: what they are called here."""
+    """For names of other packages and typos, the error names the parameter."""
     with pytest.raises(TypeError) as error:
         BGDClassifier(**{name: 1})
     expected = f"BGDClassifier.__init__() got an unexpected keyword argument {name!r}."
@@ -320,7 +365,8 @@ def test_unknown_names(name, hint):
         assert str(error.value).endswith(hint)
 
 
-def test_names_that_are_like_no_other():
+def test_unknown_names_without_a_hint():
+    """No parameter is proposed if none is similar."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'zzz'$"):
         BGDClassifier(zzz=1)
     with pytest.raises(ValueError, match=r"'warm_start'\]\.$"):
@@ -350,6 +396,7 @@ def text(column):
     ids=["objects", "list", "strings", "frame", "nullable", "dates", "categorical"],
 )
 def test_a_column_without_numbers_is_named(rows, column):
+    """In `fit` and in predictions."""
     with pytest.raises((ValueError, TypeError), match=f"Column {column} of X holds"):
         small().fit(rows, y)
     named = pd.DataFrame(X, columns=[*"abcd"])
@@ -359,28 +406,32 @@ def test_a_column_without_numbers_is_named(rows, column):
 
 
 class Lazy:
-    """As polars' LazyFrame and others: rows that are not computed yet."""
+    """Rows that are not computed yet, such as a LazyFrame of polars."""
 
     def collect(self):
         return X
 
 
-def test_rows_that_are_not_computed_yet():
+@pytest.mark.parametrize(
+    "name, action",
+    [
+        ("X", lambda clf: clf.fit(Lazy(), y)),
+        ("X", lambda clf: clf.partial_fit(Lazy(), y)),
+        ("X", lambda clf: clf.predict(Lazy())),
+        ("y", lambda clf: clf.fit(X, Lazy())),
+        ("classes", lambda clf: clf.partial_fit(X, y, classes=Lazy())),
+        ("sample_weight", lambda clf: clf.fit(X, y, Lazy())),
+    ],
+    ids=["fit", "partial_fit", "predict", "y", "classes", "sample_weight"],
+)
+def test_rows_that_are_not_computed_yet(name, action):
     """The error says how to compute them."""
-    clf = small().fit(X, y)
-    for name, action in (
-        ("X", lambda: clf.fit(Lazy(), y)),
-        ("X", lambda: clf.partial_fit(Lazy(), y)),
-        ("X", lambda: clf.predict(Lazy())),
-        ("y", lambda: clf.fit(X, Lazy())),
-        ("classes", lambda: small().partial_fit(X, y, classes=Lazy())),
-        ("sample_weight", lambda: clf.fit(X, y, Lazy())),
-    ):
-        with pytest.raises(ValueError, match=rf"got a Lazy.* Pass {name}\.collect"):
-            action()
+    with pytest.raises(ValueError, match=rf"got a Lazy.* Pass {name}\.collect"):
+        action(small().fit(X, y))
 
 
 def test_polars_lazy_frame():
+    """It can be fitted when it is collected."""
     polars = pytest.importorskip("polars")
     with pytest.raises(ValueError, match=r"got a LazyFrame.* Pass X\.collect"):
         small().fit(polars.DataFrame(X).lazy(), y)
@@ -392,45 +443,47 @@ def test_polars_lazy_frame():
 )
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_divergence_names_epoch_and_step_size(method, momentum, batch_size):
-    """The error says when, with which step, and what to try; the old model stays."""
+    """The error names a smaller step size, and no scaler: the features are scaled."""
     params = {
         "learning_rate": 1e200,
         "momentum": momentum,
         "batch_size": batch_size,
     }
-    # and nothing of scales, which are good
     message = r"epoch \d+ with learning_rate=1e\+200 .*smaller learning_rate\.[^S]*$"
     check_raises(method, message, params, ValueError, activation="relu")
 
 
 def test_divergence_in_the_last_step_is_seen():
-    """Whole batch, one epoch: the loss before the only step is finite, theta is not."""
+    """With the full batch, the loss before the only step is finite, theta is not."""
     clf = small(learning_rate=1e308, batch_size="full", activation="identity")
     with pytest.raises(ValueError, match="epoch 1 with"):
         clf.partial_fit(1e10 * X, y, classes=[0, 1])
 
 
-def test_features_too_large_for_the_automatic_step():
+def test_features_too_large_for_the_automatic_step_size():
+    """Raw features must have finite squares, except in rows of weight zero.
+
+    Squares of float32 features are computed in float64.
+    """
     plain = {"standardize": False}
     check_raises(lambda clf: clf.fit(X * 1e200, y), "too large.*StandardScaler", plain)
     w = np.ones(40)
-    w[3] = 0  # ... but a row without weight does not count
+    w[3] = 0
     outlier = X.copy()
     outlier[3] = 1e200
-    assert small(**plain).fit(outlier, y, w).learning_rate_ < 1.1
-    # float32 squares beyond its own range are no problem
+    assert small(**plain).fit(outlier, y, w).learning_rate_ > 0.1
     small(**plain).fit((X * 1e20).astype(np.float32), y)
 
 
 def test_a_penalty_that_overflows_is_seen():
-    """The loss proper is finite here, the objective is not."""
-    clf = small(alpha=3.0, learning_rate=1.0, max_iter=600)
+    """The mean loss is finite here, the objective is not."""
+    clf = small(alpha=3.0, learning_rate=1.0, batch_size=16, max_iter=600)
     with pytest.raises(ValueError, match="epoch .* alpha=3"):
         clf.fit(X, y)
 
 
 def test_parameters_that_overflow_are_seen():
-    """The step that ruins the model fails, though its own loss was finite."""
+    """The step that makes them infinite fails, although its own loss is finite."""
     clf = small().fit(X, y)
     before = snapshot(clf)
     with pytest.raises(ValueError, match="diverged"):
@@ -438,27 +491,33 @@ def test_parameters_that_overflow_are_seen():
     assert snapshot(clf.set_params(learning_rate="auto")) == before
 
 
-def test_a_loss_that_rose_is_no_convergence():
-    """|1 - eta alpha| = 1.05: each step lengthens the weights, none overflows."""
-    clf = small(learning_rate=0.5, alpha=4.1, batch_size="full", tol=1e-4, max_iter=99)
-    clf.set_params(n_iter_no_change=10)
-    with pytest.warns(
-        ConvergenceWarning, match="increased from .* smaller learning_rate"
-    ):
+def test_a_loss_that_increased_is_no_convergence():
+    """|1 - eta alpha| = 1.05: each step lengthens the weights, and none overflows."""
+    clf = small(
+        learning_rate=0.5, alpha=4.1, batch_size="full", tol=1e-4, max_iter=99,
+        n_iter_no_change=10,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="from .* smaller learning_rate"):
         clf.fit(X, y)
 
 
-def test_going_on_with_other_layers():
-    clf = small().fit(X, y)
-    for params in ({"hidden_layer_sizes": (4,)}, {"activation": "tanh"}):
-        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
-            clone(clf).fit(X, y).set_params(**params).partial_fit(X, y)
-        warm = clone(clf).fit(X, y).set_params(**params, warm_start=True)
-        with pytest.raises(ValueError, match="goes on with layers of 4-3-1"):
-            warm.fit(X, y)
+@pytest.mark.parametrize(
+    "params", [{"hidden_layer_sizes": (4,)}, {"activation": "tanh"}], ids=str
+)
+def test_other_layers_cannot_resume(params):
+    """Neither in partial_fit nor with warm_start."""
+    match = "layers of 4-8-1"
+    clf = small().fit(X, y).set_params(**params)
+    with pytest.raises(ValueError, match=match):
+        clf.partial_fit(X, y)
+    with pytest.raises(ValueError, match=match):
+        clf.set_params(warm_start=True).fit(X, y)
 
 
-def test_sizes_beyond_memory():
-    """Sizes that overflow 64 bits are refused, not wrapped round."""
-    with pytest.raises((ValueError, MemoryError, OverflowError)):
-        small(hidden_layer_sizes=(2**62, 4)).fit(X, y)
+@pytest.mark.parametrize(
+    "sizes", [(2**62, 4), (2**31, 2**31), (2**63,)], ids=["product", "square", "int64"]
+)
+def test_sizes_beyond_memory(sizes):
+    """Sizes that overflow 64 bits are refused."""
+    with pytest.raises(MemoryError, match="A network of .* units is too large"):
+        small(hidden_layer_sizes=sizes).fit(X, y)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from skbgd import BGDClassifier
-from skbgd._classifier import FITTED
+from skbgd._classifier import FITTED_ATTRIBUTES
 
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 
@@ -34,7 +34,7 @@ def test_verbose(capsys):
 
 
 def test_printed_lines_are_not_held_back(moons):
-    """Into a pipe, which is buffered, each line goes when it is printed."""
+    """Each line is flushed into a pipe, which is buffered."""
     X, X_val, y, y_val = moons
     arrived = io.BytesIO()
     pipe = io.TextIOWrapper(io.BufferedWriter(arrived))
@@ -54,7 +54,9 @@ def test_printed_lines_are_not_held_back(moons):
 
 @pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn 1.9 brought callbacks")
 class TestCallbacks:
-    def make(self, stop_at=None):
+    def make_recorder(self, stop_at=None):
+        """A callback that records events, and stops after the epoch `stop_at`."""
+
         class Recorder:
             def __init__(self):
                 self.events = []
@@ -76,8 +78,9 @@ class TestCallbacks:
         return Recorder()
 
     def test_one_task_per_epoch(self, moons):
+        """A task for the fit, with one for each epoch inside."""
         X, _, y, _ = moons
-        recorder = self.make()
+        recorder = self.make_recorder()
         clf = small(max_iter=3).set_callbacks(recorder).fit(X, y)
         epochs = ["begin epoch", "end epoch"] * 3
         assert recorder.events == [
@@ -85,11 +88,11 @@ class TestCallbacks:
         ]  # fmt: skip
         np.testing.assert_array_equal(recorder.last, clf.predict_proba(X))
 
-    def test_what_a_callback_sets_is_kept(self, moons):
-        """On the estimator that it is given, and on the one that is fitted."""
+    def test_attributes_that_a_callback_sets_are_kept(self, moons):
+        """On the estimator that it gets, and on the one that is fitted."""
         X, _, y, _ = moons
 
-        class Setter(type(self.make())):
+        class Setter(type(self.make_recorder())):
             def on_fit_task_end(self, estimator, context):
                 estimator.given_ = getattr(estimator, "given_", 0) + 1
                 clf.fitted_ = getattr(clf, "fitted_", 0) + 1
@@ -99,21 +102,24 @@ class TestCallbacks:
         assert clf.given_ == clf.fitted_ == 4
 
     def test_returning_true_stops(self, moons):
+        """The model is that of a fit with as many epochs."""
         X, _, y, _ = moons
-        clf = small().set_callbacks(self.make(stop_at=4)).fit(X, y)
+        clf = small().set_callbacks(self.make_recorder(stop_at=4)).fit(X, y)
         assert clf.n_iter_ == 5
         assert clf.stop_reason_ == "callback"
         same(clf, small(max_iter=5).fit(X, y))
 
     def test_teardown_after_an_error(self, moons):
+        """The callback is torn down if the descent diverges."""
         X, _, y, _ = moons
-        recorder = self.make()
+        recorder = self.make_recorder()
         clf = small(activation="relu", learning_rate=1e200).set_callbacks(recorder)
         with pytest.raises(ValueError, match="diverged"):
             clf.fit(X, y)
         assert recorder.events[-1] == "teardown"
 
     def test_scoring_monitor(self, moons):
+        """scikit-learn's monitor scores the parameters after each epoch."""
         from sklearn.callback import ScoringMonitor
 
         X, _, y, _ = moons
@@ -128,19 +134,21 @@ class TestCallbacks:
         assert clf.n_iter_ == 4
 
     def test_frames_keep_their_names(self, moons):
-        """A callback that predicts gets no warning about missing names."""
+        """A callback that predicts does not warn about missing feature names."""
         X, _, y, _ = moons
         frame = pd.DataFrame(X, columns=["a", "b"])
-        small(max_iter=2).set_callbacks(self.make()).fit(frame, y)
-        stopping = small(max_iter=2, early_stopping=True).set_callbacks(self.make())
+        small(max_iter=2).set_callbacks(self.make_recorder()).fit(frame, y)
+        stopping = small(max_iter=2, early_stopping=True).set_callbacks(
+            self.make_recorder()
+        )
         stopping.fit(frame, y, X_val=frame, y_val=y)
-        stopping.fit(frame, y)  # sets rows aside
+        stopping.fit(frame, y)  # with rows that are set aside
 
-    def test_the_end_shows_the_model(self, moons):
-        """The last hook sees the parameters that are kept, rows set aside or not."""
+    def test_the_last_hook_gets_the_fitted_model(self, moons):
+        """It has the best parameters, and the rows that were not set aside."""
         X, _, y, _ = moons
         X = pd.DataFrame(X, columns=["a", "b"])
-        recorder = self.make()
+        recorder = self.make_recorder()
         clf = small(
             early_stopping=True, scoring=lambda clf, X, y: -clf.coefs_[0].max()
         ).set_callbacks(recorder)
@@ -151,6 +159,7 @@ class TestCallbacks:
         np.testing.assert_array_equal(recorder.last, clf.predict_proba(rows))
 
     def test_progress_bar_through_search_and_pipeline(self, moons, capsys, monkeypatch):
+        """scikit-learn's progress bar names the classifier."""
         pytest.importorskip("rich")
         from sklearn.callback import ProgressBar
 
@@ -167,11 +176,11 @@ class TestCallbacks:
         assert "BGDClassifier" in capsys.readouterr().out
 
 
-# What is set on the estimator during a call
+# Attributes that are set on the estimator during a call
 
 
 def calls(moons, look):
-    """A fitted classifier and calls of it during which `look(clf)` is called."""
+    """A fitted classifier, and calls of its methods that call `look(clf)`."""
     X, X_val, y, y_val = moons
     clf = small(learning_rate=0.1).fit(X, y)
 
@@ -200,8 +209,8 @@ CALLS = ["schedule", "scorer", "warm start", "partial_fit"]
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_set_meanwhile_is_kept(moons, call):
-    """Attributes and parameters, beside what the call learned."""
+def test_attributes_set_during_a_call_are_kept(moons, call):
+    """Parameters too, which apply from the next call on."""
 
     def look(clf):
         clf.seen_ = [*getattr(clf, "seen_", []), clf.n_iter_]
@@ -215,12 +224,12 @@ def test_what_is_set_meanwhile_is_kept(moons, call):
     assert (clf.alpha, clf.random_state) == (0.5, 7)
     assert not hasattr(clf, "old_")
     assert clf.n_iter_ == {"partial_fit": 13, "warm start": 14}.get(call, 12)
-    assert clf.alpha_ != 0.5  # it is for the next call
+    assert clf.alpha_ != 0.5
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_set_before_a_failure_is_kept(moons, call):
-    """The model is the old one."""
+def test_attributes_set_before_a_failure_are_kept(moons, call):
+    """The model is that of before the call."""
 
     def look(clf):
         clf.last_ = 1
@@ -234,8 +243,8 @@ def test_what_is_set_before_a_failure_is_kept(moons, call):
     np.testing.assert_array_equal(parameters(clf), before)
 
 
-def test_what_is_set_while_the_model_is_replaced_is_kept(moons):
-    """As by another thread, just after the attributes were read."""
+def test_attributes_set_while_the_model_is_replaced_are_kept(moons):
+    """Another thread may set one just after the attributes were read."""
 
     class Busy(dict):
         def copy(self):
@@ -251,15 +260,16 @@ def test_what_is_set_while_the_model_is_replaced_is_kept(moons):
     assert clf.n_copies == busy["n_copies"] - 1 > 1
 
 
-def test_what_training_sets_is_known(moons):
-    """All other attributes are the user's."""
+def test_attributes_of_training_are_known(moons):
+    """All other attributes belong to the user."""
     X, X_val, y, y_val = moons
     clf = small(early_stopping=True, scoring="accuracy")
     X, X_val = (pd.DataFrame(rows, columns=["a", "b"]) for rows in (X, X_val))
     clf.fit(X, y, X_val=X_val, y_val=y_val)
-    assert set(vars(clf)) - set(clf.get_params()) <= set(FITTED)
+    assert set(vars(clf)) - set(clf.get_params()) <= set(FITTED_ATTRIBUTES)
 
 
 @pytest.mark.skipif(HAS_CALLBACKS, reason="scikit-learn before 1.9")
-def test_without_callbacks_the_methods_are_not_there():
+def test_without_callbacks_there_is_no_method_for_them():
+    """scikit-learn before 1.9 has no callbacks."""
     assert not hasattr(BGDClassifier, "set_callbacks")

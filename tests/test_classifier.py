@@ -1,4 +1,4 @@
-"""The estimator: labels and containers in and out, predictions, pickles, pipelines."""
+"""The estimator: labels, containers, predictions, and its use in scikit-learn."""
 
 import pickle
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from helpers import same
+from helpers import initial, parameters, same, small
 from scipy import sparse
 from scipy.special import expit
 from sklearn.base import clone
@@ -19,7 +19,7 @@ from sklearn.datasets import (
 )
 from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.fixes import parse_version
@@ -47,18 +47,9 @@ def multilabel():
 
 
 def quick(**params):
-    return BGDClassifier(
-        **{
-            "hidden_layer_sizes": (6,),
-            "batch_size": "full",
-            "learning_rate_schedule": "constant",
-            "max_iter": 30,
-            "tol": None,
-            "alpha": 2e-4,
-            **params,
-        },
-        random_state=0,
-    )
+    """A classifier with 6 hidden units that makes 30 steps with the full batch."""
+    defaults = {"hidden_layer_sizes": (6,), "batch_size": "full", "max_iter": 30}
+    return small(**{**defaults, "alpha": 2e-4, **params})
 
 
 # Labels
@@ -79,7 +70,7 @@ def quick(**params):
     ids=lambda labels: f"{np.asarray(labels).dtype}",
 )
 def test_binary_labels_of_any_type(binary, labels):
-    """Labels come back as they went in; which ones they are changes nothing else."""
+    """Predictions return them, and nothing else depends on them."""
     X, codes = binary
     labels = np.asarray(labels)
     clf = quick().fit(X, labels[codes])
@@ -96,6 +87,7 @@ def test_binary_labels_of_any_type(binary, labels):
 
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
 def test_multiclass(three_classes, output):
+    """Three units, whose outputs sum to 1, of a softmax or after division."""
     X, y = three_classes
     clf = quick(output_activation=output).fit(X, y)
     Z, P, log_P = (
@@ -115,6 +107,7 @@ def test_multiclass(three_classes, output):
 
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
 def test_binary_has_one_sigmoid_unit(binary, output):
+    """It gives the probability of the second class, for any output_activation."""
     X, y = binary
     clf = quick(output_activation=output).fit(X, y)
     Z, P = clf.decision_function(X), clf.predict_proba(X)
@@ -129,7 +122,7 @@ def test_binary_has_one_sigmoid_unit(binary, output):
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, pd.DataFrame, list])
 def test_multilabel(multilabel, output, convert):
-    """One sigmoid unit per label, whatever output_activation; y in any container."""
+    """One sigmoid unit per label for any output_activation, y in any container."""
     X, Y = multilabel
     clf = quick(output_activation=output).fit(X, convert(Y))
     P = clf.predict_proba(X)
@@ -141,7 +134,7 @@ def test_multilabel(multilabel, output, convert):
 
 
 def test_two_labels_are_not_two_classes(multilabel):
-    """Two columns of indicators are two sigmoid units, also in a call with one row."""
+    """Two columns of indicators have two sigmoid units, even in a call with one row."""
     X, Y = multilabel
     clf = quick().fit(X, Y[:, :2])
     assert clf.n_outputs_ == 2
@@ -151,6 +144,7 @@ def test_two_labels_are_not_two_classes(multilabel):
 
 
 def test_partial_fit_takes_a_subset_of_the_classes(three_classes):
+    """The first call, and rows of one class later."""
     X, y = three_classes
     clf = quick().partial_fit(X[y != 2], y[y != 2], classes=[2, 0, 1])
     np.testing.assert_array_equal(clf.classes_, [0, 1, 2])
@@ -178,6 +172,7 @@ def test_partial_fit_takes_a_subset_of_the_classes(three_classes):
     ids=["fortran", "strided", "reversed", "list", "frame", "longdouble", "big endian"],
 )
 def test_layout_of_x_does_not_matter(binary, convert):
+    """Results are equal to the last bit."""
     X, y = binary
     expected = quick().fit(X, y).predict_proba(X)
     given = convert(X)
@@ -187,6 +182,7 @@ def test_layout_of_x_does_not_matter(binary, convert):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, bool, np.float16])
 def test_other_dtypes_compute_in_float64(binary, dtype):
+    """Ints, booleans and float16 are converted."""
     X, y = binary
     given = np.abs(X * 10).astype(dtype)  # C leaves negative to unsigned undefined
     clf = quick().fit(given, y)
@@ -199,7 +195,7 @@ def test_other_dtypes_compute_in_float64(binary, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_memory_mapped_read_only_input(binary, dtype, tmp_path):
-    """Read-only memory maps are trained on in place and left as they are."""
+    """Training and predictions do not write into memory maps."""
     X, y = binary
     for name, array in (("X", X.astype(dtype)), ("y", y), ("w", np.ones(60))):
         np.save(tmp_path / f"{name}.npy", array)
@@ -214,6 +210,7 @@ def test_memory_mapped_read_only_input(binary, dtype, tmp_path):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_feature_names(binary, library):
+    """Frames give feature_names_in_, which predictions compare."""
     X, y = binary
     names = [f"x{i}" for i in range(5)]
     if library == "pandas":
@@ -233,6 +230,7 @@ def test_feature_names(binary, library):
 
 
 def test_y_as_pandas_and_polars_series(binary):
+    """They equal an array."""
     pl = pytest.importorskip("polars")
     X, y = binary
     expected = quick().fit(X, y).predict_proba(X)
@@ -248,6 +246,7 @@ def test_y_as_pandas_and_polars_series(binary):
 
 
 def test_inputs_are_not_changed(binary):
+    """Neither by training nor by predictions."""
     X, y = binary
     w = np.linspace(0, 2, 60)
     copies = X.copy(), y.copy(), w.copy()
@@ -263,6 +262,7 @@ def test_inputs_are_not_changed(binary):
 
 @pytest.mark.parametrize("partial", [False, True], ids=["fit", "partial_fit"])
 def test_class_weight_multiplies_sample_weight(three_classes, partial):
+    """Classes that are not named have weight 1."""
     X, y = three_classes
     w = np.random.default_rng(0).uniform(size=90)
     class_weight = {0: 2.0, 2: 0.5}
@@ -284,7 +284,7 @@ def test_class_weight_multiplies_sample_weight(three_classes, partial):
     "labels", ["abc", [True, False, "rare"], [1.0, 2.0, 3]], ids=str
 )
 def test_class_weight_may_name_a_class_without_rows(binary, labels, method):
-    """It is ignored if all other classes have a weight, one that is 0 included."""
+    """It is ignored if all other classes have a weight, which may be 0."""
     X, y = binary
     y = np.array([*labels[:2]])[y]
     given = dict(zip(labels, [0.0, 5.0, 50.0], strict=True))
@@ -300,6 +300,7 @@ def test_class_weight_may_name_a_class_without_rows(binary, labels, method):
 
 
 def test_a_search_over_folds_that_lack_a_class_with_a_weight(binary):
+    """class_weight may name all classes of all folds."""
     X, y = binary
     y = np.where(np.arange(len(y)) >= 45, 2, y)
     clf = quick(class_weight={0: 1, 1: 5, 2: 50}, max_iter=2)
@@ -309,7 +310,7 @@ def test_a_search_over_folds_that_lack_a_class_with_a_weight(binary):
 
 
 def test_balanced_counts_weights(binary):
-    """n / (n_classes count), counts weighted: a row of weight 2 is two rows."""
+    """ "balanced" is n / (n_classes count), where a row of weight 2 counts as two."""
     X, y = binary
     keep = np.r_[np.flatnonzero(y == 0)[:8], np.flatnonzero(y == 1)]
     X, y = X[keep], y[keep]
@@ -326,6 +327,7 @@ def test_balanced_counts_weights(binary):
 
 
 def test_balanced_with_a_class_of_weight_zero(three_classes):
+    """A class without weight is not learned."""
     X, y = three_classes
     clf = quick(class_weight="balanced").fit(X, y, (y != 2).astype(float))
     assert np.isfinite(clf.predict_proba(X)).all()
@@ -338,6 +340,7 @@ def test_balanced_with_a_class_of_weight_zero(three_classes):
 @pytest.mark.parametrize("dtype, atol", [(np.float64, 1e-7), (np.float32, 1e-6)])
 @pytest.mark.parametrize("hidden", [(), (6,), (300, 40)])
 def test_prediction_of_a_row_does_not_depend_on_the_others(hidden, dtype, atol):
+    """Except for rounding."""
     X, y = make_classification(700, 30, n_informative=9, n_classes=3, random_state=0)
     X = X.astype(dtype)
     clf = quick(hidden_layer_sizes=hidden, learning_rate=0.1, max_iter=3).fit(X, y)
@@ -348,7 +351,7 @@ def test_prediction_of_a_row_does_not_depend_on_the_others(hidden, dtype, atol):
 
 
 def test_log_probabilities_are_finite_far_out(three_classes):
-    """Probabilities that underflow keep their logarithm; rows still sum to 1."""
+    """A probability that underflows has a finite logarithm, and rows sum to 1."""
     X, y = three_classes
     for output in ("logistic", "softmax"):
         clf = quick(hidden_layer_sizes=(), output_activation=output).fit(X, y)
@@ -361,9 +364,10 @@ def test_log_probabilities_are_finite_far_out(three_classes):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoids_that_all_underflow_still_sum_to_1(three_classes, dtype):
+    """Probabilities are then computed from logarithms."""
     X, y = three_classes
     X = X.astype(dtype)
-    clf = quick(hidden_layer_sizes=()).fit(X, y)
+    clf = quick(hidden_layer_sizes=(), output_activation="logistic").fit(X, y)
     clf.intercepts_[0][:] -= 2000
     assert (expit(clf.decision_function(X)) == 0).all()
     P = clf.predict_proba(X)
@@ -371,10 +375,11 @@ def test_sigmoids_that_all_underflow_still_sum_to_1(three_classes, dtype):
     np.testing.assert_array_equal(P.argmax(axis=1), clf.predict(X))
 
 
-# Life in scikit-learn
+# In scikit-learn
 
 
 def test_pickle_is_about_as_large_as_the_weights():
+    """It predicts and resumes as the original does."""
     X, y = load_digits(return_X_y=True)
     clf = BGDClassifier((300,), max_iter=2, tol=None).fit(X, y)
     nbytes = sum(p.nbytes for p in clf.coefs_ + clf.intercepts_)
@@ -382,28 +387,27 @@ def test_pickle_is_about_as_large_as_the_weights():
     assert len(dump) < 1.05 * nbytes + 2000
     loaded = pickle.loads(dump)
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
-    # ... and goes on as the original does
     clf.partial_fit(X, y), loaded.partial_fit(X, y)
     np.testing.assert_array_equal(loaded.coefs_[0], clf.coefs_[0])
 
 
-def test_pipeline_and_grid_search():
-    """The main use: a grid over learning rate and batch size, behind a scaler."""
+@pytest.mark.parametrize("scaler", [StandardScaler(), "passthrough"], ids=str)
+def test_pipeline_and_grid_search(scaler):
+    """A grid over step and batch size, behind a scaler or without one."""
     X, y = load_breast_cancer(return_X_y=True)
-    pipeline = make_pipeline(
-        StandardScaler(), BGDClassifier((8,), max_iter=30, tol=None, random_state=0)
-    )
+    clf = BGDClassifier((8,), random_state=0)
     grid = {
-        "bgdclassifier__learning_rate": [0.03, 0.3],
-        "bgdclassifier__batch_size": [1, 32, "full"],
+        "clf__learning_rate": [0.03, 0.3, "auto"],
+        "clf__batch_size": [1, 32, "full"],
     }
+    pipeline = Pipeline([("scaler", scaler), ("clf", clf)])
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
     assert search.best_score_ > 0.96
     assert search.predict_proba(X).shape == (569, 2)
 
 
 def test_params_of_numpy_types_are_accepted(binary):
-    """Grids are often built with NumPy."""
+    """Grids are often arrays of NumPy."""
     X, y = binary
     clf = quick(
         hidden_layer_sizes=np.array([4, 3]),
@@ -418,13 +422,15 @@ def test_params_of_numpy_types_are_accepted(binary):
     assert quick(hidden_layer_sizes=range(3, 5)).fit(X, y).n_layers_ == 4
 
 
-def test_bare_int_is_one_hidden_layer(binary):
+def test_an_int_is_one_hidden_layer(binary):
+    """hidden_layer_sizes=6 equals (6,)."""
     X, y = binary
     first = quick(hidden_layer_sizes=6).fit(X, y)
     np.testing.assert_array_equal(first.coefs_[0], quick().fit(X, y).coefs_[0])
 
 
 def test_multilabel_partial_fit_takes_classes_like_mlp(multilabel):
+    """They must be the numbers of the labels."""
     X, Y = multilabel
     with_classes = quick().partial_fit(X, Y, classes=[0, 1, 2, 3])
     expected = quick().partial_fit(X, Y)
@@ -452,7 +458,7 @@ def test_one_weight_for_all_rows(binary, number):
 
 
 def test_extreme_weights(binary):
-    """Only the ratios of weights matter, at the ends of the floats too."""
+    """Only the ratios of weights matter, even if their sums or products overflow."""
     X, y = binary
     expected = quick(class_weight={0: 2.0}).fit(X, y).predict_proba(X)
     for scale in (1e308, 1e-308):
@@ -469,38 +475,41 @@ def test_extreme_weights(binary):
     np.testing.assert_allclose(tiny.predict_proba(X), expected, rtol=1e-9)
 
 
-def test_initial_weights(binary):
-    """First layer +-c sqrt(3 / d), others +-g sqrt(6 / (fan_in + fan_out)); () at 0.
+@pytest.mark.parametrize("scale", [3.0, 1.0, 0.1])
+@pytest.mark.parametrize(
+    "activation, first, gain",
+    [("logistic", 3, 4), ("tanh", 1.5, 1), ("relu", 2**0.5, 1), ("identity", 1, 1)],
+)
+def test_initial_weights(activation, first, gain, scale):
+    """Uniform in +-c sqrt(3 / d) in the first layer, then +-g sqrt(6 / (in + out)).
 
-    c is over the square root of the features' rms, if that is above 1, for W alone.
+    W_1 is also divided by the features' root mean square, or by its root if that is
+    larger than 1.
     """
-    X, y = binary
-    rms = np.sqrt((X**2).mean())
-    assert rms > 1
-    for activation, first, gain in (
-        ("logistic", 3, 4),
-        ("tanh", 1.5, 1),
-        ("relu", np.sqrt(2), 1),
-        ("identity", 1, 1),
-    ):
-        clf = BGDClassifier(
-            (400, 300), activation=activation, learning_rate=1e-300, alpha=0,
-            max_iter=1, tol=None, random_state=0, standardize=False,
-        ).fit(X, y)  # fmt: skip
-        bounds = [first * np.sqrt(3 / X.shape[1])] + [
-            g * np.sqrt(6 / sum(W.shape))
-            for g, W in zip((gain, 1), clf.coefs_[1:], strict=True)
-        ]
-        for W, b, bound in zip(clf.coefs_, clf.intercepts_, bounds, strict=True):
-            assert np.abs(b).max() <= bound
-            bound /= np.sqrt(rms) if len(W) == X.shape[1] else 1
-            assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-12)
-            assert abs(W.mean()) < 0.1 * bound
-    clf = quick(hidden_layer_sizes=(), learning_rate=1e-300, alpha=0).fit(X, y)
-    np.testing.assert_allclose(clf.coefs_[0], 0, atol=1e-290)
+    X, y = make_classification(60, 5, random_state=0)
+    X *= scale / np.sqrt((X**2).mean())
+    clf = small(hidden_layer_sizes=(400, 300), activation=activation, standardize=False)
+    start = initial(clf, X, y)
+    bounds = [first * np.sqrt(3 / 5)] + [
+        g * np.sqrt(6 / sum(W.shape))
+        for g, W in zip((gain, 1), start.coefs_[1:], strict=True)
+    ]
+    for W, b, bound in zip(start.coefs_, start.intercepts_, bounds, strict=True):
+        assert np.abs(b).max() <= bound
+        if len(W) == 5:
+            bound /= np.sqrt(scale) if scale > 1 else scale
+        assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-12)
+        assert abs(W.mean()) < 0.1 * bound
 
 
-def test_random_state_instance_is_drawn_from(binary):
+def test_initial_weights_without_hidden_layers(binary):
+    """They are 0."""
+    start = initial(small(hidden_layer_sizes=()), *binary)
+    np.testing.assert_allclose(parameters(start), 0, atol=1e-290)
+
+
+def test_a_random_state_instance_advances(binary):
+    """Two fits with the same instance have other initial weights."""
     X, y = binary
     rng = np.random.RandomState(0)
     first = quick().set_params(random_state=rng).fit(X, y).coefs_[0]
@@ -516,7 +525,7 @@ def test_random_state_instance_is_drawn_from(binary):
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_shapes(hidden, n, d, K, dtype):
-    """From two rows to many, one feature to 10 000, two classes to 100: no NaN."""
+    """Few and many rows, features and classes: no result is NaN or infinite."""
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(K, d))
     y = np.arange(n) % K
@@ -529,17 +538,20 @@ def test_shapes(hidden, n, d, K, dtype):
 
 
 def test_single_row(binary):
-    """partial_fit learns from one row, one class, at a time."""
+    """partial_fit learns from one row, hence one class, at a time.
+
+    The first row alone has no mean and scale for standardize=True.
+    """
     X, y = binary
-    clf = BGDClassifier((), batch_size=1, random_state=0)
+    clf = BGDClassifier((), batch_size=1, random_state=0, standardize=False)
     for x, label in zip(X, y, strict=True):
         clf.partial_fit([x], [label], classes=[0, 1])
     assert clf.t_ == clf.n_iter_ == 60
     assert clf.score(X, y) > 0.8
 
 
-def test_html_repr_links_to_no_page_that_is_not_there(binary):
-    """scikit-learn's pages, to which its own estimators link, do not have this one."""
+def test_html_repr_has_no_link(binary):
+    """scikit-learn's own estimators link to its documentation."""
     X, y = binary
     for clf in (quick(alpha=0.1), quick().fit(X, y)):
         html = estimator_html_repr(clf)
@@ -547,12 +559,12 @@ def test_html_repr_links_to_no_page_that_is_not_there(binary):
         assert "href" not in html
 
 
-# What linear tools expect
+# Linear models
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "softmax", "multilabel"])
 def test_coef_of_a_network_without_hidden_layers(kind):
-    """The shapes of LogisticRegression, and views as coefs_ is."""
+    """It has the shape of LogisticRegression's, and is a view as coefs_ is."""
     X, y = load_iris(return_X_y=True)
     if kind == "binary":
         y = y == 1
@@ -570,6 +582,7 @@ def test_coef_of_a_network_without_hidden_layers(kind):
 
 
 def test_no_coef_with_hidden_layers_or_before_fit():
+    """coef_ and intercept_ belong to linear models."""
     for clf in (BGDClassifier(()), BGDClassifier((3,), max_iter=1, tol=None)):
         if clf.hidden_layer_sizes:
             clf.fit(*load_iris(return_X_y=True))
@@ -578,6 +591,7 @@ def test_no_coef_with_hidden_layers_or_before_fit():
 
 
 def test_selection_of_features():
+    """RFE and SelectFromModel use coef_."""
     X, y = load_breast_cancer(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     clf = BGDClassifier((), max_iter=30, tol=None)
@@ -586,7 +600,7 @@ def test_selection_of_features():
 
 
 def test_weights_cannot_be_lost():
-    """An assignment to an item of coefs_ fails; writing into it works."""
+    """An assignment to an item of coefs_ is an error, writing into it is not."""
     X, y = load_iris(return_X_y=True)
     clf = BGDClassifier((3,), max_iter=1, tol=None, random_state=0).fit(X, y)
     with pytest.raises(TypeError):

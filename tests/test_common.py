@@ -16,7 +16,7 @@ from skbgd._core import COMPILED
 ESTIMATORS = [
     BGDClassifier(),
     BGDClassifier(hidden_layer_sizes=()),
-    BGDClassifier(hidden_layer_sizes=(8, 5), output_activation="softmax"),
+    BGDClassifier(hidden_layer_sizes=(8, 5), output_activation="logistic"),
     BGDClassifier(batch_size="full"),
     BGDClassifier(batch_size="full", solver="adam", activation="relu"),
     BGDClassifier(momentum=0.9, nesterov=True),

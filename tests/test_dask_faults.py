@@ -147,7 +147,7 @@ def test_parameters_travel_and_rows_do_not(client, monkeypatch, embedded):
     """
     psutil = pytest.importorskip("psutil")
     if not embedded:
-        monkeypatch.setattr(_rows, "EMBEDDED_BYTES", 0)
+        monkeypatch.setattr(_rows, "MAX_EMBEDDED_BYTES", 0)
     X = da.random.default_rng(0).normal(size=(2000, 400), chunks=(250, 400))
     counts = {}
 

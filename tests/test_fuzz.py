@@ -1,11 +1,11 @@
-"""Random settings on random data: a clear error, or a model that keeps its promises.
+"""Random parameters on random data give an error, or a model that is consistent.
 
-The suite tries some hundred cases; more by
+The suite runs 400 cases. More run by
 
     python tests/test_fuzz.py 20000 [first]
 
-which tells how often each outcome came up, and the number of each case that failed:
-``check(number)`` repeats it.
+which prints the frequency of each outcome, and the numbers of the cases that failed.
+``check(number)`` repeats a case.
 """
 
 import os
@@ -53,7 +53,7 @@ WRONG_WEIGHTS = ["all zero", "negative", "nan", "short", "text"]
 SETTINGS = {
     "hidden_layer_sizes": [(), (), (1,), (4,), 3, (5, 4), [2], (3, 2, 3)],
     "activation": ["logistic", "logistic", "tanh", "relu", "identity"],
-    "output_activation": ["logistic", "softmax"],
+    "output_activation": ["auto", "logistic", "softmax"],
     "batch_size": ["auto", "auto", "full", 1, 2, 7, 10**6],
     "learning_rate": ["auto", "auto", 1e-300, 1e-3, 0.5, 100.0],
     "learning_rate_schedule": ["auto", *SCHEDULES, lambda epoch: 1 / (1 + epoch)],
@@ -78,7 +78,7 @@ SETTINGS = {
     "n_jobs": [None, 1, 2, -1],
     "standardize": [True, True, False],
 }
-# Each is of the wrong kind somewhere.
+# Each is invalid for some parameter.
 WRONG = [
     None,
     -1,
@@ -129,7 +129,7 @@ def values(kind, n, d, rng):
 
 
 def contained(X, dtype, container, rng):
-    """X in another type and container, or as it is where that cannot be."""
+    """X in another type and container, or unchanged if they do not fit."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if np.dtype(dtype).kind in "iu":
@@ -241,6 +241,7 @@ def weights(kind, n, rng):
 
 
 def plain(value):
+    """A value that is pickled to equal bytes if it is equal."""
     if not isinstance(value, np.ndarray):
         return value
     numbers = value.tolist() if value.dtype.hasobject else value.tobytes()
@@ -250,8 +251,8 @@ def plain(value):
 def content(data):
     """Bytes that change if the data do."""
     if sparse.issparse(data):
-        # Not the notes that SciPy takes of whether the indices are sorted, nor which
-        # of the members share a dtype.
+        # Without SciPy's flags of whether the indices are sorted, and without the
+        # identity of dtypes.
         data = [
             (name, plain(value))
             for name, value in sorted(vars(data).items())
@@ -261,6 +262,7 @@ def content(data):
 
 
 def snapshot(clf):
+    """Parameters and attributes of an estimator, by value."""
     state = vars(clf).copy()
     state = {name: value for name, value in state.items() if name != "_network"}
     if "_state" in state:
@@ -272,7 +274,7 @@ def snapshot(clf):
 
 @contextmanager
 def eager_threads():
-    """Threads for the smallest work."""
+    """Use several threads for any number of rows."""
     with (
         patch.object(threads, "MIN_ROWS_PER_THREAD", 1),
         patch.object(threads, "MIN_MULTIPLICATIONS_PER_THREAD", 1),
@@ -292,7 +294,7 @@ def numpy_core():
 
 
 def fit(clf, X, y, w, X_val=None, y_val=None, w_val=None):
-    """The error, if there was one; all warnings are those of a fit."""
+    """Fit, check the warnings and that the data are unchanged, and return an error."""
     before = content([content(X), content(y), w])
     validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": w_val}
     with warnings.catch_warnings(record=True) as seen:
@@ -304,7 +306,7 @@ def fit(clf, X, y, w, X_val=None, y_val=None, w_val=None):
             error = raised
     for warning in seen:
         allowed = ConvergenceWarning, DataConversionWarning
-        # scikit-learn's sum of inf - inf, before it refuses them
+        # scikit-learn sums up inf and -inf before it refuses them.
         refused = error is not None and "invalid value encountered in" in str(warning)
         assert issubclass(warning.category, allowed) or refused, str(warning.message)
     assert content([content(X), content(y), w]) == before, "the data were changed"
@@ -312,7 +314,7 @@ def fit(clf, X, y, w, X_val=None, y_val=None, w_val=None):
 
 
 def check(number):
-    """Raises an AssertionError, or what else went wrong; returns the outcome."""
+    """Run a case and return its outcome; an AssertionError if anything is wrong."""
     settings, *data = draw(number)
     if number % 8 == 0:
         data += data  # validation rows
@@ -331,6 +333,7 @@ def check(number):
 
 
 def check_error(error, clf, settings, data):
+    """It changes neither a new nor a fitted estimator."""
     assert str(error)
     assert vars(clf).keys() == settings.keys() | {"verbose"}
     fitted = BGDClassifier(max_iter=1, learning_rate=0.1, tol=None)
@@ -343,6 +346,7 @@ def check_error(error, clf, settings, data):
 
 
 def check_predictions(clf, X):
+    """Probabilities are finite, between 0 and 1, and those of classes sum to 1."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     multilabel = not isinstance(clf.classes_, np.ndarray) or clf.predict(X).ndim == 2
     P = clf.predict_proba(X)
@@ -357,7 +361,7 @@ def check_predictions(clf, X):
 
 
 def compare(clf, X, y, w):
-    """Other threads, containers, cores: the same, where rounding does not grow."""
+    """Threads, containers and cores change results by rounding, after small steps."""
     dtype = clf.coefs_[0].dtype
     dense = X.toarray() if sparse.issparse(X) else np.asarray(X)
     dense = np.ascontiguousarray(dense.astype(dtype))
@@ -405,6 +409,7 @@ def compare(clf, X, y, w):
 
 @pytest.mark.parametrize("first", range(0, CASES, CASES_PER_TEST))
 def test_random_cases(first):
+    """A failure names the number of its case."""
     for number in range(first, first + CASES_PER_TEST):
         try:
             check(number)

@@ -1,4 +1,4 @@
-"""Labels of every type: those that work come back as they were given."""
+"""Labels of every type: predictions return them as they were given, or an error."""
 
 import datetime
 from decimal import Decimal
@@ -6,16 +6,11 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-
-from skbgd import BGDClassifier
+from helpers import small
 
 X = np.random.default_rng(0).normal(size=(12, 2))
 INTS = np.arange(12) % 3
 WORDS = np.array(["a", "b", "c"])[INTS]
-
-
-def make():
-    return BGDClassifier((2,), max_iter=2, tol=None, random_state=0)
 
 
 @pytest.mark.parametrize(
@@ -38,31 +33,36 @@ def make():
     ],
 )  # fmt: skip
 def test_objects(y, classes):
-    """Objects that are all numbers, booleans or strings are labels as their arrays."""
+    """Objects that are all numbers, booleans or strings equal an array of these."""
     plain = np.searchsorted(classes, np.asarray(y, dtype=classes.dtype))
-    expected = make().fit(X, plain, X_val=X, y_val=plain)
-    clf = make().fit(X, y, X_val=X, y_val=y)
+    expected = small(max_iter=2, learning_rate=0.1).fit(X, plain, X_val=X, y_val=plain)
+    clf = small(max_iter=2, learning_rate=0.1).fit(X, y, X_val=X, y_val=y)
     np.testing.assert_array_equal(clf.classes_, classes, strict=True)
     np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
     assert clf.validation_loss_curve_ == expected.validation_loss_curve_
     np.testing.assert_array_equal(clf.predict(X), classes[expected.predict(X)])
-    streamed = make().partial_fit(X, y, classes=y[:3])
+    streamed = small(max_iter=2, learning_rate=0.1).partial_fit(X, y, classes=y[:3])
     np.testing.assert_array_equal(streamed.classes_, classes, strict=True)
 
 
-def test_many_classes_announced_are_no_regression():
-    """Announced once each, they look like different numbers, of which fit warns."""
+def test_many_announced_classes_are_no_regression():
+    """`classes`, different numbers, do not warn as the targets of a regression do."""
     rows, y = np.zeros((60, 1)), np.arange(60) % 40
-    clf = make().partial_fit(rows, y, classes=np.arange(40))
+    clf = small(max_iter=2, learning_rate=0.1).partial_fit(
+        rows, y, classes=np.arange(40)
+    )
     assert len(clf.classes_) == 40
     with pytest.warns(UserWarning, match="could represent a regression problem"):
-        make().fit(rows, y)
+        small(max_iter=2, learning_rate=0.1).fit(rows, y)
 
 
 def test_indicators_as_objects():
+    """They equal an array of ints."""
     Y = np.column_stack([INTS == 0, INTS > 0]).astype(int)
-    clf = make().fit(X, pd.DataFrame(Y).astype(object))
-    np.testing.assert_array_equal(clf.coefs_[0], make().fit(X, Y).coefs_[0])
+    clf = small(max_iter=2, learning_rate=0.1).fit(X, pd.DataFrame(Y).astype(object))
+    np.testing.assert_array_equal(
+        clf.coefs_[0], small(max_iter=2, learning_rate=0.1).fit(X, Y).coefs_[0]
+    )
 
 
 StringDType = getattr(getattr(np, "dtypes", None), "StringDType", lambda: "S1")
@@ -108,14 +108,16 @@ StringDType = getattr(getattr(np, "dtypes", None), "StringDType", lambda: "S1")
 def test_bad_labels(y, match):
     """A ValueError wherever labels are passed, and nothing has changed."""
     with pytest.raises(ValueError, match=match):
-        make().fit(X, y)
-    clf = make().fit(X, INTS)
+        small(max_iter=2, learning_rate=0.1).fit(X, y)
+    clf = small(max_iter=2, learning_rate=0.1).fit(X, INTS)
     before = clf.coefs_[0].copy()
     for action in (
         lambda: clf.fit(X, INTS, X_val=X, y_val=y),
         lambda: clf.partial_fit(X, y),
-        lambda: make().partial_fit(X, INTS, classes=y),
-        lambda: make().partial_fit(X, np.eye(12, 3, dtype=int), classes=y),
+        lambda: small(max_iter=2, learning_rate=0.1).partial_fit(X, INTS, classes=y),
+        lambda: small(max_iter=2, learning_rate=0.1).partial_fit(
+            X, np.eye(12, 3, dtype=int), classes=y
+        ),
     ):
         with pytest.raises(ValueError):
             action()

@@ -1,4 +1,4 @@
-"""L-BFGS: against scikit-learn's solvers, and what a fit does with it."""
+"""L-BFGS: equal to scikit-learn's solvers, and what `fit` does with it."""
 
 import warnings
 
@@ -53,7 +53,7 @@ WEIGHTS = np.random.default_rng(0).integers(0, 4, size=2000).astype(float)
     ],
     ids=["binary", "binary, weights", "softmax, weights", "softmax", "sparse, weights"],
 )
-def test_one_neuron_is_logistic_regression(rows, weighted, class_weight):
+def test_a_single_layer_is_logistic_regression(rows, weighted, class_weight):
     """C sum_i w_i l_i + ||W||^2 / 2 is n J / n alpha with alpha = 1 / (C sum_i w_i)."""
     X, y = rows
     weights = WEIGHTS[: len(y)] if weighted else np.ones(len(y))
@@ -62,18 +62,18 @@ def test_one_neuron_is_logistic_regression(rows, weighted, class_weight):
         total *= sum(weights) / (2 * np.bincount(y, weights))[y]
     elif class_weight:
         total[y == 0] *= class_weight[0]
-    # Its own "balanced" counts the weights in newer versions only.
+    # "balanced" of LogisticRegression ignores the weights in older versions.
     theirs = LogisticRegression(tol=1e-10, max_iter=10_000).fit(X, y, total)
     clf = lbfgs(
         (), output_activation="softmax", alpha=1 / total.sum(), tol=1e-10,
         max_iter=10_000, class_weight=class_weight, standardize=False,
     )  # fmt: skip
-    with warnings.catch_warnings():  # rounding may end it just before tol
+    with warnings.catch_warnings():  # rounding may end it before tol is reached
         warnings.simplefilter("ignore", ConvergenceWarning)
         clf.fit(X, y, weights if weighted else None)
     np.testing.assert_allclose(clf.coef_, theirs.coef_, rtol=0, atol=1e-6)
     intercepts = clf.intercept_, theirs.intercept_
-    if len(clf.intercept_) > 1:  # a softmax does not change if all move alike
+    if len(clf.intercept_) > 1:  # softmax does not change with a shift of all
         intercepts = [b - b.mean() for b in intercepts]
     np.testing.assert_allclose(*intercepts, rtol=0, atol=1e-6)
 
@@ -96,11 +96,14 @@ NETWORKS = {
 
 @pytest.mark.parametrize("case", NETWORKS)
 def test_no_worse_than_mlp_classifier_from_the_same_start(case):
-    """J after 100 iterations, with a penalty that bounds it from below."""
+    """After 100 iterations J is at most 1 % larger.
+
+    The penalty bounds it from below.
+    """
     (X, y), hidden, activation = NETWORKS[case]
     clf = lbfgs(
         hidden, activation=activation, output_activation="softmax", alpha=1e-3,
-        max_iter=100, tol=None,
+        max_iter=100, tol=None, standardize=False,
     )  # fmt: skip
     mlp = MLPClassifier(
         hidden,
@@ -119,7 +122,7 @@ def test_no_worse_than_mlp_classifier_from_the_same_start(case):
 
 
 def objective(clf, X, y):
-    """J of the parameters reached, from the public methods."""
+    """J of the parameters, computed with public methods."""
     P = clf.predict_proba(X)
     penalty = sum((W**2).sum() for W in clf.coefs_)
     return -np.log(P[range(len(y)), y]).mean() + clf.alpha_ / 2 * penalty
@@ -127,6 +130,7 @@ def objective(clf, X, y):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_curves(dtype):
+    """J decreases; entry k is J after k iterations, each with one gradient or more."""
     X, y = targets("binary", n=300)
     X = X.astype(dtype)
     clf = lbfgs().fit(X, y, X_val=X[:50], y_val=y[:50])
@@ -147,8 +151,8 @@ def test_curves(dtype):
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
-def test_ends_where_no_entry_of_the_gradient_is_larger_than_tol(tol):
-    """Central differences of J, along every parameter."""
+def test_it_ends_when_no_entry_of_the_gradient_is_larger_than_tol(tol):
+    """Measured by central differences of J, along every parameter."""
     X, y = targets("binary", n=100)
     clf = lbfgs((3,), tol=tol, alpha=1e-2).fit(X, y)
     assert clf.stop_reason_ == "converged"
@@ -166,6 +170,7 @@ def test_ends_where_no_entry_of_the_gradient_is_larger_than_tol(tol):
 
 
 def test_warnings():
+    """max_iter, and a tolerance that rounding does not allow, warn; tol=None not."""
     X, y = targets("binary", n=300)
     with pytest.warns(ConvergenceWarning, match=r"max_iter=3 iterations .* gradient"):
         assert lbfgs(max_iter=3).fit(X, y).n_iter_ == 3
@@ -178,12 +183,13 @@ def test_warnings():
         warnings.simplefilter("error")
         clf = lbfgs(max_iter=3, tol=None).fit(X, y)
         assert (clf.n_iter_, clf.stop_reason_) == (3, "max_iter")
-        clf = lbfgs((), tol=None).fit(X, y)  # as far as it comes
+        clf = lbfgs((), tol=None).fit(X, y)  # until rounding ends it
         assert clf.stop_reason_ == "converged"
         lbfgs().fit(X, y)
 
 
 def test_parameters_without_effect():
+    """Batches, step sizes, momentum and patience are ignored."""
     X, y = targets("multiclass")
     clf = lbfgs(max_iter=20, tol=None).fit(X, y)
     for params in (
@@ -196,7 +202,8 @@ def test_parameters_without_effect():
         same(clone(clf).set_params(**params).fit(X, y), clf)
 
 
-def test_early_stopping_keeps_the_best():
+def test_early_stopping_keeps_the_best_parameters():
+    """It stops n_iter_no_change iterations after the best one."""
     X, y = make_moons(300, noise=0.4, random_state=0)
     clf = lbfgs((50,), alpha=0, early_stopping=True, n_iter_no_change=5, tol=0)
     clf.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
@@ -209,7 +216,8 @@ def test_early_stopping_keeps_the_best():
     assert scored.stop_reason_ == "early_stopping"
 
 
-def test_warm_start_goes_on_from_the_parameters():
+def test_warm_start_continues_from_the_parameters():
+    """At the minimum there is no epoch to make, and no warning."""
     X, y = targets("binary", n=300)
     clf = lbfgs(max_iter=10, warm_start=True, tol=None).fit(X, y)
     loss, evaluations = clf.loss_, clf.updates_curve_[-1]
@@ -220,7 +228,7 @@ def test_warm_start_goes_on_from_the_parameters():
     clf.set_params(max_iter="auto", tol=1e-4).fit(X, y)
     reached, n_iter = parameters(clf), clf.n_iter_
     assert clf.stop_reason_ == "converged"
-    clf.fit(X, y)  # without a warning: it is where it should be
+    clf.fit(X, y)
     assert (clf.n_iter_, clf.stop_reason_) == (n_iter, "converged")
     np.testing.assert_array_equal(parameters(clf), reached)
     with pytest.warns(ConvergenceWarning, match=f"No epoch .* max_iter={n_iter} "):
@@ -228,7 +236,8 @@ def test_warm_start_goes_on_from_the_parameters():
 
 
 @pytest.mark.parametrize("other", ["sgd", "adam"])
-def test_other_solvers_go_on(other):
+def test_other_solvers_continue(other):
+    """A warm start may change the solver, to L-BFGS and from it."""
     X, y = targets("binary", n=300)
     clf = lbfgs(warm_start=True, max_iter=5, tol=None).fit(X, y)
     before = clf.loss_
@@ -241,7 +250,8 @@ def test_other_solvers_go_on(other):
     assert clf.loss_ < before
 
 
-def test_partial_fit_refuses():
+def test_there_is_no_partial_fit():
+    """The error names the cure, and the class has the method."""
     X, y = targets("binary")
     clf = lbfgs()
     assert not hasattr(clf, "partial_fit")
@@ -253,32 +263,36 @@ def test_partial_fit_refuses():
     assert hasattr(clf.set_params(solver="sgd"), "partial_fit")
 
 
+@pytest.mark.filterwarnings("ignore:The loss, 0.693, is hardly lower than 0.693")
 def test_no_gradient_at_the_start():
-    """One epoch, which ends where it began."""
-    clf = lbfgs(()).fit(np.zeros((4, 1)), [0, 1, 0, 1])
+    """One iteration, which ends with the initial parameters."""
+    X, y = np.zeros((4, 1)), [0, 1, 0, 1]
+    clf = lbfgs(()).fit(X, y)
     assert (clf.n_iter_, clf.stop_reason_) == (1, "converged")
     assert clf.loss_ == pytest.approx(np.log(2))
     assert clf.updates_curve_ == [1]
-    clf.set_params(warm_start=True, tol=None).fit(np.zeros((4, 1)), [0, 1, 0, 1])
+    clf.set_params(warm_start=True, tol=None).fit(X, y)
     assert (clf.n_iter_, clf.stop_reason_) == (1, "converged")
 
 
-def test_failure_leaves_the_estimator_as_it_was(monkeypatch):
+def test_a_failure_leaves_the_estimator_unchanged(monkeypatch):
+    """A loss that is not finite is an error, with advice about raw features."""
     X, y = targets("binary")
-    clf = lbfgs().fit(X, y)
-    before = parameters(clf)
+    clf = lbfgs(standardize=False).fit(X, y)
+    before = parameters(clf).copy()
     loss_gradient = LocalRows.loss_gradient
     monkeypatch.setattr(
         LocalRows, "loss_gradient", lambda *args: (np.inf, loss_gradient(*args)[1])
     )
     with pytest.raises(ValueError, match="epoch 1 of L-BFGS .*solver='sgd'\\.$"):
         clf.fit(X, y)
-    with pytest.raises(ValueError, match="badly scaled .*StandardScaler"):
+    with pytest.raises(ValueError, match="badly scaled .*standardize=True"):
         clf.fit(1000 * X, y)
     np.testing.assert_array_equal(parameters(clf), before)
 
 
 def test_ctrl_c_keeps_the_last_iteration(monkeypatch):
+    """An interrupted fit has the parameters after the last complete iteration."""
     X, y = targets("binary", n=300)
     whole = lbfgs(max_iter=7, tol=None).fit(X, y)
     n_calls = 0
@@ -301,10 +315,11 @@ def test_ctrl_c_keeps_the_last_iteration(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 def test_sparse_rows_and_threads(kind):
-    """To rounding, which 20 iterations do not magnify much."""
+    """They change J by rounding only, which 20 iterations hardly magnify."""
     X, y = targets(kind, n=3000)
-    clf = lbfgs((64,), max_iter=20, tol=None, n_jobs=1).fit(X, y)
-    others = lbfgs((64,), max_iter=20, tol=None, n_jobs=2).fit(X, y)
+    params = {"max_iter": 20, "tol": None, "standardize": False}
+    clf = lbfgs((64,), n_jobs=1, **params).fit(X, y)
+    others = lbfgs((64,), n_jobs=2, **params).fit(X, y)
     np.testing.assert_allclose(clf.loss_curve_, others.loss_curve_, rtol=1e-8)
     others.fit(csr_array(X), y)
     np.testing.assert_allclose(clf.loss_curve_, others.loss_curve_, rtol=1e-8)
@@ -313,6 +328,7 @@ def test_sparse_rows_and_threads(kind):
 
 
 def test_verbose(capsys):
+    """A line for each iteration."""
     X, y = targets("binary")
     lbfgs(max_iter=3, tol=None, verbose=2).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
@@ -320,8 +336,9 @@ def test_verbose(capsys):
 
 
 def test_callbacks():
+    """scikit-learn's progress bar works."""
     callbacks = pytest.importorskip("sklearn.callback")
-    pytest.importorskip("rich")  # of the progress bar
+    pytest.importorskip("rich")  # which the progress bar needs
     X, y = targets("binary")
     clf = lbfgs(max_iter=4, tol=None)
     clf.set_callbacks(callbacks.ProgressBar())

@@ -1,4 +1,4 @@
-"""Saved models: arrays and plain values, one public name, a number for the form."""
+"""Saved models: plain values and arrays, the public class, a number for the format."""
 
 import io
 import pickle
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import small
 from joblib import dump, load
 from sklearn.datasets import load_iris
 from sklearn.exceptions import InconsistentVersionWarning
@@ -19,12 +20,12 @@ SAVED = Path(__file__).parent / "model_format_1.pickle"
 
 
 def fitted(**params):
-    params = {"max_iter": 5, "tol": None, "random_state": 0, **params}
-    return BGDClassifier((4,), learning_rate=0.1, **params).fit(X, y)
+    """A classifier of iris after 5 epochs."""
+    return small(**{"learning_rate": 0.02, "max_iter": 5, **params}).fit(X, y)
 
 
 def names_in(pickled):
-    """The modules and names that a pickle asks for."""
+    """The modules and names that a pickle imports."""
     names = set()
 
     class Recorder(pickle.Unpickler):
@@ -45,8 +46,8 @@ def names_in(pickled):
     ],
     ids=["plain", "adam", "early stopping"],
 )
-def test_a_pickle_holds_arrays_and_the_public_class_alone(params):
-    """No private module, whose name the next version may have changed."""
+def test_a_pickle_names_no_private_module(params):
+    """It consists of arrays and the public class: private names may change."""
     names = names_in(pickle.dumps(fitted(**params)))
     ours = {name for name in names if name[0].startswith("skbgd")}
     assert ours == {("skbgd", "BGDClassifier")}
@@ -54,7 +55,8 @@ def test_a_pickle_holds_arrays_and_the_public_class_alone(params):
 
 
 @pytest.mark.parametrize("copied", [copy, deepcopy, "pickle", "joblib"])
-def test_a_copy_predicts_and_goes_on_alike(copied, tmp_path):
+def test_a_copy_predicts_and_resumes_equally(copied, tmp_path):
+    """The original does not change with the copy."""
     clf = fitted(solver="adam", warm_start=True)
     if copied == "pickle":
         other = pickle.loads(pickle.dumps(clf))
@@ -74,9 +76,9 @@ def test_a_copy_predicts_and_goes_on_alike(copied, tmp_path):
 
 
 def moved(clf, offset, writable):
-    """The model from a pickle whose arrays lie so many bytes beside a multiple of 64.
+    """The model from a pickle whose arrays are `offset` bytes off alignment to 64.
 
-    As from a message or from shared memory: those of protocol 5 are out of band.
+    Out-of-band buffers of protocol 5, as from a message or from shared memory.
     """
     buffers = []
     pickled = pickle.dumps(clf, protocol=5, buffer_callback=buffers.append)
@@ -97,8 +99,8 @@ def moved(clf, offset, writable):
 @pytest.mark.parametrize("writable", [True, False], ids=["writable", "read-only"])
 @pytest.mark.parametrize("offset", range(1, 17))
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_arrays_of_a_model_may_lie_anywhere(dtype, offset, writable):
-    """A model in unaligned or read-only memory predicts, and is trained, as before."""
+def test_arrays_of_a_model_may_be_unaligned_or_read_only(dtype, offset, writable):
+    """The model predicts and resumes as before."""
     rows = X.astype(dtype)
     clf = fitted(solver="adam", warm_start=True, early_stopping=True)
     clf.set_params(max_iter=7).fit(rows, y)
@@ -126,7 +128,7 @@ def test_arrays_of_a_model_may_lie_anywhere(dtype, offset, writable):
 
 
 def test_a_model_in_a_memory_map_stays_in_the_file(tmp_path):
-    """joblib's, read-only: predictions copy nothing, training copies first."""
+    """A read-only map of joblib: predictions do not copy it, and training copies it."""
     dump(fitted(warm_start=True), tmp_path / "model")
     clf, expected = load(tmp_path / "model", mmap_mode="r"), fitted(warm_start=True)
     theta = clf._state.theta
@@ -143,6 +145,7 @@ def test_a_model_in_a_memory_map_stays_in_the_file(tmp_path):
 
 
 def test_a_model_from_a_machine_of_the_other_byte_order():
+    """It predicts and resumes as the original."""
     clf = fitted(solver="adam", warm_start=True)
     state = clf.__getstate__()
     state["_state"] = {
@@ -158,15 +161,17 @@ def test_a_model_from_a_machine_of_the_other_byte_order():
 
 
 def test_a_model_that_is_not_fitted():
+    """It keeps its parameters."""
     clf = pickle.loads(pickle.dumps(BGDClassifier((7,), alpha=0.5)))
     assert clf.get_params()["hidden_layer_sizes"] == (7,)
     assert not hasattr(clf, "coefs_")
 
 
-def test_a_file_of_this_format_loads_for_ever():
-    """Written by the first version that had a format, from `fitted()`.
+def test_a_file_of_the_first_format_is_read():
+    """It was written by the first version that had a format.
 
-    In protocol 3, with NumPy 1's name of `numpy._core`, which NumPy 2 reads too.
+    It has protocol 3 and the name that `numpy._core` has in NumPy 1, which NumPy 2
+    reads too.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
@@ -182,6 +187,7 @@ def test_a_file_of_this_format_loads_for_ever():
 
 
 def test_another_format_is_an_error():
+    """The error names both formats."""
     state = fitted().__getstate__()
     for number in (None, 0, 2):
         with pytest.raises(ValueError, match=f"in format {number}; .* format 1"):
@@ -204,8 +210,8 @@ def test_another_format_is_an_error():
         (None, True),
     ],
 )
-def test_versions_that_predicted_otherwise_warn(monkeypatch, saved_by, warns):
-    """Those before the last change of a prediction, and those that are not known."""
+def test_versions_with_other_predictions_warn(monkeypatch, saved_by, warns):
+    """A version before the last change of predictions, a newer or an unknown one."""
     monkeypatch.setattr(_saving, "SAME_PREDICTIONS_SINCE", "0.3.0")
     monkeypatch.setattr(_saving, "__version__", "0.10.2")
     state = {**fitted().__getstate__(), "_skbgd_version": saved_by}
@@ -219,6 +225,7 @@ def test_versions_that_predicted_otherwise_warn(monkeypatch, saved_by, warns):
 
 
 def test_the_present_version_does_not_warn():
+    """A model that this version has saved is read without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(pickle.dumps(fitted()))

@@ -326,7 +326,7 @@ def test_a_changed_parameter_restarts_the_stopping_rule(name):
     ).fit(X, y)
     n_iter = clf.n_iter_
     assert clf.stop_reason_ == "converged"
-    with pytest.warns(ConvergenceWarning, match="No epoch was made: training conv"):
+    with pytest.warns(ConvergenceWarning, match="No epoch was made: training stopped"):
         clf.fit(X, y)
     assert clf.n_iter_ == n_iter
     with warnings.catch_warnings():

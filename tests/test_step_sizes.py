@@ -1,23 +1,22 @@
-"""Schedules of the step size, and limits of its length.
+"""Schedules of the step size, and clipped gradients.
 
-The automatic step size is tested in test_descent.py.
+test_descent.py tests the automatic step size.
 """
 
 import warnings
 
 import numpy as np
 import pytest
-from helpers import parameters, small
+from helpers import initial, parameters, same, small
 from sklearn.exceptions import ConvergenceWarning
 
 from skbgd import BGDClassifier
-from skbgd._network import Network
 
 # Schedules
 
 
-def test_adaptive_cuts_to_a_fifth_where_it_would_stop(moons):
-    """Patience 3 and an unreachable tol: a cut after each three flat epochs."""
+def test_adaptive_divides_the_step_size_by_5_when_it_would_stop(moons):
+    """With patience 3 and an unreachable tol, after every three epochs."""
     X, _, y, _ = moons
     steps = []
     for k in range(1, 12):
@@ -40,22 +39,43 @@ def test_adaptive_cuts_to_a_fifth_where_it_would_stop(moons):
     assert clf.learning_rate_ == pytest.approx(0.1 / 5**8)
 
 
-def test_schedules_in_closed_form(moons):
+# The factor in epoch k of partial_fit with 150 rows.
+FACTORS = {
+    "constant": lambda k: 1,
+    "cosine": lambda k: (1 + np.cos(np.pi * k / 12)) / 2,
+    "invscaling": lambda k: (150 * k + 1) ** -0.5,
+    "auto": lambda k: (1 + 150 * k / 1000) ** -0.5,
+}
+
+
+@pytest.mark.parametrize(
+    "schedule", [*FACTORS, lambda k: 1 / (1 + k)], ids=[*FACTORS, "function"]
+)
+def test_schedules_in_closed_form(moons, schedule):
+    """The step size of each epoch is the factor times learning_rate."""
     X, _, y, _ = moons
-    for rule, factors in (
-        ("constant", [1] * 12),
-        ("cosine", [(1 + np.cos(np.pi * k / 12)) / 2 for k in range(12)]),
-        ("invscaling", [(150 * k + 1) ** -0.5 for k in range(12)]),
-        (lambda epoch: 1 / (1 + epoch), [1 / (1 + k) for k in range(12)]),
-    ):
-        clf = small(learning_rate=0.1, learning_rate_schedule=rule)
-        for factor in factors:
-            clf.partial_fit(X, y, classes=[0, 1])
-            assert clf.learning_rate_ == pytest.approx(0.1 * factor, rel=1e-12)
+    factor = FACTORS.get(schedule, schedule)
+    clf = small(learning_rate=0.1, learning_rate_schedule=schedule)
+    for k in range(12):
+        clf.partial_fit(X, y, classes=[0, 1])
+        assert clf.learning_rate_ == pytest.approx(0.1 * factor(k), rel=1e-12)
+        assert clf.learning_rate_init_ == 0.1
 
 
-@pytest.mark.parametrize("factor", [-1.0, np.nan, np.inf, "half", None, np.ones(1)])
-def test_a_schedule_that_gives_no_factor(moons, factor):
+@pytest.mark.parametrize("number", [0.1, "auto"], ids=str)
+def test_auto_is_a_cosine_in_fit(moons, number):
+    """With a number as learning_rate too."""
+    X, _, y, _ = moons
+    clf = small(learning_rate=number, learning_rate_schedule="auto")
+    cosine = small(learning_rate=number, learning_rate_schedule="cosine")
+    same(clf.fit(X, y), cosine.fit(X, y))
+
+
+@pytest.mark.parametrize(
+    "factor", [-1.0, np.nan, np.inf, "half", None, np.ones(1)], ids=str
+)
+def test_a_schedule_that_returns_no_factor(moons, factor):
+    """The error names the epoch."""
     X, _, y, _ = moons
     with pytest.raises(ValueError, match="from learning_rate_schedule for epoch 3"):
         small(learning_rate_schedule=lambda k: factor if k == 3 else 1.0).fit(X, y)
@@ -67,12 +87,12 @@ def test_a_schedule_that_gives_no_factor(moons, factor):
 @pytest.mark.filterwarnings("ignore:The loss increased")
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
 def test_clipping_in_float32(scale):
-    """However long the gradient, the step of a neuron that starts at 0 has length 1."""
+    """A clipped step from 0 has the length that is asked for, for any features."""
     rng = np.random.default_rng(0)
     X = (scale * rng.normal(size=(50, 20)) + scale).astype(np.float32)
     clf = BGDClassifier(
         (), max_iter=1, tol=None, learning_rate=1.0, alpha=0, max_gradient_norm=0.1,
-        batch_size="full",
+        batch_size="full", standardize=False,
     ).fit(X, rng.integers(2, size=50))  # fmt: skip
     assert np.linalg.norm(parameters(clf)) == pytest.approx(0.1, rel=1e-6)
 
@@ -80,14 +100,10 @@ def test_clipping_in_float32(scale):
 @pytest.mark.parametrize("batch_size", [16, "full"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_clipped_gradient_has_the_given_norm(moons, alpha, batch_size):
-    """One step per epoch: the displacement is eta c g / ||g||, penalty included."""
+    """A single step is eta c g / ||g||, where g includes the penalty."""
     X, _, y, _ = moons
     X, y = X[:16], y[:16]
-    network = Network((2, 8, 1), "logistic", "logistic")
-    start = network.initial_parameters(np.random.RandomState(0), float)
-    start = np.concatenate(
-        [p.ravel() for p in network.coefs(start) + network.intercepts(start)]
-    )
+    start = parameters(initial(small(batch_size="full"), X, y))
     params = {"alpha": alpha, "learning_rate": 0.1, "max_iter": 1}
     plain = parameters(small(**params, batch_size=batch_size).fit(X, y)) - start
     for c in (1e-3, 0.1, 100.0):

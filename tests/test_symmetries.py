@@ -1,7 +1,7 @@
-"""Symmetries: what a fit of rows, classes or units in another order must be.
+"""Symmetries: fits of features, classes or units in another order.
 
-A symmetry maps a problem and the parameters to start from to others. The descent has to
-commute with it: the parameters reached are mapped as those at the start are.
+A symmetry maps a problem and its initial parameters to others. Gradient descent
+commutes with it: the parameters of the mapped problem are the mapped parameters.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def permuted_features(rng, X, y, Ws, bs):
 
 
 def permuted_units(rng, X, y, Ws, bs):
-    """Of a hidden layer, if there is one."""
+    """The units of the first hidden layer, if there is one."""
     if len(Ws) == 1:
         return X, y, Ws, bs
     p = rng.permutation(len(bs[0]))
@@ -35,20 +35,20 @@ def permuted_units(rng, X, y, Ws, bs):
 
 
 def mirrored_outputs(rng, X, y, Ws, bs):
-    """The two classes exchanged, or some labels negated: each z changes its sign."""
+    """Two classes exchanged, or some labels negated: z changes its sign."""
     sign = rng.choice([-1, 1], size=len(bs[-1])) if y.ndim == 2 else np.array([-1])
     y = np.where(sign > 0, y, 1 - y)
     return X, y, [*Ws[:-1], Ws[-1] * sign], [*bs[:-1], bs[-1] * sign]
 
 
 def permuted_outputs(rng, X, y, Ws, bs):
-    """Of three classes, exclusive or not."""
+    """Three classes, or three labels."""
     p = rng.permutation(len(bs[-1]))
     y = y[:, p] if y.ndim == 2 else np.argsort(p)[y]
     return X, y, [*Ws[:-1], Ws[-1][:, p]], [*bs[:-1], bs[-1][p]]
 
 
-# Of what targets they are
+# The targets that each symmetry applies to
 KINDS = {
     permuted_features: ["binary", "sigmoids", "softmax", "labels"],
     permuted_units: ["binary", "sigmoids", "softmax", "labels"],
@@ -58,13 +58,16 @@ KINDS = {
 
 
 def stream(params, X, y, n_classes, parameters=None, n_epochs=3):
-    """An estimator before its first step, with given parameters, and after some."""
+    """A classifier after `n_epochs` epochs, and its initial parameters.
+
+    These are random, or given.
+    """
     classes = None if y.ndim == 2 else np.arange(n_classes)
     clf = BGDClassifier(**params, random_state=0)
     clf.partial_fit(X, y, classes, np.zeros(len(y)))
     if parameters is not None:
-        for mine, given_ in zip(clf.coefs_ + clf.intercepts_, parameters, strict=True):
-            mine[...] = given_
+        for view, values in zip(clf.coefs_ + clf.intercepts_, parameters, strict=True):
+            view[...] = values
     start = [p.copy() for p in clf.coefs_], [p.copy() for p in clf.intercepts_]
     for _ in range(n_epochs):
         clf.partial_fit(X, y)
@@ -127,7 +130,7 @@ def test_the_descent_commutes_with(
 
 @pytest.mark.parametrize("hidden", [(), (6,)])
 def test_exchanged_classes_exchange_their_probabilities(hidden):
-    """A neuron starts at 0, and so does the output layer here: no class is first."""
+    """The output layer starts at 0 here, so neither class is favoured."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), rng.integers(2, size=60)
     params = {"hidden_layer_sizes": hidden, "batch_size": 8, "learning_rate": 0.5}

@@ -58,7 +58,7 @@ def blas_threads():
 @pytest.mark.parametrize(
     "parameters",
     [
-        {},
+        {"output_activation": "logistic"},
         {"hidden_layer_sizes": (9, 5), "output_activation": "softmax"},
         {"hidden_layer_sizes": (), "alpha": 0.1},
         {"hidden_layer_sizes": (), "alpha": 0.1, "classes": 2},
@@ -69,7 +69,7 @@ def blas_threads():
         {"hidden_layer_sizes": (40, 30)},
         {"hidden_layer_sizes": (9, 5), "standardize": False},
     ],
-    ids=["plain", "deep", "neurons", "neuron", "momentum", "adam", "clipped", "wide",
+    ids=["sigmoids", "softmax", "neurons", "neuron", "momentum", "adam", "clipped", "wide",
          "as they are"],
 )  # fmt: skip
 def test_results_do_not_depend_on_the_number_of_threads(

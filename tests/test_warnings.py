@@ -4,15 +4,17 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import small, targets
 from scipy import sparse
 from sklearn.datasets import load_digits, make_moons
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
 
 from skbgd import BGDClassifier
+from skbgd._warnings import class_prior_loss
 
 MOONS = make_moons(300, noise=0.2, random_state=0)
-ROSE = r"The loss increased from .* to .*smaller learning_rate \(it was 2\)\."
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +22,9 @@ def no_other_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+# A loss that increases, or is not finite
 
 
 @pytest.mark.parametrize(
@@ -33,28 +38,32 @@ def no_other_warning():
     ],
     ids=["no tol", "max_iter", "converged", "early stopping", "score"],
 )
-def test_a_loss_that_ends_above_where_it_began(params):
-    """It warns, whatever ended the fit."""
+def test_a_loss_that_ends_higher_than_it_began(params):
+    """It warns whatever ended the fit, and names the step size that can be set."""
     X, y = load_digits(return_X_y=True)
     clf = BGDClassifier(
         (20,), activation="relu", batch_size="full", learning_rate=2.0, random_state=0,
         max_iter=12, learning_rate_schedule=lambda k: 1.0 if k < 3 else 1e-12,
         standardize=False,
     ).set_params(**params)  # fmt: skip
-    with pytest.warns(ConvergenceWarning, match=f"{ROSE} .*StandardScaler") as record:
+    match = (
+        r"The loss increased from .* to .*smaller learning_rate \(it was 2\)\. .*"
+        "Use standardize=True"
+    )
+    with pytest.warns(ConvergenceWarning, match=match) as record:
         clf.fit(X, y)
     assert clf.loss_ > 1.1 * clf.loss_curve_[0]
-    assert "1e-12" not in str(record[0].message)  # the last step, which nobody chose
+    assert "1e-12" not in str(record[0].message)
 
 
 @pytest.mark.parametrize("learning_rate", ["auto", 30.0])
-def test_advice_is_about_what_can_be_set(learning_rate):
-    """The step before the schedule, given or chosen; no scaling of scaled features."""
+def test_advice_names_parameters_that_can_be_set(learning_rate):
+    """The step size before the schedule, but no scaler for scaled features."""
     X, y = MOONS
     clf = BGDClassifier(
         (30, 30, 30), activation="identity", learning_rate=learning_rate, alpha=0,
         batch_size=1, learning_rate_schedule=lambda k: 1e4 if k == 0 else 1e-9,
-        max_iter=2, max_gradient_norm=1.0, random_state=0,
+        max_iter=2, max_gradient_norm=1.0, random_state=0, standardize=False,
     )  # fmt: skip
     with pytest.warns(ConvergenceWarning, match="The loss increased") as record:
         clf.fit(X, y)
@@ -63,53 +72,146 @@ def test_advice_is_about_what_can_be_set(learning_rate):
     assert clf.learning_rate_ < 1e-6 * clf.learning_rate_init_
 
 
-def test_a_divergence_names_the_step_and_the_schedule():
-    """What can be set first; scales only where they are bad."""
+@pytest.mark.parametrize("tol", [None, 1e-4])
+def test_noise_of_small_batches_is_no_increase(tol):
+    """Sorted labels, one row at a time, always in the same order.
+
+    The loss of the first epoch is lower than that of the last.
+    """
     X, y = MOONS
-    params = {"activation": "relu", "learning_rate": 1e150, "random_state": 0}
-    clf = BGDClassifier((3, 3), **params, learning_rate_schedule=lambda k: 1e50)
-    says = (
-        r"with learning_rate=1e\+150 \(step size 1e\+200\) and .*learning_rate\.[^S]*$"
-    )
-    with pytest.raises(ValueError, match=says):
+    order = np.argsort(y, kind="stable")
+    clf = small(
+        hidden_layer_sizes=(), shuffle=False, batch_size=1, learning_rate=0.15,
+        max_iter=60, tol=tol, n_iter_no_change=5,
+    )  # fmt: skip
+    clf.fit(X[order], y[order])
+    assert clf.n_iter_ > 3
+    assert clf.loss_ > clf.loss_curve_[0]
+
+
+def test_a_divergence_names_the_step_size_and_the_schedule():
+    """The error advises a scaler only if the features are badly scaled.
+
+    Rows of weight zero do not count.
+    """
+    X, y = MOONS
+    clf = BGDClassifier(
+        (3, 3), activation="relu", learning_rate=1e150, random_state=0,
+        learning_rate_schedule=lambda k: 1e50, standardize=False,
+    )  # fmt: skip
+    match = r"with learning_rate=1e\+150 \(step size 1e\+200\) and .*0 and 1\.$"
+    with pytest.raises(ValueError, match=match):
         clf.fit(X, y)
-    with pytest.raises(ValueError, match=r"badly scaled \(.* to 1e\+04\); put a Sta"):
-        clf.fit(X * [1e4, 1], y)
-    with pytest.raises(ValueError, match="badly scaled .* put a MaxAbsScaler"):
-        clf.partial_fit(sparse.csr_array(X * [1e4, 1]), y, classes=[0, 1])
     w = np.ones(len(y))
     w[7] = 0
-    X = X.copy()
-    X[7] = 1e9  # no advice for the sake of a row that does not count
-    with pytest.raises(ValueError, match=says):
-        clf.fit(X, y, w)
+    outlier = X.copy()
+    outlier[7] = 1e9
+    with pytest.raises(ValueError, match=match):
+        clf.fit(outlier, y, w)
+    scaled_badly = X * [1e4, 1]
+    with pytest.raises(ValueError, match=r"badly scaled \(.* 1e\+04\). Use standard"):
+        clf.fit(scaled_badly, y)
+    with pytest.raises(ValueError, match="badly scaled .* Use a MaxAbsScaler"):
+        clf.partial_fit(sparse.csr_array(scaled_badly), y, classes=[0, 1])
+    with pytest.raises(ValueError, match=match):
+        clf.set_params(standardize=True).fit(scaled_badly, y)
 
 
-def test_rows_that_a_trained_network_cannot_take():
-    """A warm start without an epoch to make, on rows whose loss is infinite."""
+def test_rows_that_are_too_large_for_a_trained_network():
+    """A warm start without an epoch to make fails if the loss is infinite."""
     X, y = MOONS
-    clf = small(activation="identity", warm_start=True).fit(X, y)
+    clf = small(activation="identity", warm_start=True, standardize=False).fit(X, y)
     clf.coefs_[0][:] = 1e10
     with pytest.raises(ValueError, match="The loss after the last step is .*scaled"):
         clf.fit(X * 1e306, y)
 
 
-@pytest.mark.parametrize("tol", [None, 1e-4])
-def test_small_batches_are_noise_and_no_rise(tol):
-    """Sorted labels, one row at a time, always in the same order."""
-    X, y = MOONS
-    order = np.argsort(y, kind="stable")
-    clf = BGDClassifier(
-        (), shuffle=False, batch_size=1, learning_rate=0.15, max_iter=60, tol=tol,
-        n_iter_no_change=5,
-    )  # fmt: skip
-    clf.fit(X[order], y[order])
-    assert clf.n_iter_ > 3
-    assert clf.loss_ > clf.loss_curve_[0]  # of which the first epoch's is lower
+# A loss at chance
 
 
-def test_the_advice_about_scales_survives_any_scale():
-    """Squares that overflow are no second warning."""
+DEAD = {
+    "tiny step": {"learning_rate": 1e-9, "hidden_layer_sizes": ()},
+    "large alpha": {"alpha": 10.0, "learning_rate": 0.1},
+    "lbfgs": {"alpha": 10.0, "solver": "lbfgs"},
+    "adam": {"alpha": 10.0, "solver": "adam"},
+    "tiny constant step": {
+        "learning_rate": 1e-9, "hidden_layer_sizes": (), "max_iter": 9,
+        "learning_rate_schedule": "constant",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("params", DEAD.values(), ids=DEAD)
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_a_fit_that_has_not_learned(params, kind):
+    """The message names both losses, max_iter and alpha. tol=None does not judge."""
+    X, y = targets(kind)
+    clf = BGDClassifier(**{"hidden_layer_sizes": (4,), "random_state": 0, **params})
+    with pytest.warns(ConvergenceWarning, match="is hardly lower than") as record:
+        clf.fit(X, y)
+    (message,) = (str(warning.message) for warning in record)
+    assert f"max_iter was {clf.max_iter_})" in message
+    assert f"it was {clf.alpha_:g})" in message
+    clf.set_params(tol=None, max_iter=20).fit(X, y)
+
+
+def test_labels_that_do_not_depend_on_the_features():
+    """They warn too: the model is no better than the class frequencies."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 2)), rng.integers(2, size=3000)
+    with pytest.warns(ConvergenceWarning, match="hardly lower .* not informative"):
+        BGDClassifier((), random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("gain, warned", [(0.004, True), (0.006, False)])
+def test_half_a_per_cent_is_not_chance(gain, warned):
+    """A single feature of two values, whose best log-loss is known."""
+    n, excess = 20_000, np.sqrt(2 * np.log(2) * gain) / 2
+    x = np.arange(n) % 2
+    y = np.arange(n) // 2 < n / 2 * np.where(x == 1, 0.5 + excess, 0.5 - excess)
+    clf = BGDClassifier((), solver="lbfgs", alpha=0, tol=1e-8)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always", ConvergenceWarning)
+        clf.fit(x[:, np.newaxis], y)
+    loss = log_loss(y, clf.predict_proba(x[:, np.newaxis]))
+    assert 1 - loss / np.log(2) == pytest.approx(gain, rel=0.01)
+    assert ["hardly lower" in str(w.message) for w in record] == [True] * warned
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize(
+    "kind, output",
+    [
+        ("binary", "auto"),
+        ("multiclass", "softmax"),
+        ("multiclass", "logistic"),
+        ("multilabel", "auto"),
+    ],
+    ids=["binary", "softmax", "sigmoids", "labels"],
+)
+def test_loss_of_the_class_priors(kind, output, weighted):
+    """The log-loss of DummyClassifier; with sigmoid units that of each, summed up."""
+    X, y = targets(kind)
+    w = np.random.default_rng(0).integers(3, size=len(y)) if weighted else None
+    clf = small(output_activation=output, max_iter=1)
+    rows = clf._open(X, y, w, reset=True)
+    clf.fit(X, y)
+    rows.set_targets(clf.classes_, kind == "multilabel", None)
+    units = [y]
+    if clf.n_outputs_ > 1 and clf.out_activation_ == "logistic":
+        units = y.T if kind == "multilabel" else [y == k for k in range(4)]
+    expected = 0
+    for unit in units:
+        dummy = DummyClassifier(strategy="prior").fit(X, unit, w)
+        expected += log_loss(unit, dummy.predict_proba(X), sample_weight=w)
+    assert class_prior_loss(rows, clf._network) == pytest.approx(expected, rel=1e-12)
+
+
+# Badly scaled features
+
+
+def test_advice_about_any_scale():
+    """Squares of features that overflow raise no other warning."""
     X, y = MOONS
     for rows in (X * [1, 1e200], sparse.csr_array(X * [1, 1e200])):
         clf = BGDClassifier(
@@ -119,11 +221,16 @@ def test_the_advice_about_scales_survives_any_scale():
             clf.fit(rows, y)
 
 
-def test_badly_scaled_features_are_named_in_the_warning(moons):
-    X, _, y, _ = moons
-    with pytest.warns(ConvergenceWarning, match="badly scaled.*StandardScaler"):
-        small(tol=1e-4, standardize=False).fit(X * [1, 1000], y)
-    for rows, standardize in ((X, False), (X * [1, 1000], True)):
-        with pytest.warns(ConvergenceWarning) as record:
-            small(tol=1e-4, standardize=standardize).fit(rows, y)
-        assert "badly scaled" not in str(record[0].message)
+@pytest.mark.parametrize(
+    "scale, standardize, advised",
+    [(1000, False, True), (1, False, False), (1000, True, False)],
+    ids=["raw", "raw, but scaled well", "standardised"],
+)
+def test_badly_scaled_features_are_named_in_a_warning(scale, standardize, advised):
+    """Unless the network standardises them."""
+    X, y = MOONS
+    with pytest.warns(ConvergenceWarning, match="max_iter=12 epochs") as record:
+        small(tol=1e-4, standardize=standardize).fit(X * [1, scale], y)
+    message = str(record[0].message)
+    assert ("badly scaled" in message) == advised
+    assert message.endswith("Use standardize=True.") == advised

@@ -1,4 +1,4 @@
-"""Weights that are set: coefs_, intercepts_, coef_, intercept_."""
+"""Weights of the network that a user sets: coefs_, intercepts_, coef_, intercept_."""
 
 import pickle
 from copy import copy
@@ -13,15 +13,18 @@ from skbgd import BGDClassifier
 KINDS = ["binary", "multiclass", "multilabel"]
 
 
+PARAMS = {"alpha": 1e-3, "learning_rate": 0.1, "standardize": False}
+
+
 def untrained(X, y, **params):
-    """Layers, and nothing learned."""
-    clf = small(**{"alpha": 1e-3, "learning_rate": 0.1, **params})
+    """A classifier that has layers, but has seen no row with a weight."""
+    clf = small(**PARAMS | params)
     classes = None if y.ndim == 2 else np.unique(y)
     return clf.partial_fit(X, y, classes, np.zeros(len(y)))
 
 
-def given(clf, other):
-    """`clf` with the weights of another."""
+def with_weights_of(other, clf):
+    """`clf`, with the weights of another network set as lists and arrays."""
     clf.coefs_ = [W.tolist() for W in other.coefs_]
     clf.intercepts_ = other.intercepts_
     return clf
@@ -29,16 +32,18 @@ def given(clf, other):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_they_predict_alike(kind, dtype):
+def test_equal_weights_predict_equally(kind, dtype):
+    """Weights of any array-like get the type of the network."""
     X, y = targets(kind)
     X = X.astype(dtype)
-    expected = small().fit(X, y)
-    clf = given(untrained(X, y), expected)
+    expected = small(standardize=False).fit(X, y)
+    clf = with_weights_of(expected, untrained(X, y))
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
     assert clf.coefs_[0].dtype == dtype
 
 
-def test_they_are_copied():
+def test_weights_are_copied():
+    """Neither array changes with the other."""
     X, y = targets("binary")
     clf = small().fit(X, y)
     W, V = (np.full_like(coef, 0.5) for coef in clf.coefs_)
@@ -59,15 +64,20 @@ def test_they_are_copied():
     ],
     ids=["plain", "momentum", "adam", "early stopping"],
 )
-@pytest.mark.parametrize("scale", [1, 30], ids=["", "large features"])
-def test_training_continues_from_them(params, scale):
-    """Without momentum or another best, and with no change that a start has."""
+@pytest.mark.parametrize(
+    "scale", [1, 30, 0.03], ids=["scaled", "large features", "small features"]
+)
+def test_training_continues_from_set_weights(params, scale):
+    """Without momentum or best parameters of before, and without the scaling of W_1.
+
+    Initial weights are divided by the size of the features, set weights are not.
+    """
     X, y = targets("binary")
     X = scale * X
-    params = {"shuffle": False, "alpha": 1e-3, "learning_rate": 0.1, **params}
-    trained = small(**params).fit(X, y)
-    clf = given(untrained(X, y, **params), trained)
-    trained = given(pickle.loads(pickle.dumps(trained)), trained)
+    params = {"shuffle": False, **params}
+    trained = small(**PARAMS | params).fit(X, y)
+    clf = with_weights_of(trained, untrained(X, y, **params))
+    trained = with_weights_of(trained, pickle.loads(pickle.dumps(trained)))
     for _ in range(3):
         clf.partial_fit(X, y)
         trained.partial_fit(X, y)
@@ -76,39 +86,39 @@ def test_training_continues_from_them(params, scale):
     assert trained.n_iter_ == len(trained.loss_curve_) > 3
 
 
-def test_a_warm_start_continues_from_them():
-    """With a fresh stopping rule, and as many epochs as a plan has."""
+def test_a_warm_start_continues_from_set_weights():
+    """The stopping rule restarts, and a cosine schedule too."""
     X, y = targets("binary")
     clf = BGDClassifier((8,), warm_start=True, random_state=0).fit(X, y)
     n_epochs = clf.n_iter_
     clf.coefs_ = [0.5 * W for W in clf.coefs_]
     before = clf.coefs_[0].copy()
-    clf.set_params(learning_rate=1e-12).fit(X, y)
+    clf.set_params(learning_rate=1e-12, tol=None).fit(X, y)
     assert clf.n_iter_ > n_epochs
     np.testing.assert_allclose(clf.coefs_[0], before, atol=1e-8)
     n_epochs = clf.n_iter_
-    clf.coefs_ = clf.coefs_  # the rows and the parameters are the same
+    clf.coefs_ = clf.coefs_  # rows and parameters have not changed
     clf.fit(X, y)
     assert clf.n_iter_ > n_epochs
 
 
 def test_a_copy_is_not_changed():
+    """A shallow copy of the estimator has weights of its own."""
     X, y = targets("binary")
     clf = small().fit(X, y)
     expected = pickle.loads(pickle.dumps(clf))
-    given(copy(clf), untrained(X, y))
+    with_weights_of(untrained(X, y), copy(clf))
     same(clf, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_a_linear_model(kind):
+def test_weights_of_a_linear_model(kind):
+    """coef_ and intercept_ can be set as coefs_ and intercepts_ can."""
     X, y = targets(kind)
     expected = small(hidden_layer_sizes=()).fit(X, y)
     clf = untrained(X, y, hidden_layer_sizes=())
     clf.coef_, clf.intercept_ = expected.coef_, expected.intercept_
-    same_as = clf.coefs_ + clf.intercepts_
-    for ours, theirs in zip(same_as, expected.coefs_ + expected.intercepts_):  # noqa: B905
-        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
 
 
 BAD = {
@@ -130,8 +140,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name, arrays, match", BAD.values(), ids=BAD)
-def test_what_is_refused(name, arrays, match):
-    """A ValueError, and the estimator is as it was."""
+def test_bad_weights(name, arrays, match):
+    """A ValueError, after which the estimator is unchanged."""
     X, y = targets("binary")
     clf = small().fit(X.astype(np.float32), y)
     before = vars(clf).copy(), parameters(clf).copy()
@@ -142,7 +152,8 @@ def test_what_is_refused(name, arrays, match):
 
 
 @pytest.mark.parametrize("name", ["coefs_", "intercepts_", "coef_", "intercept_"])
-def test_not_before_there_are_layers(name):
+def test_weights_of_an_unfitted_network(name):
+    """They cannot be set: the error names the cure, and there is still no model."""
     clf = BGDClassifier(())
     with pytest.raises(AttributeError, match=f"{name} can be set .* partial_fit first"):
         setattr(clf, name, [[1.0]])
@@ -151,18 +162,21 @@ def test_not_before_there_are_layers(name):
 
 
 @pytest.mark.parametrize("name", ["coef_", "intercept_"])
-def test_no_coef_with_hidden_layers(name):
+def test_coef_cannot_be_set_with_hidden_layers(name):
+    """Nor can intercept_."""
     clf = small().fit(*targets("binary"))
     with pytest.raises(AttributeError, match="without hidden layers only"):
         setattr(clf, name, [[1.0]])
 
 
-def test_on_dask():
+def test_weights_of_a_network_on_dask():
+    """They are set without a cluster."""
     pytest.importorskip("distributed")
     from skbgd.dask import DaskBGDClassifier
 
     X, y = targets("binary")
-    expected = small().fit(X, y)
-    clf = DaskBGDClassifier((8,)).partial_fit(X, y, classes=[0, 1])
-    given(clf, expected)
+    expected = small(standardize=False).fit(X, y)
+    clf = DaskBGDClassifier((8,), standardize=False)
+    clf.partial_fit(X, y, classes=[0, 1])
+    with_weights_of(expected, clf)
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))

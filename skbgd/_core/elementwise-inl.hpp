@@ -1,21 +1,32 @@
-/* Functions of single numbers over contiguous memory: sigmoid, tanh, relu, the losses.
+/* Elementwise functions of contiguous memory: activation functions, losses, sums.
  *
- * The bodies have no branches, so that `omp simd` turns them into vectors of the unit's
- * width (-fopenmp-simd: no OpenMP run time). Where a sum may be reordered, a reduction
- * says so: nothing needs -ffast-math. NaN stays NaN.
+ * The loop bodies have no branches, so that `omp simd` vectorizes them (-fopenmp-simd needs
+ * no OpenMP runtime library). A reduction clause marks the sums whose order may change:
+ * nothing needs -ffast-math. NaN stays NaN.
  */
+#ifndef SKBGD_ELEMENTWISE_INL_HPP
+#define SKBGD_ELEMENTWISE_INL_HPP
+#include <cstdint>
+#include <cstring>
 
-/* log2(e), Cody & Waite's split of ln 2 (n * LN2_HI is exact for every n used), and two
-   polynomials interpolated at Chebyshev nodes:
+#include "simd-inl.hpp"
+
+BEGIN_TARGET();
+namespace skbgd {
+namespace TARGET_NAME {
+
+/* Bits of a floating-point number and constants of the functions below. LN2_HI + LN2_LO is
+   Cody & Waite's split of ln 2: n * LN2_HI is exact for every n in use. The polynomials
+   interpolate at Chebyshev nodes:
    exp_poly(r) = (exp(r) - 1 - r) / r^2 on |r| <= ln(2) / 2,
        relative error of exp: 1.0e-8 in float, 1.7e-17 in double;
    atanh_poly(u) = (atanh(s) / s - 1) / u with u = s^2 on 0 <= u <= 1 / 9,
        relative error of atanh: 4.0e-10 in float, 1.4e-19 in double. */
+/* clang-format off */
 template <class real> struct FloatTraits;
 template <> struct FloatTraits<float> {
-    typedef int32_t integer;
-    typedef uint32_t bits;
-    enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
+    using bits = uint32_t;
+    static constexpr int MANTISSA_BITS = 23, EXPONENT_BIAS = 127;
     static constexpr float ROUND_TO_INT = 12582912.0f; /* 1.5 * 2^23 */
     static constexpr float LOG2E = 1.44269504f;
     static constexpr float LN2_HI = 0.693359375f;
@@ -33,9 +44,8 @@ template <> struct FloatTraits<float> {
     }
 };
 template <> struct FloatTraits<double> {
-    typedef int64_t integer;
-    typedef uint64_t bits;
-    enum { MANTISSA_BITS = 52, EXPONENT_BIAS = 1023 };
+    using bits = uint64_t;
+    static constexpr int MANTISSA_BITS = 52, EXPONENT_BIAS = 1023;
     static constexpr double ROUND_TO_INT = 6755399441055744.0; /* 1.5 * 2^52 */
     static constexpr double LOG2E = 1.4426950408889634074;
     static constexpr double LN2_HI = 6.93147180369123816490e-01;
@@ -59,23 +69,26 @@ template <> struct FloatTraits<double> {
                + u * 0.07815288900461425223)))))))));
     }
 };
+/* clang-format on */
 
 /* 2^n and expm1(r) with x = n ln 2 + r, |r| <= ln(2) / 2, for -EXP_CUT <= x <= 0.
    exp(x) = 2^n + 2^n expm1(r); expm1(x) = (2^n - 1) + 2^n expm1(r). */
 template <class real> ALWAYS_INLINE void exp_parts(real x, real *power, real *expm1_r)
 {
-    typedef FloatTraits<real> N;
-    typename N::bits bits;
-    real shifted = x * N::LOG2E + N::ROUND_TO_INT; /* the integer n in its lowest bits */
-    real n = shifted - N::ROUND_TO_INT;
-    real r = (x - n * N::LN2_HI) - n * N::LN2_LO;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + N::EXPONENT_BIAS) << N::MANTISSA_BITS; /* higher bits fall off */
-    memcpy(power, &bits, sizeof bits);
-    *expm1_r = r + r * r * N::exp_poly(r);
+    using Traits = FloatTraits<real>;
+    using bits = typename Traits::bits;
+    /* The lowest bits of `shifted` are the integer n. */
+    const real shifted = x * Traits::LOG2E + Traits::ROUND_TO_INT;
+    const real n = shifted - Traits::ROUND_TO_INT;
+    const real r = (x - n * Traits::LN2_HI) - n * Traits::LN2_LO;
+    /* n + bias becomes the exponent of 2^n; the shift drops the higher bits. */
+    const bits exponent = (bit_cast<bits>(shifted) + Traits::EXPONENT_BIAS)
+                          << Traits::MANTISSA_BITS;
+    *power = bit_cast<real>(exponent);
+    *expm1_r = r + r * r * Traits::exp_poly(r);
 }
 
-/* exp(x) for x <= 0; 0 where the result is no normal number. */
+/* exp(x) for x <= 0; 0 if the result is not a normal number. */
 template <class real> ALWAYS_INLINE real exp_negative(real x)
 {
     const real cut = -FloatTraits<real>::EXP_CUT;
@@ -87,22 +100,21 @@ template <class real> ALWAYS_INLINE real exp_negative(real x)
 /* log(1 + e) = 2 atanh(s) with s = e / (2 + e), for -1/4 <= e <= 1 */
 template <class real> ALWAYS_INLINE real log1p_small(real e)
 {
-    real s = e / (2 + e), u = s * s;
+    const real s = e / (2 + e), u = s * s;
     return 2 * (s + s * u * FloatTraits<real>::atanh_poly(u));
 }
 
-/* log(1 + x) for x >= 0: 1 + x = 2^n (1 + e) with -1/4 <= e < 1/2, e = x for small x */
+/* log(1 + x) for x >= 0: 1 + x = 2^n (1 + e) with -1/4 <= e < 1/2; e = x for small x */
 template <class real> ALWAYS_INLINE real log1p_positive(real x)
 {
-    typedef FloatTraits<real> N;
-    typename N::bits bits;
-    real power, y = (1 + x) * (real)(4.0 / 3);
-    memcpy(&bits, &y, sizeof bits);
-    int32_t n = (int32_t)(bits >> N::MANTISSA_BITS) - N::EXPONENT_BIAS;
-    bits = bits >> N::MANTISSA_BITS << N::MANTISSA_BITS;
-    memcpy(&power, &bits, sizeof power);
+    using Traits = FloatTraits<real>;
+    using bits = typename Traits::bits;
+    const bits y = bit_cast<bits>((1 + x) * real(4.0 / 3));
+    const int32_t n = int32_t(y >> Traits::MANTISSA_BITS) - Traits::EXPONENT_BIAS;
+    const bits exponent = y >> Traits::MANTISSA_BITS << Traits::MANTISSA_BITS;
+    const real power = bit_cast<real>(exponent);
     return log1p_small((x - (power - 1)) / power)
-           + ((real)n * N::LN2_HI + (real)n * N::LN2_LO);
+           + (real(n) * Traits::LN2_HI + real(n) * Traits::LN2_LO);
 }
 
 /* sigma(z) = 1 / (1 + e^-z) = e^z / (1 + e^z) */
@@ -124,8 +136,8 @@ template <class real> static void tanh(real *A, ptrdiff_t n)
         real z = A[i];
         real x = z > 0 ? -2 * z : 2 * z;
         real power, t, value;
-        /* tanh rounds to 1 long before. */
-        exp_parts(x < -60 ? (real)-60 : x, &power, &t);
+        /* tanh rounds to 1 long before x = -60. */
+        exp_parts(x < -60 ? real(-60) : x, &power, &t);
         t = (power - 1) + power * t;
         value = -t / (2 + t);
         A[i] = z < 0 ? -value : value;
@@ -139,7 +151,7 @@ template <class real> static void relu(real *A, ptrdiff_t n)
         A[i] = A[i] < 0 ? 0 : A[i];
 }
 
-/* A = f(Z), in offset */
+/* A = f(Z), in place */
 template <class real> static void activate(Activation f, real *Z, ptrdiff_t n)
 {
     if (f == LOGISTIC)
@@ -150,7 +162,7 @@ template <class real> static void activate(Activation f, real *Z, ptrdiff_t n)
         relu(Z, n);
 }
 
-/* D = D * f'(Z), f' in terms of a = f(z): a (1 - a), 1 - a^2, or 1 where a > 0 */
+/* D = D * f'(Z), with f' in terms of a = f(z): a (1 - a), 1 - a^2, or 1 where a > 0 */
 template <class real>
 static void times_derivative(Activation f, const real *A, real *D, ptrdiff_t n)
 {
@@ -169,10 +181,11 @@ static void times_derivative(Activation f, const real *A, real *D, ptrdiff_t n)
     }
 }
 
-/* Binary cross-entropy of a sigmoid unit from its pre-activation z, and its gradient:
+/* Binary cross-entropy of a sigmoid unit with pre-activation z, and its derivative:
        loss = softplus(z) - y z = max(t, 0) + log(1 + e^-|z|),  t = -z if y = 1 else z
        dloss/dz = sigma(z) - y
-   Choosing t keeps the digits of a confident, right answer, which a difference loses. */
+   The form with t keeps the digits of a confident, correct output, which the difference
+   loses. */
 template <class real> ALWAYS_INLINE real cross_entropy_of_unit(real z, real y, real *delta)
 {
     real e = exp_negative(z > 0 ? -z : z);
@@ -181,7 +194,7 @@ template <class real> ALWAYS_INLINE real cross_entropy_of_unit(real z, real y, r
     return (t < 0 ? 0 : t) + log1p_small(e);
 }
 
-/* loss = the cross-entropy of the units with pre-activations Z, Z = dloss/dz */
+/* loss = cross-entropy of the units with pre-activations Z; Z = dloss/dz */
 template <class real>
 static void sigmoid_cross_entropy(real *Z, const real *Y, real *loss, ptrdiff_t n)
 {
@@ -190,8 +203,8 @@ static void sigmoid_cross_entropy(real *Z, const real *Y, real *loss, ptrdiff_t 
         loss[i] = cross_entropy_of_unit(Z[i], Y[i], &Z[i]);
 }
 
-/* exp(z_k - top) in offset, and their sum without one term that is exp(0) = 1: then
-   log(1 + rest) loses no digit of a confident, right answer. */
+/* exp(z_k - top) in place. Returns their sum without one term exp(0) = 1: log(1 + rest)
+   keeps the digits of a confident, correct output. */
 template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
 {
     ptrdiff_t largest = 0;
@@ -206,23 +219,23 @@ template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
     return rest;
 }
 
-/* Z = softmax(Z), row by row; with `labels`, the classes of the rows, also
-   loss_i = log(sum_k exp(z_k)) - z_y and Z = dloss/dz = softmax(Z) - y.
-   The largest z of a row is subtracted first, which changes neither. Of few classes many
-   rows are taken at a time, if there are many: a vector of rows for each class. */
+/* Z = softmax(Z) for each row. With `labels`, the classes of the rows, also
+       loss_i = log(sum_k exp(z_k)) - z_y,  Z = dloss/dz = softmax(Z) - y
+   The largest z of a row is subtracted first, which changes neither result. With few
+   classes and many rows, 64 rows are transposed at a time and vectors run over rows. */
 template <class real>
 static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *labels, real *loss)
 {
-    enum { ROWS = 64, CLASSES = 32 };
+    constexpr ptrdiff_t ROWS = 64, CLASSES = 32;
     real T[CLASSES * ROWS], top[ROWS], rest[ROWS], found[ROWS];
-    const ptrdiff_t step = K <= CLASSES && m >= 8 ? ROWS : 1;
-    for (ptrdiff_t i = 0; i < m; i += step, Z += step * K) {
-        ptrdiff_t n = m - i < step ? m - i : step;
-        if (step > 1) {
-            transpose(n, K, Z, K, T, (ptrdiff_t)ROWS);
-            memcpy(top, T, sizeof top);
-            memset(rest, 0, sizeof rest);
-            memset(found, 0, sizeof found);
+    const ptrdiff_t n_rows = K <= CLASSES && m >= 8 ? ROWS : 1;
+    for (ptrdiff_t i = 0; i < m; i += n_rows, Z += n_rows * K) {
+        const ptrdiff_t n = m - i < n_rows ? m - i : n_rows;
+        if (n_rows > 1) {
+            transpose(n, K, Z, K, T, ROWS);
+            std::memcpy(top, T, sizeof top);
+            std::memset(rest, 0, sizeof rest);
+            std::memset(found, 0, sizeof found);
             for (ptrdiff_t k = 1; k < K; k++)
 #pragma omp simd
                 for (int r = 0; r < ROWS; r++)
@@ -235,7 +248,7 @@ static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *labels, real *
         if (labels)
             for (ptrdiff_t r = 0; r < n; r++)
                 loss[i + r] = top[r] - Z[r * K + labels[i + r]];
-        if (step > 1) {
+        if (n_rows > 1) {
             for (ptrdiff_t k = 0; k < K; k++) {
                 real *t = T + k * ROWS;
 #pragma omp simd
@@ -250,10 +263,10 @@ static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *labels, real *
 #pragma omp simd
                 for (int r = 0; r < ROWS; r++)
                     T[k * ROWS + r] *= 1 / (1 + rest[r]);
-            transpose(K, n, T, (ptrdiff_t)ROWS, Z, K);
+            transpose(K, n, T, ROWS, Z, K);
         } else {
             rest[0] = exp_and_rest(K, top[0], Z);
-            real factor = 1 / (1 + rest[0]);
+            const real factor = 1 / (1 + rest[0]);
 #pragma omp simd
             for (ptrdiff_t k = 0; k < K; k++)
                 Z[k] *= factor;
@@ -273,11 +286,11 @@ template <class real> static double sum(const real *x, ptrdiff_t n)
     double total = 0;
 #pragma omp simd reduction(+ : total)
     for (ptrdiff_t i = 0; i < n; i++)
-        total += (double)x[i];
+        total += double(x[i]);
     return total;
 }
 
-/* No NaN and no infinity: x - x is 0 then */
+/* Whether there is no NaN and no infinity: x - x is 0 then, and NaN otherwise. */
 template <class real> static bool all_finite(const real *x, ptrdiff_t n)
 {
     real total = 0;
@@ -287,6 +300,7 @@ template <class real> static bool all_finite(const real *x, ptrdiff_t n)
     return total == 0;
 }
 
+/* x = factor x */
 template <class real> static void scale(real *x, ptrdiff_t n, real factor)
 {
 #pragma omp simd
@@ -294,13 +308,13 @@ template <class real> static void scale(real *x, ptrdiff_t n, real factor)
         x[i] *= factor;
 }
 
-/* g = g + alpha theta */
+/* y = y + factor x */
 template <class real>
-static void add_scaled(real *g, const real *theta, ptrdiff_t n, real alpha)
+static void add_scaled(real *y, const real *x, ptrdiff_t n, real factor)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        g[i] += alpha * theta[i];
+        y[i] += factor * x[i];
 }
 
 template <class real> static double sum_of_squares(const real *x, ptrdiff_t n)
@@ -308,6 +322,11 @@ template <class real> static double sum_of_squares(const real *x, ptrdiff_t n)
     double total = 0;
 #pragma omp simd reduction(+ : total)
     for (ptrdiff_t i = 0; i < n; i++)
-        total += (double)x[i] * x[i];
+        total += double(x[i]) * x[i];
     return total;
 }
+
+} // namespace TARGET_NAME
+} // namespace skbgd
+END_TARGET();
+#endif

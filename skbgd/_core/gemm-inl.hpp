@@ -1,19 +1,57 @@
-/* Matrix products of any shape: C = P - decay P + scale A B, see `Product`.
+/* Dense matrix products of any shape: C = P - decay P + scale A B, see `Product`.
  *
- * Three ways to compute one, chosen by an estimate of their cost:
- *   direct  blocks of rows times vectors of columns, summed up in registers; panels of B
- *           are packed into the first-level cache where that is worth its while
- *   transposed  C^T = B^T A^T, for few columns of C
- *   dots    sums over vectors along k, for few columns or few rows
- * The last vector of a row is loaded and stored in part: no width has a slow path of its
- * own. Each element of C is one sum over k in an order that only the shape determines.
+ * There are three kernels, named after the dimension that their vectors run along:
+ *
+ *     gemm_over_n  blocks of rows times vectors of columns, summed in registers; packs B
+ *                  into panels for the first-level cache where this pays off
+ *     gemm_over_m  the transposed product C^T = B^T A^T, for few columns of C
+ *     gemm_over_k  dot products, for few rows or few columns of C
+ *
+ * `gemm` chooses by an estimate of their costs. The last vector of a row is masked: no
+ * width has a slow path of its own. Each element of C is a sum over k whose order depends
+ * only on the shape.
+ *
+ * Whole training steps in float reach these shares of the speed of sgemm on 1024 x 1024
+ * matrices, on one thread of an AVX2 EPYC / AVX-512 Xeon: 30-16-1 with 512 rows 31 / 34 %,
+ * 64-32-10 with 512 rows 53 / 56 %, 784-100-10 with 32 rows 43 / 82 %, with 512 rows
+ * 65 / 86 %.
  */
+#ifndef SKBGD_GEMM_INL_HPP
+#define SKBGD_GEMM_INL_HPP
+#include <algorithm>
 
-/* What `block` needs beside its numbers of rows and vectors. */
+#include "simd-inl.hpp"
+
+BEGIN_TARGET();
+namespace skbgd {
+namespace TARGET_NAME {
+
+/* A matrix with contiguous rows, `ld` elements apart. */
+template <class real> ALWAYS_INLINE Matrix<real> row_major(const real *data, ptrdiff_t ld)
+{
+    return {data, ld, 1};
+}
+
+template <class real> ALWAYS_INLINE Matrix<real> transposed(const Matrix<real> &M)
+{
+    return {M.data, M.column_stride, M.row_stride};
+}
+
+/* C = A B with contiguous C. The caller may set scale, decay and P. */
+template <class real>
+ALWAYS_INLINE Product<real> product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+                                    const Matrix<real> &A, const Matrix<real> &B, real *C,
+                                    real *panel)
+{
+    return {m, n, k, A, B, 1, 0, nullptr, 0, C, n, panel};
+}
+
+/* Arguments of `gemm_block`, except for its numbers of rows and vectors. */
 template <class real> struct Block {
-    ptrdiff_t k, k_whole; /* rows of B; those whose last vector is loaded in one instruction */
+    ptrdiff_t k;       /* rows of B */
+    ptrdiff_t k_whole; /* rows of B that need no masked load, or one that is cheap */
     const real *A;
-    ptrdiff_t row, column; /* strides of A */
+    ptrdiff_t row_stride, column_stride; /* of A */
     const real *B;
     ptrdiff_t ld_B;
     real scale, decay;
@@ -21,12 +59,12 @@ template <class real> struct Block {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    Mask<real> mask; /* of the last vector of columns */
+    Mask<real> mask{0}; /* of the last vector of columns */
 };
 
-/* S = S + A_t B_t for R rows and V vectors. The rows from the eighth on are given apart:
-   with one address for all, there are more offsets than registers. `whole`: lanes of the
-   last vector past the columns may be loaded, and are not stored later. */
+/* S = S + A_t B_t for R rows and V vectors. A points to the first row, A_8 to the ninth:
+   with a single pointer, the row offsets would need more registers than there are. With
+   `whole` the lanes past the last column are loaded too; they are never stored. */
 template <bool whole, int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                                 const real *A, const real *A_8, const real *B)
@@ -40,36 +78,37 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                      : load(B + (V - 1) * Simd<real>::LANES, x.mask);
     UNROLL
     for (int r = 0; r < R; r++) {
-        real a = halves[r / 8][r % 8 * x.row];
+        real a = halves[r / 8][r % 8 * x.row_stride];
         UNROLL
         for (int v = 0; v < V; v++)
             s[r][v] += a * b[v];
     }
 }
 
-/* R rows and V vectors of columns of C. A sum in one register would wait for its last
-   addition: where there are few sums, each is split into U. */
-template <class real, int R, int V> static void block(const Block<real> &given)
+/* R rows and V vectors of columns of C. A sum in one register would wait for the latency of
+   each addition: with fewer than 8 sums, each is split into U partial sums. */
+template <class real, int R, int V> static void gemm_block(const Block<real> &block)
 {
-    enum { LANES = Simd<real>::LANES, U = R * V >= 8 ? 1 : R * V >= 4 ? 2 : 4 };
-    const Block<real> x = given;
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
+    constexpr int U = R * V >= 8 ? 1 : R * V >= 4 ? 2 : 4;
+    const Block<real> x = block;
     Vector<real> s[U][R][V] = {};
-    const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row : A, *B = x.B;
+    const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row_stride : A, *B = x.B;
     ptrdiff_t t = 0;
-    OPTIMIZATION_BARRIER(A_8);
+    optimization_barrier(A_8);
     for (; t + U <= x.k_whole; t += U) {
         UNROLL
         for (int u = 0; u < U; u++)
-            add_products<!MASKED_LOADS>(s[u], x, A + u * x.column, A_8 + u * x.column,
-                                        B + u * x.ld_B);
-        A += U * x.column;
-        A_8 += U * x.column;
+            add_products<!MASKED_LOADS>(s[u], x, A + u * x.column_stride,
+                                        A_8 + u * x.column_stride, B + u * x.ld_B);
+        A += U * x.column_stride;
+        A_8 += U * x.column_stride;
         B += U * x.ld_B;
     }
     for (; (U > 1 || !MASKED_LOADS) && t < x.k; t++) {
         add_products<false>(s[0], x, A, A_8, B);
-        A += x.column;
-        A_8 += x.column;
+        A += x.column_stride;
+        A_8 += x.column_stride;
         B += x.ld_B;
     }
     UNROLL
@@ -106,12 +145,12 @@ template <class real, int R, int V> static void block(const Block<real> &given)
     }
 }
 
-/* `block` for a number of rows that is not known before. */
+/* `gemm_block` for a number of rows, at most R, that is known at run time. */
 template <class real, int R, int V> struct BlockDispatch {
     ALWAYS_INLINE void run(ptrdiff_t rows, const Block<real> &x)
     {
         if (rows == R)
-            block<real, R, V>(x);
+            gemm_block<real, R, V>(x);
         else
             BlockDispatch<real, R - 1, V>::run(rows, x);
     }
@@ -120,51 +159,53 @@ template <class real, int V> struct BlockDispatch<real, 0, V> {
     ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
 };
 
-/* The sums of a block fill the registers, beside V vectors of B and numbers of A. AVX-512
-   reads a number of A from memory while it multiplies by it; others first load it. */
+/* The sums of a block, V vectors of B and values of A fill the registers. AVX-512 reads a
+   value of A from memory while it multiplies by it; NEON first loads several. */
 #if VECTOR_BYTES == 64
-enum { MAX_VECTORS = 4 };
+constexpr int MAX_VECTORS = 4;
 constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 14 : V == 3 ? 9 : 6; }
 #elif N_REGISTERS == 32
-enum { MAX_VECTORS = 4 };
+constexpr int MAX_VECTORS = 4;
 constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 12 : V == 3 ? 8 : 5; }
 #else
-enum { MAX_VECTORS = 3 };
+constexpr int MAX_VECTORS = 3;
 constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
 #endif
 
-/* V vectors of columns of C, all m rows: in blocks of as equal a size as can be. */
-template <class real, int V> static void columns(ptrdiff_t m, Block<real> x)
+/* All m rows of V vectors of columns of C, in blocks of nearly equal size. */
+template <class real, int V> static void gemm_columns(ptrdiff_t m, Block<real> x)
 {
-    enum { R = max_rows(V) };
+    constexpr int R = max_rows(V);
     if (m <= R) {
         BlockDispatch<real, R, V>::run(m, x);
         return;
     }
-    ptrdiff_t n_blocks = (m + R - 1) / R;
-    ptrdiff_t rows = m / n_blocks, larger = m % n_blocks;
+    const ptrdiff_t n_blocks = (m + R - 1) / R;
+    const ptrdiff_t rows = m / n_blocks, n_larger = m % n_blocks;
     for (ptrdiff_t b = 0; b < n_blocks; b++) {
-        ptrdiff_t r = rows + (b < larger);
+        const ptrdiff_t r = rows + (b < n_larger);
         BlockDispatch<real, R, V>::run(r, x);
-        x.A += r * x.row;
+        x.A += r * x.row_stride;
         x.P = x.P ? x.P + r * x.ld_P : x.P;
         x.C += r * x.ld_C;
     }
 }
 
-/* k rows of n columns of B, `ld` apart in the panel; the last vector of a row is whole. */
+/* Copy k rows and n columns of B to the panel, with rows `ld` elements apart. The last
+   vector of each row is padded with zeros, if it may be loaded whole. */
 template <class real>
 static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, ptrdiff_t ld)
 {
-    enum { LANES = Simd<real>::LANES };
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
     if (B.column_stride != 1) {
         transpose(n, k, B.data, B.column_stride, panel, ld);
+        const ptrdiff_t padded = (n + LANES - 1) / LANES * LANES;
         for (ptrdiff_t t = 0; !MASKED_LOADS && t < k; t++)
-            std::fill(panel + t * ld + n, panel + t * ld + (n + LANES - 1) / LANES * LANES, (real)0);
+            std::fill(panel + t * ld + n, panel + t * ld + padded, real(0));
         return;
     }
-    ptrdiff_t whole = (n - 1) / LANES * LANES;
-    Mask<real> mask(n - whole);
+    const ptrdiff_t whole = (n - 1) / LANES * LANES;
+    const Mask<real> mask(n - whole);
     for (ptrdiff_t t = 0; t < k; t++, panel += ld) {
         const real *row = B.data + t * B.row_stride;
         for (ptrdiff_t j = 0; j < whole; j += LANES)
@@ -175,17 +216,25 @@ static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, p
 
 template <class real> static void gemm_over_n(const Product<real> &g)
 {
-    enum { LANES = Simd<real>::LANES };
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
     const ptrdiff_t vectors = (g.n + LANES - 1) / LANES;
     const ptrdiff_t panels = (vectors + MAX_VECTORS - 1) / MAX_VECTORS;
-    /* In one panel, as for a single row, no time is spent on divisions. */
+    /* A single panel, as in one-row steps, avoids the divisions. */
     const ptrdiff_t ld = (panels == 1 ? vectors : (vectors + panels - 1) / panels) * LANES;
-    /* Packing reads and writes B once; each block reads it again. */
+    /* Packing reads and writes B once; each block of rows reads it again. */
     const bool packed = g.B.column_stride != 1 || g.m >= 64;
-    /* Beside the panel, the rows of A^T that are read in part stay in that cache too. */
+    /* k is processed in slices of this depth. A packed slice of B fits the panel. If A is
+       transposed, each block reads a few columns of 128 rows of A^T, which stay in the
+       first-level cache for the next blocks. */
     const ptrdiff_t depth = packed ? PANEL_SIZE / ld : g.A.row_stride == 1 ? 128 : g.k;
-    Block<real> x = {0, 0, NULL, g.A.row_stride, g.A.column_stride, NULL, packed ? ld : g.B.row_stride,
-                     (real)g.scale, (real)g.decay, NULL, g.ld_P, NULL, g.ld_C, Mask<real>(0)};
+    Block<real> x;
+    x.row_stride = g.A.row_stride;
+    x.column_stride = g.A.column_stride;
+    x.ld_B = packed ? ld : g.B.row_stride;
+    x.scale = real(g.scale);
+    x.decay = real(g.decay);
+    x.ld_P = g.ld_P;
+    x.ld_C = g.ld_C;
     const real *P = g.P;
     ptrdiff_t t = 0;
     do {
@@ -195,29 +244,30 @@ template <class real> static void gemm_over_n(const Product<real> &g)
                                     ? vectors
                                     : vectors * (p + 1) / panels - vectors * p / panels;
             const ptrdiff_t n = g.n - j < V * LANES ? g.n - j : V * LANES;
-            const Matrix<real> B = {g.B.data + t * g.B.row_stride + j * g.B.column_stride, g.B.row_stride,
-                                    g.B.column_stride};
+            const Matrix<real> B = {g.B.data + t * g.B.row_stride + j * g.B.column_stride,
+                                    g.B.row_stride, g.B.column_stride};
             if (packed)
                 pack(x.k, n, B, g.panel, ld);
             x.A = g.A.data + t * g.A.column_stride;
             x.B = packed ? g.panel : B.data;
-            x.P = P ? P + j : NULL;
+            x.P = P ? P + j : nullptr;
             x.C = g.C + j;
             x.mask = Mask<real>(n - (V - 1) * LANES);
             x.k_whole = x.k;
             if (!MASKED_LOADS && !packed && n < V * LANES)
                 /* A vector past the last column ends in one of the next rows of B. */
-                x.k_whole -= x.ld_B >= LANES ? 1 : x.ld_B > 0 ? (ptrdiff_t)LANES : x.k;
+                x.k_whole -= x.ld_B >= LANES ? 1 : x.ld_B > 0 ? LANES : x.k;
             if (V == 1)
-                columns<real, 1>(g.m, x);
+                gemm_columns<real, 1>(g.m, x);
             else if (V == 2)
-                columns<real, 2>(g.m, x);
+                gemm_columns<real, 2>(g.m, x);
             else if (V == 3)
-                columns<real, 3>(g.m, x);
+                gemm_columns<real, 3>(g.m, x);
             else
-                columns<real, MAX_VECTORS>(g.m, x);
+                gemm_columns<real, MAX_VECTORS>(g.m, x);
             j += n;
         }
+        /* Further slices are added to C. */
         P = g.C;
         x.ld_P = g.ld_C;
         x.decay = 0;
@@ -225,29 +275,33 @@ template <class real> static void gemm_over_n(const Product<real> &g)
     } while (t < g.k);
 }
 
-/* C^T = B^T A^T, some columns at a time, then C = P - decay P + (C^T)^T */
+/* C^T = B^T A^T into the panel, a slice of rows of C at a time; then
+   C = P - decay P + (C^T)^T */
 template <class real> static void gemm_over_m(const Product<real> &g)
 {
-    const ptrdiff_t step = PANEL_SIZE / g.n;
-    for (ptrdiff_t i = 0; i < g.m; i += step) {
-        const ptrdiff_t m = g.m - i < step ? g.m - i : step;
-        Product<real> transposed = {g.n, m, g.k, {g.B.data, g.B.column_stride, g.B.row_stride},
-                                {g.A.data + i * g.A.row_stride, g.A.column_stride, g.A.row_stride}, g.scale, 0,
-                                NULL, 0, g.panel, m, NULL};
+    const ptrdiff_t slice = PANEL_SIZE / g.n;
+    for (ptrdiff_t i = 0; i < g.m; i += slice) {
+        const ptrdiff_t m = g.m - i < slice ? g.m - i : slice;
+        Matrix<real> A_slice = g.A;
+        A_slice.data += i * g.A.row_stride;
+        Product<real> g_T = product(g.n, m, g.k, transposed(g.B), transposed(A_slice),
+                                    g.panel, static_cast<real *>(nullptr));
+        g_T.scale = g.scale;
         if (g.n == 1 && g.ld_C == 1 && (!g.P || g.ld_P == 1)) { /* C^T is C */
-            transposed.decay = g.decay;
-            transposed.P = g.P ? g.P + i : NULL;
-            transposed.C = g.C + i;
-            gemm_over_n(transposed);
+            g_T.decay = g.decay;
+            g_T.P = g.P ? g.P + i : nullptr;
+            g_T.C = g.C + i;
+            gemm_over_n(g_T);
             continue;
         }
-        gemm_over_n(transposed);
+        gemm_over_n(g_T);
         for (ptrdiff_t j = 0; j < g.n; j++) {
-            const real *c = g.panel + j * m, *P = g.P ? g.P + i * g.ld_P + j : NULL;
+            const real *c = g.panel + j * m;
+            const real *P = g.P ? g.P + i * g.ld_P + j : nullptr;
             real *C = g.C + i * g.ld_C + j;
             if (P)
                 for (ptrdiff_t r = 0; r < m; r++)
-                    C[r * g.ld_C] = (c[r] - (real)g.decay * P[r * g.ld_P]) + P[r * g.ld_P];
+                    C[r * g.ld_C] = (c[r] - real(g.decay) * P[r * g.ld_P]) + P[r * g.ld_P];
             else
                 for (ptrdiff_t r = 0; r < m; r++)
                     C[r * g.ld_C] = c[r];
@@ -255,12 +309,13 @@ template <class real> static void gemm_over_m(const Product<real> &g)
     }
 }
 
-/* Q columns of R rows of C; rows of A and, as `B`, columns of B are contiguous. */
+/* R rows and Q columns of C. The rows of A are contiguous, and so are the columns of B,
+   which begin at B and are `ld_B` apart. */
 template <class real, int R, int Q>
-ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, const real *B,
-                        ptrdiff_t ld_B)
+ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j,
+                             const real *B, ptrdiff_t ld_B)
 {
-    enum { LANES = Simd<real>::LANES };
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
     Vector<real> s[R][Q] = {}, a[R], b;
     const real *A = g.A.data + i * g.A.row_stride;
     ptrdiff_t t = 0;
@@ -277,7 +332,7 @@ ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, c
         }
     }
     if (t < g.k) {
-        Mask<real> mask(g.k - t);
+        const Mask<real> mask(g.k - t);
         UNROLL
         for (int r = 0; r < R; r++)
             a[r] = load(A + r * g.A.row_stride + t, mask);
@@ -293,19 +348,35 @@ ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j, c
     for (int r = 0; r < R; r++) {
         UNROLL
         for (int q = 0; q < Q; q++) {
-            real c = (real)g.scale * sum_of_lanes<real>(s[r][q]);
+            real c = real(g.scale) * sum_of_lanes<real>(s[r][q]);
             if (g.P) {
                 real p = g.P[(i + r) * g.ld_P + j + q];
-                c = (c - (real)g.decay * p) + p;
+                c = (c - real(g.decay) * p) + p;
             }
             g.C[(i + r) * g.ld_C + j + q] = c;
         }
     }
 }
 
+/* R rows of C, four columns at a time. */
+template <class real, int R>
+ALWAYS_INLINE void dot_rows(const Product<real> &g, ptrdiff_t i, const real *B,
+                            ptrdiff_t ld_B)
+{
+    ptrdiff_t j = 0;
+    for (; j + 4 <= g.n; j += 4)
+        dot_block<real, R, 4>(g, i, j, B + j * ld_B, ld_B);
+    if (j + 2 <= g.n) {
+        dot_block<real, R, 2>(g, i, j, B + j * ld_B, ld_B);
+        j += 2;
+    }
+    if (j < g.n)
+        dot_block<real, R, 1>(g, i, j, B + j * ld_B, ld_B);
+}
+
 template <class real> static void gemm_over_k(const Product<real> &g)
 {
-    enum { R = N_REGISTERS / 8 };
+    constexpr int R = N_REGISTERS / 8;
     const real *B = g.B.data;
     ptrdiff_t ld_B = g.B.column_stride;
     if (g.B.row_stride != 1) {
@@ -314,26 +385,13 @@ template <class real> static void gemm_over_k(const Product<real> &g)
         ld_B = g.k;
     }
     ptrdiff_t i = 0;
-#define DOTS(rows) \
-    do { \
-        ptrdiff_t j = 0; \
-        for (; j + 4 <= g.n; j += 4) \
-            dot_block<real, rows, 4>(g, i, j, B + j * ld_B, ld_B); \
-        if (j + 2 <= g.n) { \
-            dot_block<real, rows, 2>(g, i, j, B + j * ld_B, ld_B); \
-            j += 2; \
-        } \
-        if (j < g.n) \
-            dot_block<real, rows, 1>(g, i, j, B + j * ld_B, ld_B); \
-    } while (0)
     for (; i + R <= g.m; i += R)
-        DOTS(R);
+        dot_rows<real, R>(g, i, B, ld_B);
     for (; i < g.m; i++)
-        DOTS(1);
-#undef DOTS
+        dot_rows<real, 1>(g, i, B, ld_B);
 }
 
-/* A way to compute a product, and its cost in vector operations. */
+/* A kernel and its estimated cost for a product, in vector operations. */
 template <class real> struct Kernel {
     void (*run)(const Product<real> &g);
     ptrdiff_t cost;
@@ -341,11 +399,12 @@ template <class real> struct Kernel {
 
 template <class real> static Kernel<real> cheapest_kernel(const Product<real> &g)
 {
-    enum { LANES = Simd<real>::LANES, SUM = 8 };
-    const ptrdiff_t to_transpose_B = 2 * g.k * g.n;
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
+    constexpr ptrdiff_t SUM_OF_LANES = 8; /* its cost */
+    const ptrdiff_t transpose_B = 2 * g.k * g.n;
     Kernel<real> kernel = {gemm_over_n<real>, g.m * g.k * ((g.n + LANES - 1) / LANES)};
     if (g.B.column_stride != 1)
-        kernel.cost += to_transpose_B;
+        kernel.cost += transpose_B;
     if (g.A.row_stride == 1 && g.n < LANES) {
         ptrdiff_t cost = g.n * g.k * ((g.m + LANES - 1) / LANES);
         if (g.n > 1 || g.ld_C > 1)
@@ -354,9 +413,9 @@ template <class real> static Kernel<real> cheapest_kernel(const Product<real> &g
             return {gemm_over_m<real>, cost};
     }
     if (g.A.column_stride == 1 && (g.B.row_stride == 1 || g.n * g.k <= PANEL_SIZE)) {
-        ptrdiff_t cost = g.m * g.n * ((g.k + LANES - 1) / LANES + SUM);
+        ptrdiff_t cost = g.m * g.n * ((g.k + LANES - 1) / LANES + SUM_OF_LANES);
         if (g.B.row_stride != 1)
-            cost += to_transpose_B;
+            cost += transpose_B;
         if (cost < kernel.cost)
             return {gemm_over_k<real>, cost};
     }
@@ -368,16 +427,21 @@ template <class real> static void gemm(const Product<real> &g)
     if (g.m <= 0 || g.n <= 0)
         return;
     const Kernel<real> whole = cheapest_kernel(g);
-    /* The last columns, too few for a vector, may have a cheaper way of their own. */
-    const ptrdiff_t few = g.n % Simd<real>::LANES, most = g.n - few;
-    if (few && most) {
+    /* The last columns, fewer than a vector, may be cheaper with another kernel: in vectors
+       of 16, 100 columns take the time of 112. This, the slices of A^T in `gemm_over_n` and
+       a closer cost of `gemm_over_k` raised the speed of 784-100-10 with 512 rows from 74
+       to 81 % of sgemm, and cut one-row steps of 64-32-10 from 1.44 to 1.08 us (AVX-512,
+       float). */
+    const ptrdiff_t remainder = g.n % Simd<real>::LANES, multiple = g.n - remainder;
+    if (remainder && multiple) {
         Product<real> left = g, right = g;
-        left.n = most;
-        right.n = few;
-        right.B.data += most * g.B.column_stride;
-        right.P = g.P ? g.P + most : NULL;
-        right.C += most;
-        const Kernel<real> kernel_left = cheapest_kernel(left), kernel_right = cheapest_kernel(right);
+        left.n = multiple;
+        right.n = remainder;
+        right.B.data += multiple * g.B.column_stride;
+        right.P = g.P ? g.P + multiple : nullptr;
+        right.C += multiple;
+        const Kernel<real> kernel_left = cheapest_kernel(left);
+        const Kernel<real> kernel_right = cheapest_kernel(right);
         if (kernel_left.cost + kernel_right.cost < whole.cost) {
             kernel_left.run(left);
             kernel_right.run(right);
@@ -386,3 +450,8 @@ template <class real> static void gemm(const Product<real> &g)
     }
     whole.run(g);
 }
+
+} // namespace TARGET_NAME
+} // namespace skbgd
+END_TARGET();
+#endif

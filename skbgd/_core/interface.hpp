@@ -1,49 +1,49 @@
-/* What the Python side hands to the core, and the entry points of each instruction set.
+/* Interface between the Python bindings (`_backprop.pyx`) and the compiled core.
  *
- * The core is a set of templates, for float and double: `simd-inl.hpp`, `elementwise-inl.hpp`,
- * `gemm-inl.hpp` and `data-inl.hpp` have the kernels, `network-inl.hpp` the passes through the
- * network and `engine-inl.hpp` the steps and the entry points. Each of `baseline.cpp`, `avx2.cpp` and
- * `avx512.cpp` compiles all of them, in a namespace of its own, for its width of vectors.
- * One is chosen when the package is imported; nothing is compiled for the building machine
- * alone.
+ * The core is a set of templates over float and double. Each header builds on those above:
  *
- * All headers of the system are included here and in `thread_pool.hpp`, before a unit changes the target: an inline
- * function of theirs must not be compiled for a processor that may not be there.
+ *     simd-inl.hpp          vectors and masks: load, store, sum
+ *     elementwise-inl.hpp   activation functions, losses, sums over contiguous memory
+ *     gemm-inl.hpp          dense matrix products
+ *     data-inl.hpp          rows of the data: gathered, standardized, sparse products
+ *     update-inl.hpp        update rules; SGD on a single sigmoid unit
+ *     network-inl.hpp       forward and backward pass of a tile of rows
+ *     engine-inl.hpp        batches, steps and predictions in a thread pool
+ *     entry_points-inl.hpp  the functions that the bindings call
+ *
+ * `baseline.cpp`, `avx2.cpp` and `avx512.cpp` compile all of these, each for one
+ * instruction set and in a namespace of its own. The widest instruction set that the
+ * processor supports is selected when the package is imported. Nothing depends on the
+ * processor of the build machine.
  */
 #ifndef SKBGD_INTERFACE_HPP
 #define SKBGD_INTERFACE_HPP
-#include <algorithm>
 #include <cfloat>
-#include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 
-/* Excess precision, as on the x87, breaks the functions that round by adding a constant.
-   16 means _Float16, which is not used, and is exact for the others. */
+#include "thread_pool.hpp"
+
+/* The functions that round by adding a constant are wrong with excess precision, as on the
+   x87. Method 16 concerns _Float16 alone. */
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
-#error "The compiled core needs float and double arithmetic without excess precision."
+#error "The compiled core needs arithmetic without excess precision."
 #endif
 
-/* Types of vectors with operators, and functions that are always inlined. */
+/* gcc and clang, also as clang-cl, have vector types with operators. */
 #if defined(__GNUC__) || defined(__clang__)
 #define SKBGD_VECTORS 1
 #endif
 
-/* gcc and clang can compile single functions for other instruction sets than the rest of
-   the program. Not gcc on Windows, which stores vectors of 32 bytes at addresses that are
-   multiples of 32 but does not align the stack so (gcc's bug 54412). */
+/* They can compile functions for instruction set extensions. On Windows gcc cannot: it does
+   not align vectors of 32 bytes on the stack, but expects that they are (its bug 54412). */
 #if defined(SKBGD_VECTORS) && defined(__x86_64__) && (defined(__clang__) || !defined(_WIN32))
 #define SKBGD_X86 1
 #include <cpuid.h>
-#include <immintrin.h>
-#elif defined(__x86_64__) || defined(_M_X64)
-#include <xmmintrin.h>
 #endif
 
-#include "thread_pool.hpp"
-
 namespace skbgd {
+
+using std::ptrdiff_t;
 
 enum Activation { LOGISTIC, TANH, RELU, IDENTITY, SOFTMAX };
 
@@ -53,9 +53,11 @@ template <class real> struct Matrix {
     ptrdiff_t row_stride, column_stride;
 };
 
-/* C = P - decay P + scale A B, with A (m, k), B (k, n) and C (m, n), whose rows are
-   contiguous and `ld_C` apart. P is NULL (0), C itself, or with ld_P = 0 one row for all.
-   `decay` is kept apart from 1 - decay, which float32 may round to 1. */
+/* The matrix product C = P - decay P + scale A B with A (m, k), B (k, n) and C (m, n).
+
+   The rows of C are contiguous, `ld_C` elements apart; those of P `ld_P` elements. P is
+   nullptr for 0, or C itself, or with ld_P = 0 one row for all rows of C. `decay` is not
+   merged into a factor 1 - decay of P: float32 would round that to 1 if decay is small. */
 template <class real> struct Product {
     ptrdiff_t m, n, k;
     Matrix<real> A, B;
@@ -64,27 +66,27 @@ template <class real> struct Product {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    real *panel; /* scratch memory, see `ThreadPool::panel` */
+    real *panel; /* scratch memory of PANEL_SIZE elements */
 };
 
-/* Rows to learn from: dense X (n, d), or in compressed sparse row format (CSR), where row
-   i has the elements indptr[i] ... indptr[i + 1] - 1 of X and of `indices`. Both kinds of
-   integers have 32 bits or (wide) 64.
+/* Training or prediction data. X is dense, (n, d), or in compressed sparse row format
+   (CSR): row i has the elements indptr[i] ... indptr[i + 1] - 1 of X and `indices`.
+   Integers have 32 bits, or 64 if they are `wide`.
 
-   With `standardizer` the network sees ((x - high) - low) * inverse instead of x. `high` and
-   `low` carry the shift of each feature: one number would lose digits of a large one. */
+   With a `standardizer` the network reads ((x - high) - low) * inverse instead of x. The
+   shift of a feature is high + low: a single number would lose digits of a large shift. */
 template <class real> struct Data {
     ptrdiff_t n, d;
     bool sparse, wide_indices, wide_indptr;
     const real *X;
     const void *indices, *indptr;
-    const int *Y; /* (n, n_targets) class labels or 0/1 indicators, or NULL */
+    const int *Y; /* (n, n_targets) encoded labels, or nullptr */
     ptrdiff_t n_targets;
-    const real *weights;    /* (n,), or NULL: all 1 */
-    const ptrdiff_t *order; /* (n,) row numbers, or NULL: as they come */
-    const real *standardizer;   /* (3, d) high, low and inverse, or NULL: rows as they are */
+    const real *weights;      /* (n,), or nullptr for weights of 1 */
+    const ptrdiff_t *order;   /* (n,) row numbers, or nullptr for 0 ... n - 1 */
+    const real *standardizer; /* (3, d) high, low and inverse, or nullptr */
 
-    /* Whether tiles hold dense rows. Standardised rows are always dense. */
+    /* Whether the network reads dense rows. Standardized rows are always dense. */
     bool dense() const { return !sparse || standardizer; }
 };
 
@@ -95,38 +97,32 @@ struct UpdateRule {
     bool adam, nesterov;
 };
 
+/* Offsets in scratch memory count elements per row of a tile: see `Tile::scratch_at`. */
 struct Layer {
     ptrdiff_t W, b; /* offsets in theta */
-    ptrdiff_t fan_in, fan_out; /* units in and out */
-    ptrdiff_t A, D; /* offsets in scratch memory, times the rows of a tile */
+    ptrdiff_t fan_in, fan_out;
+    ptrdiff_t A, D; /* offsets in scratch memory */
 };
 
-/* A call of the core: checked addresses that hold until it returns. Python fills in a
-   Call<void>, NULL or 0 where it has nothing; inside, the type of its numbers is known. */
+/* The arguments of a call of the core: checked addresses that are valid until it returns.
+   Python fills in a Call<void>, with nullptr or 0 for missing arguments; the entry points
+   cast it to Call<float> or Call<double>. */
 template <class real> struct Call {
     const Layer *layers;
     ptrdiff_t n_layers, K, n_parameters;
-    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* offsets in scratch memory, like those of a layer */
+    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* in scratch memory */
     Activation hidden, output;
     real *theta, *gradient, *velocity, *second_moment;
     Data<real> data;
-    real *scratch;                /* scratch memory, (n_threads, scratch_size) */
-    ptrdiff_t scratch_size, stride, tile; /* rows that it is laid out for, and takes at a time */
-    ptrdiff_t gradient_offset;     /* of a thread's own gradient in its memory; 0: none */
+    real *scratch;             /* (n_threads, scratch_size) */
+    ptrdiff_t scratch_size;    /* of one thread */
+    ptrdiff_t stride, tile;    /* rows that an offset provides for; rows of a tile */
+    ptrdiff_t gradient_offset; /* of a thread's gradient in its memory; 0: it has none */
     ThreadPool *pool;
-    int (*check_signals)(); /* whether Python wants the call to end */
+    int (*check_signals)(); /* whether Python asks the call to end */
 };
 
-/* A struct of pointers to numbers whose type is known now. */
-template <class Typed, class Given> Typed typed(const Given &given)
-{
-    Typed result;
-    static_assert(sizeof result == sizeof given, "pointers of different sizes");
-    memcpy((void *)&result, &given, sizeof result);
-    return result;
-}
-
-/* The functions, described where they are defined; the last two are for the tests. */
+/* The functions that the bindings call; `entry_points-inl.hpp` describes them. */
 struct EntryPoints {
     double (*loss_gradient)(const Call<void> &call);
     void (*run_batches)(const Call<void> &call, const UpdateRule &rule, long long n_steps,
@@ -138,6 +134,7 @@ struct EntryPoints {
     double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments);
     void (*squared_weight_norms)(const Call<void> &call, double *norms);
+    /* For the tests: */
     void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
     void (*compute_product)(const Product<void> &product);
 };
@@ -148,22 +145,22 @@ struct InstructionSet {
 };
 
 #ifdef SKBGD_X86
-/* Whether the processor has all of `features`, bits of EBX of CPUID's leaf 7, and FMA, and
-   the system saves all of `registers`, bits of XCR0. __builtin_cpu_supports would need a
-   library that clang does not link everywhere. */
+/* Whether the processor has FMA and all `features`, bits of EBX in leaf 7 of CPUID, and the
+   system saves all `registers`, bits of XCR0. __builtin_cpu_supports would need a library
+   that clang does not link on every system. */
 inline bool processor_has(unsigned features, unsigned registers)
 {
-    enum { FMA = 1 << 12, OSXSAVE = 1 << 27 };
+    constexpr unsigned FMA = 1u << 12, OSXSAVE = 1u << 27;
     unsigned eax, ebx, ecx, edx, saved, high;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & FMA) || !(ecx & OSXSAVE))
         return false;
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-    return (saved & registers) == registers && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)
-           && (ebx & features) == features;
+    return (saved & registers) == registers
+           && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & features) == features;
 }
 #endif
 
-/* NULL where the compiler or the processor does not have it. */
+/* nullptr if the compiler or the processor does not support the instruction set. */
 const InstructionSet *baseline_instruction_set();
 const InstructionSet *avx2_instruction_set();
 const InstructionSet *avx512_instruction_set();

@@ -1,17 +1,25 @@
-/* Vectors of the unit's width: load, store and sum, whole or the first lanes alone.
+/* Vectors of VECTOR_BYTES bytes: load, store and sum, whole or masked.
  *
- * gcc and clang have vector types with operators; other compilers get vectors of one lane,
- * for which the same code is plain loops. A `Mask` says how many lanes of the last vector
- * of a row exist: nothing is read or written past the end of an array.
+ * gcc and clang have vector types with operators. Other compilers get vectors of one lane,
+ * with which the same code becomes plain loops. A `Mask` selects the first lanes of a
+ * vector, for the last vector of a row: nothing is read or written past the end of an
+ * array, and no loop over single elements is needed.
  */
+#ifndef SKBGD_SIMD_INL_HPP
+#define SKBGD_SIMD_INL_HPP
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "per_target.hpp"
+#ifdef SKBGD_X86
+#include <immintrin.h>
+#endif
+
 #ifdef SKBGD_VECTORS
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define PREFETCH(address) __builtin_prefetch(address)
-#define OPTIMIZATION_BARRIER(value) __asm__("" : "+r"(value)) /* where it comes from, from the compiler */
 #else
 #define ALWAYS_INLINE static inline
-#define PREFETCH(address)
-#define OPTIMIZATION_BARRIER(value)
 #endif
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -21,153 +29,188 @@
 #define UNROLL
 #endif
 
+BEGIN_TARGET();
+namespace skbgd {
+namespace TARGET_NAME {
+
+/* The bytes of a value as a value of another type, like std::bit_cast of C++20. */
+template <class To, class From> ALWAYS_INLINE To bit_cast(const From &value)
+{
+    static_assert(sizeof(To) == sizeof(From), "types of different sizes");
+    To result;
+    std::memcpy(static_cast<void *>(&result), &value, sizeof result);
+    return result;
+}
+
+/* Hide from the compiler how a pointer was computed: it must keep the pointer in a register
+   instead of computing it again. */
+template <class T> ALWAYS_INLINE void optimization_barrier(T *&pointer)
+{
+#ifdef SKBGD_VECTORS
+    __asm__("" : "+r"(pointer));
+#endif
+}
+
 #ifdef SKBGD_VECTORS
 template <class real> struct Simd {
-    enum { LANES = VECTOR_BYTES / sizeof(real) };
+    static constexpr ptrdiff_t LANES = VECTOR_BYTES / sizeof(real);
     typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
 };
 #else
 template <class real> struct Simd {
-    enum { LANES = 1 };
+    static constexpr ptrdiff_t LANES = 1;
     typedef real vector;
 };
 #endif
 template <class real> using Vector = typename Simd<real>::vector;
 
-template <class real> ALWAYS_INLINE Vector<real> load(const real *at)
+template <class real> ALWAYS_INLINE Vector<real> load(const real *from)
 {
     Vector<real> v;
-    memcpy(&v, at, sizeof v);
+    std::memcpy(&v, from, sizeof v);
     return v;
 }
 
-template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v)
+template <class real> ALWAYS_INLINE void store(real *to, Vector<real> v)
 {
-    memcpy(at, &v, sizeof v);
+    std::memcpy(to, &v, sizeof v);
 }
 
 #if VECTOR_BYTES == 64
 template <class real> struct Mask {
-    unsigned lanes;
-    explicit Mask(ptrdiff_t n) : lanes((1u << n) - 1) {}
+    unsigned bits;
+    explicit Mask(ptrdiff_t n) : bits((1u << n) - 1) {}
 };
-ALWAYS_INLINE Vector<float> load(const float *at, Mask<float> mask)
+ALWAYS_INLINE Vector<float> load(const float *from, Mask<float> mask)
 {
-    return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)mask.lanes, at);
+    return Vector<float>(_mm512_maskz_loadu_ps(__mmask16(mask.bits), from));
 }
-ALWAYS_INLINE Vector<double> load(const double *at, Mask<double> mask)
+ALWAYS_INLINE Vector<double> load(const double *from, Mask<double> mask)
 {
-    return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)mask.lanes, at);
+    return Vector<double>(_mm512_maskz_loadu_pd(__mmask8(mask.bits), from));
 }
-ALWAYS_INLINE void store(float *at, Vector<float> v, Mask<float> mask)
+ALWAYS_INLINE void store(float *to, Vector<float> v, Mask<float> mask)
 {
-    _mm512_mask_storeu_ps(at, (__mmask16)mask.lanes, (__m512)v);
+    _mm512_mask_storeu_ps(to, __mmask16(mask.bits), __m512(v));
 }
-ALWAYS_INLINE void store(double *at, Vector<double> v, Mask<double> mask)
+ALWAYS_INLINE void store(double *to, Vector<double> v, Mask<double> mask)
 {
-    _mm512_mask_storeu_pd(at, (__mmask8)mask.lanes, (__m512d)v);
+    _mm512_mask_storeu_pd(to, __mmask8(mask.bits), __m512d(v));
 }
 #elif VECTOR_BYTES == 32
 template <class real> struct Mask {
-    __m256i lanes; /* those that exist have all bits set */
+    __m256i lanes; /* selected lanes have all bits set */
     explicit Mask(ptrdiff_t n)
     {
         static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-        lanes = _mm256_loadu_si256(
-            (const __m256i *)(bits + 8 - n * (ptrdiff_t)(sizeof(real) / 4)));
+        const int32_t *first = bits + 8 - n * ptrdiff_t(sizeof(real) / 4);
+        lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(first));
     }
 };
-ALWAYS_INLINE Vector<float> load(const float *at, Mask<float> mask)
+ALWAYS_INLINE Vector<float> load(const float *from, Mask<float> mask)
 {
-    return (Vector<float>)_mm256_maskload_ps(at, mask.lanes);
+    return Vector<float>(_mm256_maskload_ps(from, mask.lanes));
 }
-ALWAYS_INLINE Vector<double> load(const double *at, Mask<double> mask)
+ALWAYS_INLINE Vector<double> load(const double *from, Mask<double> mask)
 {
-    return (Vector<double>)_mm256_maskload_pd(at, mask.lanes);
+    return Vector<double>(_mm256_maskload_pd(from, mask.lanes));
 }
-ALWAYS_INLINE void store(float *at, Vector<float> v, Mask<float> mask)
+ALWAYS_INLINE void store(float *to, Vector<float> v, Mask<float> mask)
 {
-    _mm256_maskstore_ps(at, mask.lanes, (__m256)v);
+    _mm256_maskstore_ps(to, mask.lanes, __m256(v));
 }
-ALWAYS_INLINE void store(double *at, Vector<double> v, Mask<double> mask)
+ALWAYS_INLINE void store(double *to, Vector<double> v, Mask<double> mask)
 {
-    _mm256_maskstore_pd(at, mask.lanes, (__m256d)v);
+    _mm256_maskstore_pd(to, mask.lanes, __m256d(v));
 }
 #else
+/* gcc turns the loop over lanes into a call of memcpy, around which all vector registers
+   are saved. Loads lane by lane avoid the call, but made the product 1 x 64 x 10 slower on
+   SSE2. */
 template <class real> struct Mask {
     ptrdiff_t n;
     explicit Mask(ptrdiff_t n) : n(n) {}
 };
-/* Lane by lane, unrolled: compilers turn a loop up to n into a call of memcpy. */
-template <class real> ALWAYS_INLINE Vector<real> load(const real *at, Mask<real> mask)
+/* Unrolled, because compilers replace a loop up to n by a call of memcpy. */
+template <class real> ALWAYS_INLINE Vector<real> load(const real *from, Mask<real> mask)
 {
     if (mask.n == Simd<real>::LANES)
-        return load(at);
+        return load(from);
     real lanes[Simd<real>::LANES] = {};
     UNROLL
     for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
         if (l < mask.n)
-            lanes[l] = at[l];
+            lanes[l] = from[l];
     return load(lanes);
 }
-template <class real> ALWAYS_INLINE void store(real *at, Vector<real> v, Mask<real> mask)
+template <class real> ALWAYS_INLINE void store(real *to, Vector<real> v, Mask<real> mask)
 {
     if (mask.n == Simd<real>::LANES)
-        return store(at, v);
+        return store(to, v);
     real lanes[Simd<real>::LANES];
     store(lanes, v);
     UNROLL
     for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
         if (l < mask.n)
-            at[l] = lanes[l];
+            to[l] = lanes[l];
 }
 #endif
-/* Whether loading the first lanes alone is one instruction. */
-enum { MASKED_LOADS = VECTOR_BYTES > 16 };
+/* Whether a masked load is a single instruction. */
+constexpr bool MASKED_LOADS = VECTOR_BYTES > 16;
 
-/* The sum of all lanes: halves are added until one is left. */
+/* The sum of all lanes: adds the two halves of a vector until one lane is left. */
 #ifdef SKBGD_VECTORS
-template <class real, int bytes> struct Sum {
+template <class real, int bytes> struct LaneSum {
     typedef real whole __attribute__((vector_size(bytes)));
     typedef real half __attribute__((vector_size(bytes / 2)));
+    struct Halves {
+        half low, high;
+    };
     ALWAYS_INLINE real of(whole v)
     {
-        half low, high;
-        memcpy(&low, &v, sizeof low);
-        memcpy(&high, (const char *)&v + sizeof low, sizeof high);
-        return Sum<real, bytes / 2>::of(low + high);
+        const Halves halves = bit_cast<Halves>(v);
+        return LaneSum<real, bytes / 2>::of(halves.low + halves.high);
     }
 };
-template <> struct Sum<float, 16> {
+template <> struct LaneSum<float, 16> {
     typedef float whole __attribute__((vector_size(16)));
     ALWAYS_INLINE float of(whole v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 };
-template <> struct Sum<double, 16> {
+template <> struct LaneSum<double, 16> {
     typedef double whole __attribute__((vector_size(16)));
     ALWAYS_INLINE double of(whole v) { return v[0] + v[1]; }
 };
 template <class real> ALWAYS_INLINE real sum_of_lanes(Vector<real> v)
 {
-    return Sum<real, VECTOR_BYTES>::of(v);
+    return LaneSum<real, VECTOR_BYTES>::of(v);
 }
 #else
 template <class real> ALWAYS_INLINE real sum_of_lanes(real v) { return v; }
 #endif
 
-/* Random row order defeats the hardware's prefetcher: ask for the beginning of a row some
-   steps before it is needed. */
+ALWAYS_INLINE void prefetch_line(const void *address)
+{
+#ifdef SKBGD_VECTORS
+    __builtin_prefetch(address);
+#endif
+}
+
+/* Prefetch the beginning of a row, at most 1024 bytes. Rows in random order defeat the
+   hardware prefetcher, which fetches the rest. */
 ALWAYS_INLINE void prefetch(const void *row, ptrdiff_t bytes)
 {
-    ptrdiff_t last = bytes < 1024 ? bytes : 1024;
+    const char *address = static_cast<const char *>(row);
+    const ptrdiff_t last = bytes < 1024 ? bytes : 1024;
     if (bytes <= 0)
         return;
     for (ptrdiff_t i = 0; i < last; i += 64)
-        PREFETCH((const char *)row + i);
-    PREFETCH((const char *)row + last - 1);
+        prefetch_line(address + i);
+    prefetch_line(address + last - 1);
 }
 
-/* T = M^T for M (rows, columns); of both the rows are `ld` apart. In blocks of four, which
-   compilers turn into shuffles, not into gathers. */
+/* T = M^T for M (rows, columns); the rows of M and T are ld_M and ld_T elements apart.
+   Takes four rows at a time: compilers turn this into shuffles, but plain loops into
+   gathers. */
 template <class real>
 static void transpose(ptrdiff_t rows, ptrdiff_t columns, const real *M, ptrdiff_t ld_M,
                       real *T, ptrdiff_t ld_T)
@@ -181,3 +224,8 @@ static void transpose(ptrdiff_t rows, ptrdiff_t columns, const real *M, ptrdiff_
         for (ptrdiff_t j = 0; j < columns; j++)
             T[j * ld_T + i] = M[j];
 }
+
+} // namespace TARGET_NAME
+} // namespace skbgd
+END_TARGET();
+#endif

@@ -1,61 +1,46 @@
-/* The threads that compute together: one leads, the others take chunks of its work.
+/* A fork-join thread pool.
  *
- * The leader, thread 0, alone runs through a descent. What can be divided it divides into
- * as many chunks as there are threads, and each thread takes its own; whoever is done takes
- * those that nobody has begun. So a thread that has no core holds up the others by one chunk
- * at most, and the results are those of the chunks, whoever computed them.
+ * `run` divides work into one chunk per thread. The thread that calls it leads; the workers
+ * are threads that Python starts and that call `run_worker`. Each thread processes its own
+ * chunk first, then chunks that no thread has taken. A thread that gets no CPU therefore
+ * delays the others by at most one chunk. Results depend on the chunks, not on the threads
+ * that process them.
  *
- * Steps on small batches take microseconds, so a thread that waits spins for a short while.
- * Then it sleeps: what it waits for may need its core, if the machine is busy. Where other
- * processes take a core away in the middle of a chunk, all wait for it. So the leader tries
- * now and then whether it is faster alone.
+ * A step on a small batch takes microseconds. Waiting threads therefore spin for 50 us
+ * before they sleep: on a busy machine, the thread they wait for may need their CPU. If
+ * another process takes the CPU of a thread within a chunk, all threads wait for that
+ * chunk. The leader therefore tries now and then whether it is faster alone.
  */
+#ifndef SKBGD_THREAD_POOL_HPP
+#define SKBGD_THREAD_POOL_HPP
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #if defined(__x86_64__) || defined(_M_X64)
-#define SPIN_PAUSE() _mm_pause()
-#elif defined(__aarch64__) && defined(__GNUC__)
-#define SPIN_PAUSE() __asm__ __volatile__("yield" ::: "memory")
-#else
-#define SPIN_PAUSE()
+#include <xmmintrin.h>
 #endif
+
+#include "flush_denormals.hpp"
 
 namespace skbgd {
 
-/* Numbers below the smallest normal one cost a hundred times as much as others, and no sum
-   here needs them: they are 0 as long as such an object lives, in this thread. */
-class FlushDenormals {
-  public:
-    FlushDenormals() { begin(); }
-    ~FlushDenormals() { end(); }
+using Clock = std::chrono::steady_clock;
+
+/* Tell the processor that this thread spins. */
+inline void spin_pause()
+{
 #if defined(__x86_64__) || defined(_M_X64)
-    void begin() { _mm_setcsr((before = _mm_getcsr()) | 0x8040); } /* FTZ and DAZ */
-    void end() { _mm_setcsr(before); }
-
-  private:
-    unsigned before;
+    _mm_pause();
 #elif defined(__aarch64__) && defined(__GNUC__)
-    void begin()
-    {
-        __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
-        __asm__ __volatile__("msr fpcr, %0" : : "r"(before | (1 << 24)));
-    }
-    void end() { __asm__ __volatile__("msr fpcr, %0" : : "r"(before)); }
-
-  private:
-    uint64_t before;
-#else
-    void begin() {}
-    void end() {}
+    __asm__ __volatile__("yield" ::: "memory");
 #endif
-};
+}
 
-typedef std::chrono::steady_clock Clock;
-
-/* A thread waits here until something holds; whoever made it hold rings. */
+/* Threads wait until a condition holds; call `notify` after it has become true. */
 class Event {
   public:
     template <class Condition> void wait(const Condition &holds)
@@ -65,63 +50,65 @@ class Event {
             for (int i = 0; i < 16; i++) {
                 if (holds())
                     return;
-                SPIN_PAUSE();
+                spin_pause();
             }
         } while (Clock::now() - start < std::chrono::microseconds(50));
         std::unique_lock<std::mutex> lock(mutex);
-        sleepers++;
+        n_sleeping++;
         changed.wait(lock, holds);
-        sleepers--;
+        n_sleeping--;
     }
 
     void notify()
     {
-        if (sleepers > 0) {
+        if (n_sleeping > 0) {
             std::lock_guard<std::mutex> lock(mutex);
             changed.notify_all();
         }
     }
 
   private:
-    std::atomic<int> sleepers{0};
+    std::atomic<int> n_sleeping{0};
     std::mutex mutex;
     std::condition_variable changed;
 };
 
-enum { PANEL_SIZE = 1 << 13 }; /* elements of a thread's memory for packed matrices */
+/* Elements of the panel, each thread's memory for packed parts of matrices: 32 KB in
+   float, 64 KB in double. */
+constexpr ptrdiff_t PANEL_SIZE = 1 << 13;
 
 class ThreadPool {
   public:
     const int n_threads;
-    std::atomic<bool> interrupted{false}; /* by Ctrl-C: what is under way is given up */
+    std::atomic<bool> interrupted{false}; /* by Ctrl-C: the call in progress ends early */
 
     explicit ThreadPool(int n)
-        : n_threads(n), chunks(new Chunk[n]), panels(new double[(size_t)n * PANEL_SIZE + 8])
+        : n_threads(n), chunks(new Chunk[n]), panels(new double[size_t(n) * PANEL_SIZE + 8])
     {
     }
 
-    /* body(chunk, thread) for every chunk, by whoever takes it; returns when all are done. */
+    /* Call body(chunk, thread) for every chunk; returns when all chunks are finished. */
     template <class Body> void run(const Body &body)
     {
         if (n_threads > 1)
             choose_mode();
-        if (n_threads == 1 || alone) {
+        if (n_threads == 1 || sequential) {
             for (int chunk = 0; chunk < n_threads; chunk++)
                 body(chunk, 0);
             return;
         }
         context = &body;
-        call = [](const void *given, int chunk, int thread) {
-            (*(const Body *)given)(chunk, thread);
+        call_body = [](const void *context, int chunk, int thread) {
+            (*static_cast<const Body *>(context))(chunk, thread);
         };
-        left = n_threads;
+        n_unfinished = n_threads;
         phase++;
         work_available.notify();
-        take_chunks(0, phase);
-        all_done.wait([this] { return left == 0; });
+        process_chunks(0, phase);
+        all_finished.wait([this] { return n_unfinished == 0; });
     }
 
-    /* The sum of body(chunk, thread) over all chunks, always in the same order. */
+    /* The sum of body(chunk, thread) over all chunks, always added in the same order. */
     template <class Body> double sum(const Body &body)
     {
         double total = 0;
@@ -131,7 +118,7 @@ class ThreadPool {
         return total;
     }
 
-    /* What the other threads do until `stop`. */
+    /* The loop of a worker. Returns after `stop`, at once if there are enough workers. */
     void run_worker()
     {
         const FlushDenormals flush;
@@ -142,79 +129,82 @@ class ThreadPool {
             if (stopped)
                 break;
             seen = phase;
-            take_chunks(thread, seen);
+            process_chunks(thread, seen);
         }
-        n_exited++;
-        all_exited.notify();
+        n_returned++;
+        all_returned.notify();
     }
 
-    /* Returns when all threads that have begun to help have left; one that begins later
-       leaves at once. */
+    /* Stop the workers; returns when all that have started have left `run_worker`. A worker
+       that starts later leaves at once. */
     void stop()
     {
         stopped = true;
         work_available.notify();
-        all_exited.wait([this] { return n_exited == n_workers; });
+        all_returned.wait([this] { return n_returned == n_workers; });
     }
 
-    /* The memory of a thread, aligned to 64 bytes. */
+    /* The panel of a thread, aligned to 64 bytes. */
     void *panel(int thread) const
     {
-        const uintptr_t start = (uintptr_t)(panels.get() + (ptrdiff_t)thread * PANEL_SIZE);
-        return (void *)((start + 63) / 64 * 64);
+        const auto start = reinterpret_cast<uintptr_t>(panels.get() + thread * PANEL_SIZE);
+        return reinterpret_cast<void *>((start + 63) / 64 * 64);
     }
 
   private:
     struct Chunk {
-        std::atomic<unsigned> taken{0}; /* in which phase last */
+        std::atomic<unsigned> taken{0}; /* the last phase in which a thread took it */
         double sum = 0;
-        char padding[48]; /* so that no two have a cache line in common */
+        char padding[48]; /* no two chunks share a cache line */
     };
     std::unique_ptr<Chunk[]> chunks;
     std::unique_ptr<double[]> panels;
-    Event work_available, all_done, all_exited;
-    std::atomic<unsigned> phase{0};
-    std::atomic<int> left{0}, n_workers{0}, n_exited{0};
+    Event work_available, all_finished, all_returned;
+    std::atomic<unsigned> phase{0}; /* number of the parallel run */
+    std::atomic<int> n_unfinished{0}, n_workers{0}, n_returned{0};
     std::atomic<bool> stopped{false};
     const void *context = nullptr;
-    void (*call)(const void *body, int chunk, int thread) = nullptr;
+    void (*call_body)(const void *context, int chunk, int thread) = nullptr;
 
-    /* Where runs are short, for which waiting for a core is long, the leader measures one
-       window of time with the others and one alone. Then it spends many in the faster of
-       these two ways, fewer of them alone: other processes come and go. */
-    bool alone = false;
-    int window = 0, n_runs = 0; /* in this window */
-    double runs_per_second[2] = {0, 0}; /* with others, alone; of late */
-    Clock::time_point begin = Clock::now();
+    /* Where runs are short (more than 1000 per second), waiting for a preempted thread is
+       long in comparison. The leader measures one window of at least 4 ms in parallel and
+       one alone, and uses the faster mode in the windows after. It measures again after 200
+       windows in parallel or 12 alone: other processes come and go. Long runs are always
+       parallel: on many CPUs, trying them alone costs more than it can gain. */
+    bool sequential = false;
+    int window = 0, n_runs = 0;         /* n_runs: in this window */
+    double runs_per_second[2] = {0, 0}; /* parallel, sequential; moving averages */
+    Clock::time_point window_start = Clock::now();
 
     void choose_mode()
     {
-        const std::chrono::duration<double> time = Clock::now() - begin;
+        const std::chrono::duration<double> time = Clock::now() - window_start;
         if (n_runs++ < 4 || time.count() < 0.004)
             return;
         const double rate = n_runs / time.count();
-        double &average = runs_per_second[alone];
+        double &average = runs_per_second[sequential];
         average = average > 0 ? (average + rate) / 2 : rate;
         if (window > 0 || rate > 1000)
-            window = (window + 1) % (alone ? 12 : 200);
-        alone = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
+            window = (window + 1) % (sequential ? 12 : 200);
+        sequential = window == 1 || (window > 1 && runs_per_second[1] > runs_per_second[0]);
         n_runs = 0;
-        begin = Clock::now();
+        window_start = Clock::now();
     }
 
-    void take_chunks(int thread, unsigned now)
+    void process_chunks(int thread, unsigned current)
     {
         for (int i = 0; i < n_threads; i++) {
             const int chunk = (thread + i) % n_threads;
-            /* Fails too if this phase is over: then all of its chunks were taken. */
-            unsigned before = now - 1;
-            if (!chunks[chunk].taken.compare_exchange_strong(before, now))
+            /* Fails too if this phase has ended: then all of its chunks were taken. */
+            unsigned previous = current - 1;
+            if (!chunks[chunk].taken.compare_exchange_strong(previous, current))
                 continue;
-            call(context, chunk, thread);
-            if (--left == 0)
-                all_done.notify();
+            call_body(context, chunk, thread);
+            if (--n_unfinished == 0)
+                all_finished.notify();
         }
     }
 };
 
 } // namespace skbgd
+#endif

@@ -25,16 +25,16 @@ from ._tasks import predict_block
 # (500 steps per epoch), 16 rounds up to 10 % above, 8 rounds up to 33 %. Steps that are
 # 1.4 times as large change it by -1 to 4 %. On three sets of 160 000 rows 25 rounds are
 # up to 112 % above, 100 rounds up to 36 %.
-AUTO_ROUNDS = 25
-AUTO_BATCH_SIZES = 256, 1280
-MOST_ROUNDS = 100
+AUTO_STEPS_PER_EPOCH = 25
+AUTO_BATCH_SIZE_BOUNDS = 256, 1280
+MAX_STEPS_PER_EPOCH = 100
 
 
-def _lazily(method: Callable[..., Any]) -> Callable[..., Any]:
+def _blockwise(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method on arrays; on dask collections a dask array, block by block."""
 
     @wraps(method)
-    def lazy(self: "DaskBGDClassifier", X: Any) -> Any:
+    def wrapped(self: "DaskBGDClassifier", X: Any) -> Any:
         if not is_dask_collection(X):
             return method(self, X)
         check_is_fitted(self)
@@ -58,7 +58,7 @@ def _lazily(method: Callable[..., Any]) -> Callable[..., Any]:
             meta=like,
         )
 
-    return lazy
+    return wrapped
 
 
 class DaskBGDClassifier(BGDClassifier):
@@ -296,10 +296,10 @@ class DaskBGDClassifier(BGDClassifier):
             )
         return super().partial_fit(X, y, classes, sample_weight)
 
-    decision_function = _lazily(BGDClassifier.decision_function)
-    predict = _lazily(BGDClassifier.predict)
-    predict_proba = _lazily(BGDClassifier.predict_proba)
-    predict_log_proba = _lazily(BGDClassifier.predict_log_proba)
+    decision_function = _blockwise(BGDClassifier.decision_function)
+    predict = _blockwise(BGDClassifier.predict)
+    predict_proba = _blockwise(BGDClassifier.predict_proba)
+    predict_log_proba = _blockwise(BGDClassifier.predict_log_proba)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the share of rows whose class, or all of whose labels, is right.
@@ -329,13 +329,13 @@ class DaskBGDClassifier(BGDClassifier):
         """
         if not is_dask_collection(X):
             return super().score(X, y, sample_weight)
-        right = self.predict(X) == as_dask_array(y, "y")
-        if right.ndim == 2:
-            right = right.all(axis=1)
+        correct = self.predict(X) == as_dask_array(y, "y")
+        if correct.ndim == 2:
+            correct = correct.all(axis=1)
         if sample_weight is None:
-            return float(right.mean())
+            return float(correct.mean())
         weights = as_dask_array(sample_weight, "sample_weight")
-        return float((right * weights).sum() / weights.sum())
+        return float((correct * weights).sum() / weights.sum())
 
     def to_local(self) -> BGDClassifier:
         """Give a BGDClassifier with the same parameters and fitted attributes.
@@ -362,14 +362,14 @@ class DaskBGDClassifier(BGDClassifier):
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
     @staticmethod
-    def _resolve_batch_size(batch_size, n_samples, *, stream=False):
-        if batch_size == "auto" and not stream:
-            least, most = AUTO_BATCH_SIZES
-            usual = min(max(ceil(n_samples / AUTO_ROUNDS), least), most)
-            batch_size = max(usual, ceil(n_samples / MOST_ROUNDS))
-        return resolve_batch_size(batch_size, n_samples, stream=stream)
+    def _resolve_batch_size(batch_size, n_samples, *, streaming=False):
+        if batch_size == "auto" and not streaming:
+            low, high = AUTO_BATCH_SIZE_BOUNDS
+            usual = min(max(ceil(n_samples / AUTO_STEPS_PER_EPOCH), low), high)
+            batch_size = max(usual, ceil(n_samples / MAX_STEPS_PER_EPOCH))
+        return resolve_batch_size(batch_size, n_samples, streaming=streaming)
 
-    def _open(self, X, y, sample_weight, reset):
+    def _load_rows(self, X, y, sample_weight, reset):
         """The rows on the workers, checked there."""
         rows = DaskRows(_current_client(), self.verbose)
         self._check_columns(X, "X", reset)
@@ -379,11 +379,11 @@ class DaskBGDClassifier(BGDClassifier):
             dtype = self._state.theta.dtype
         return rows.load(X, y, sample_weight, dtype)
 
-    def _open_validation(self, rows, X_val, y_val, sample_weight_val):
+    def _load_validation_rows(self, rows, X_val, y_val, sample_weight_val):
         given = X_val, y_val, sample_weight_val
-        missing = X_val is None or y_val is None
-        if missing or not any(map(is_dask_collection, given)):
-            return super()._open_validation(rows, *given)
+        incomplete = X_val is None or y_val is None
+        if incomplete or not any(map(is_dask_collection, given)):
+            return super()._load_validation_rows(rows, *given)
         if self.scoring is not None:
             raise ValueError(
                 f"Got scoring={self.scoring!r} with validation rows on Dask, which are "
@@ -408,7 +408,7 @@ class DaskBGDClassifier(BGDClassifier):
                 "For rows in this machine's memory use skbgd.BGDClassifier."
             )
         if hasattr(X, "columns"):
-            some = X._meta
+            empty = X._meta
         else:
             X = as_dask_array(X, name)
             if X.ndim != 2 or np.isnan(X.shape[1]):
@@ -416,8 +416,8 @@ class DaskBGDClassifier(BGDClassifier):
                     f"{name} must have two dimensions and a known number of columns; "
                     f"got shape {X.shape}."
                 )
-            some = np.empty((0, X.shape[1]))
-        validate_data(self, some, reset=reset, skip_check_array=True)
+            empty = np.empty((0, X.shape[1]))
+        validate_data(self, empty, reset=reset, skip_check_array=True)
 
 
 def _current_client():
@@ -439,9 +439,9 @@ def _borrow_parameters():
     """
     if not BGDClassifier.__doc__ or not DaskBGDClassifier.__doc__:  # python -OO
         return
-    theirs, ours = BGDClassifier.__doc__, DaskBGDClassifier.__doc__
-    sections = theirs[theirs.index("    Parameters\n") : theirs.index("    See Also\n")]
-    before, after = ours.split("    See Also\n", maxsplit=1)
+    doc = BGDClassifier.__doc__
+    sections = doc[doc.index("    Parameters\n") : doc.index("    See Also\n")]
+    before, after = DaskBGDClassifier.__doc__.split("    See Also\n", maxsplit=1)
     DaskBGDClassifier.__doc__ = before + sections + "    See Also\n" + after
 
 

@@ -35,32 +35,32 @@ from .._targets import (
 from ._tasks import (
     add,
     aligned,
-    as_rows,
+    convert_block,
+    encode_block,
     identity,
     random_orders,
-    sample_of,
+    sample_block,
     sum_gradients,
     sum_losses,
     sum_moments,
-    sum_squared_norms,
+    sum_squared_row_norms,
     sum_squared_weights,
-    summarize,
-    targets_of,
+    summarize_block,
 )
 
 # Most bytes of rows in a task, which holds them all in memory, even those that the
 # worker had moved to disk.
-TASK_BYTES = 1 << 28
+MAX_TASK_BYTES = 1 << 28
 
 # Terms that a task adds when sums of several workers are summed.
-SUM_WIDTH = 8
+TERMS_PER_SUM = 8
 
 # Rounds over which the time of one is measured.
-TIMED_ROUNDS = 5
+TIMED_PASSES = 5
 
 # Parameters up to this many bytes, over all tasks, are sent inside the tasks, which
 # saves a round trip; larger ones are sent once to each worker.
-EMBEDDED_BYTES = 1 << 21
+MAX_EMBEDDED_BYTES = 1 << 21
 
 
 class RowsLost(RuntimeError):
@@ -93,8 +93,8 @@ class DaskRows:
     def __init__(self, client, verbose=0):
         self.client, self.verbose = client, verbose
         self.validation_rows = None  # on workers too
-        self.round_seconds: list[float] = []
-        self.n_planned: int | None = None  # of L-BFGS it is not known
+        self.pass_seconds: list[float] = []
+        self.max_passes: int | None = None  # of L-BFGS it is not known
 
     def __enter__(self):
         return self
@@ -122,45 +122,49 @@ class DaskRows:
             X = X.rechunk({1: -1})
         # A persisted block of the right type is used where it is: a copy would count
         # twice against the memory of the worker.
-        in_memory = bool(futures_of(X)) and X.dtype == dtype
-        if not in_memory:
-            X = X.map_blocks(as_rows, dtype, dtype=dtype, meta=np.empty((0, 0), dtype))
-        parts = [X, as_dask_array(y, "y", X)]
+        used_in_place = bool(futures_of(X)) and X.dtype == dtype
+        if not used_in_place:
+            meta = np.empty((0, 0), dtype)
+            X = X.map_blocks(convert_block, dtype, dtype=dtype, meta=meta)
+        arrays = [X, as_dask_array(y, "y", X)]
         if isinstance(sample_weight, (Real, str)):
             # The same for every row: as none, if it is positive.
             weight = check_sample_weight(sample_weight, 1)
             check_positive_weight(weight.max(), "sample_weight")
             sample_weight = None
         if sample_weight is not None:
-            parts.append(as_dask_array(sample_weight, "sample_weight", X))
-        X, y, *weights = self._align_chunks(parts)
+            arrays.append(as_dask_array(sample_weight, "sample_weight", X))
+        X, y, *weights = self._align_chunks(arrays)
         if y.ndim == 2 and y.shape[1] == 1:
             column_or_1d(np.empty((1, 1)), warn=True)
             y = y[:, 0]
-        self.names = [array.name for array in parts]
+        self.collection_names = [array.name for array in arrays]
         self.n_labels = y.shape[1] if y.ndim == 2 else None
 
         lengths = X.chunks[0]
-        kept = [i for i, n in enumerate(lengths) if n]
-        if not kept:
+        non_empty = [i for i, n in enumerate(lengths) if n]
+        if not non_empty:
             raise ValueError(f"X must have at least one row; got shape {X.shape}.")
-        self.lengths = [lengths[i] for i in kept]
+        self.lengths = [lengths[i] for i in non_empty]
         self.n_samples = sum(self.lengths)
-        columns = [
-            [array.to_delayed().ravel()[i] for i in kept] for array in (X, y, *weights)
+        blocks_of = [
+            [array.to_delayed().ravel()[i] for i in non_empty]
+            for array in (X, y, *weights)
         ]
-        self.X, self.y, *self.weights = self._distribute(columns, bool(futures_of(X)))
-        self.weights = self.weights[0] if weights else [None] * len(kept)
-        self.inspected = client.map(
-            summarize, self.X, self.y, self.weights, [dtype] * len(kept)
+        on_workers = bool(futures_of(X))
+        self.X, self.y, *self.weights = self._distribute(blocks_of, on_workers)
+        self.weights = self.weights[0] if weights else [None] * len(non_empty)
+        self.summary_futures = client.map(
+            summarize_block, self.X, self.y, self.weights, [dtype] * len(non_empty)
         )
-        self.summaries = client.gather(self.inspected)
-        _release(self.inspected + self.persisted)
-        if not all(summary.fits for summary in self.summaries):
-            self.raw, self.X = self.X, client.map(as_rows, self.X, [dtype] * len(kept))
+        self.summaries = client.gather(self.summary_futures)
+        _release(self.summary_futures + self.persisted)
+        if not all(summary.is_core_layout for summary in self.summaries):
+            self.unconverted = self.X
+            self.X = client.map(convert_block, self.X, [dtype] * len(non_empty))
             wait(self.X)
-            _release(self.raw)
-        self.shards = self._shards()
+            _release(self.unconverted)
+        self.shards = self._make_shards()
 
     def _align_chunks(self, arrays):
         """The arrays with known chunks, those of X along the rows."""
@@ -173,7 +177,7 @@ class DaskRows:
                 for array in arrays:
                     array.compute_chunk_sizes()
         X, *others = arrays
-        alike = [X]
+        rechunked = [X]
         for array, name in zip(others, ("y", "sample_weight"), strict=False):
             if array.shape[0] != X.shape[0]:
                 raise ValueError(
@@ -183,10 +187,10 @@ class DaskRows:
             chunks = {0: X.chunks[0]}
             if array.ndim > 1:
                 chunks[1] = -1
-            alike.append(array.rechunk(chunks))
-        return alike
+            rechunked.append(array.rechunk(chunks))
+        return rechunked
 
-    def _distribute(self, columns, placed):
+    def _distribute(self, blocks_of, on_workers):
         """Futures of the blocks: side by side, or where they are."""
         client, n_blocks = self.client, len(self.lengths)
         slots = [
@@ -194,24 +198,24 @@ class DaskRows:
             for worker, n_threads in sorted(client.nthreads().items())
             for _ in range(n_threads)
         ]
-        if placed or not slots:
+        if on_workers or not slots:
             slots = [None]
-        groups: dict[str | None, list[int]] = {}
-        for block, slot in enumerate(_balanced_parts(self.lengths, len(slots))):
-            groups.setdefault(slots[slot], []).append(block)
-        self.placed = []
-        futures = [[None] * n_blocks for _ in columns]
-        for worker, blocks in groups.items():
-            flat = [column[i] for column in columns for i in blocks]
-            self.placed += client.compute(flat, **_pinned_to(worker))
-            made = iter(self.placed[-len(flat) :])
-            for column in futures:
-                for i in blocks:
-                    column[i] = next(made)
-        wait(self.placed)
-        return futures
+        numbers_on: dict[str | None, list[int]] = {}
+        for i, slot in enumerate(_balanced_parts(self.lengths, len(slots))):
+            numbers_on.setdefault(slots[slot], []).append(i)
+        self.computed = []
+        futures_of_blocks = [[None] * n_blocks for _ in blocks_of]
+        for worker, numbers in numbers_on.items():
+            delayed = [blocks[i] for blocks in blocks_of for i in numbers]
+            self.computed += client.compute(delayed, **_pinned_to(worker))
+            computed = iter(self.computed[-len(delayed) :])
+            for futures in futures_of_blocks:
+                for i in numbers:
+                    futures[i] = next(computed)
+        wait(self.computed)
+        return futures_of_blocks
 
-    def _shards(self):
+    def _make_shards(self):
         """The blocks of each worker, in as many parts as it has threads, or more."""
         holders = self.client.who_has(self.X)
         n_threads = self.client.nthreads()
@@ -222,7 +226,7 @@ class DaskRows:
         shards = []
         for worker, blocks in blocks_of.items():
             sizes = [self.summaries[i].n_bytes for i in blocks]
-            n_parts = max(n_threads.get(worker, 1), ceil(sum(sizes) / TASK_BYTES))
+            n_parts = max(n_threads.get(worker, 1), ceil(sum(sizes) / MAX_TASK_BYTES))
             parts = _balanced_parts(sizes, n_parts)
             for part in sorted(set(parts)):
                 shards.append(
@@ -264,17 +268,18 @@ class DaskRows:
     @quiet
     def class_totals(self, classes):
         """The weight of the rows of each class, up to a common factor."""
-        return divided_by_max(self._totals(classes))
+        return divided_by_max(self._label_totals(classes))
 
-    def _totals(self, classes):
+    def _label_totals(self, classes):
         """The same by another factor; of indicators (1,), that of all rows."""
-        largest = max(summary.largest for summary in self.summaries)
+        max_weight = max(summary.max_weight for summary in self.summaries)
         totals = np.zeros(1 if self.multilabel else len(classes))
         for summary in self.summaries:
-            codes = slice(None)
+            encoded = slice(None)
             if not self.multilabel:
-                codes = np.searchsorted(classes, summary.labels)
-            totals[codes] += summary.totals * (summary.largest / (largest or 1))
+                encoded = np.searchsorted(classes, summary.labels)
+            scale = summary.max_weight / (max_weight or 1)
+            totals[encoded] += summary.label_totals * scale
         return totals
 
     @quiet
@@ -283,7 +288,7 @@ class DaskRows:
         factors, self.total_weight = None, self.n_samples
         self.weighted = class_weights is not None or self.weights[0] is not None
         if self.weighted:
-            totals = self._totals(classes)
+            totals = self._label_totals(classes)
             factors = np.ones(len(totals))
             if class_weights is not None:
                 factors = divided_by_max(class_weights)
@@ -291,17 +296,17 @@ class DaskRows:
             if self.total_weight == 0:
                 return
             factors = factors * (self.n_samples / self.total_weight)
-        largest = max(summary.largest for summary in self.summaries)
+        max_weight = max(summary.max_weight for summary in self.summaries)
         self.targets = [None] * len(self.X)
         for shard in self.shards:
             targets = self.client.map(
-                targets_of,
+                encode_block,
                 [self.y[i] for i in shard.blocks],
                 [self.weights[i] for i in shard.blocks],
                 classes=classes,
                 multilabel=multilabel,
                 factors=factors,
-                largest=largest,
+                max_weight=max_weight,
                 dtype=self.dtype,
                 pure=False,
                 **_pinned_to(shard.worker),
@@ -315,7 +320,7 @@ class DaskRows:
     @property
     def key(self):
         """Identifies the rows for warm starts: the names of the collections."""
-        return tuple(self.names)
+        return tuple(self.collection_names)
 
     def split(self, *args):
         raise ValueError(
@@ -329,29 +334,30 @@ class DaskRows:
         """(sum_i w_i)^2 / sum_i w_i^2, the number of rows if all weights are equal."""
         if not self.weighted:
             return self.n_samples
-        total, _ = self.sum(sum_squared_weights, np.empty(0, self.dtype))
+        total, _ = self.sum_over_shards(sum_squared_weights, np.empty(0, self.dtype))
         return self.n_samples**2 / total
 
     def moments(self):
         """Mean and standard deviation of the features; None if a block is sparse."""
         if any(summary.sparse for summary in self.summaries):
             return None
-        return self.sum(sum_moments, np.empty(0, self.dtype))[0]
+        return self.sum_over_shards(sum_moments, np.empty(0, self.dtype))[0]
 
     @quiet
     def mean_squared_row_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, without the rows of weight 0."""
-        total, weight = self.sum(sum_squared_norms, np.empty(0, self.dtype))
+        theta = np.empty(0, self.dtype)
+        total, weight = self.sum_over_shards(sum_squared_row_norms, theta)
         return total / weight[0]
 
     def sample(self):
         """About a thousand rows of the first block, with their targets."""
-        arrays = self.client.submit(sample_of, self.X[0], self.targets[0]).result()
+        arrays = self.client.submit(sample_block, self.X[0], self.targets[0]).result()
         return LocalRows.with_targets(*map(aligned, arrays))
 
     def mean_loss(self, network, theta):
         """1 / n sum_i w_i l_i, without penalty."""
-        return self.sum(sum_losses, theta, network)[0] / self.n_samples
+        return self.sum_over_shards(sum_losses, theta, network)[0] / self.n_samples
 
     def prepare_loss_gradient(self, network):
         """Nothing: the workers allocate what they need in each round."""
@@ -359,7 +365,7 @@ class DaskRows:
     @quiet
     def loss_gradient(self, network, theta):
         """1 / n sum_i w_i l_i and its gradient, without penalty, in one round."""
-        loss, gradient = self.timed_sum(sum_gradients, theta, network)
+        loss, gradient = self.timed_sum_over_shards(sum_gradients, theta, network)
         return loss / self.n_samples, gradient / self.n_samples
 
     # Epochs
@@ -367,9 +373,9 @@ class DaskRows:
     def prepare_epochs(self, network, state, rule, batch_size, shuffle, n_epochs):
         """Set what the epochs of a descent need."""
         self.network = network
-        self.n_rounds = -(-self.n_samples // batch_size)
-        self.shuffled = shuffle and self.n_rounds > 1
-        self.n_planned = self.n_rounds * n_epochs
+        self.n_batches = -(-self.n_samples // batch_size)
+        self.shuffled = shuffle and self.n_batches > 1
+        self.max_passes = self.n_batches * n_epochs
 
     @quiet
     def run_epoch(self, state, rule, progress):
@@ -381,16 +387,16 @@ class DaskRows:
         try:
             orders = None
             if self.shuffled:
-                orders = self.orders(state.shuffle_state)
+                orders = self.draw_orders(state.shuffle_state)
                 state.shuffle_state += self.n_samples * backprop.SPLITMIX_INCREMENT
                 state.shuffle_state %= 1 << 64
-            for k in range(self.n_rounds):
-                shares, m = None, self.n_samples
-                if self.n_rounds > 1:
-                    shares = self.shares(k, self.n_rounds)
-                    m = sum(int(np.diff(share).sum()) for share in shares)
-                loss, gradient = self.timed_sum(
-                    sum_gradients, state.theta, self.network, orders, shares
+            for k in range(self.n_batches):
+                bounds, m = None, self.n_samples
+                if self.n_batches > 1:
+                    bounds = self.batch_bounds(k, self.n_batches)
+                    m = sum(int(np.diff(pairs).sum()) for pairs in bounds)
+                loss, gradient = self.timed_sum_over_shards(
+                    sum_gradients, state.theta, self.network, orders, bounds
                 )
                 progress[0] += loss
                 if not isfinite(loss):
@@ -408,13 +414,13 @@ class DaskRows:
             vars(state).update(vars(before))
             raise
 
-    def orders(self, shuffle_state):
+    def draw_orders(self, shuffle_state):
         """For each shard, a future of random orders of the rows of its blocks.
 
         The blocks share one stream of random numbers, as one machine draws it.
         """
         starts = np.cumsum([0, *self.lengths]).tolist()
-        self.ordered = [
+        self.orders = [
             self.client.submit(
                 random_orders,
                 [self.lengths[i] for i in shard.blocks],
@@ -428,84 +434,88 @@ class DaskRows:
             )
             for shard in self.shards
         ]
-        return self.ordered
+        return self.orders
 
-    def shares(self, k, n_rounds):
+    def batch_bounds(self, k, n_batches):
         """For each shard, the first and last row of each of its blocks in round k.
 
-        Round k begins at row n k / n_rounds of a block of n rows, rounded down; the
+        Round k begins at row n k / n_batches of a block of n rows, rounded down; the
         blocks' fractions are spread, so that they do not all give a row more at once.
         """
         n_blocks = len(self.lengths)
 
-        def cut(block, k):
+        def bound(block, k):
             n = self.lengths[block]
-            if k in (0, n_rounds):
+            if k in (0, n_batches):
                 return n * (k > 0)
-            twice = 2 * n_blocks  # n k / n_rounds + (2 block + 1) / (2 n_blocks)
+            twice = 2 * n_blocks  # n k / n_batches + (2 block + 1) / (2 n_blocks)
             return min(
-                (n * k * twice + (2 * block + 1) * n_rounds) // (n_rounds * twice), n
+                (n * k * twice + (2 * block + 1) * n_batches) // (n_batches * twice), n
             )
 
         return [
-            np.array([[cut(i, k), cut(i, k + 1)] for i in shard.blocks])
+            np.array([[bound(i, k), bound(i, k + 1)] for i in shard.blocks])
             for shard in self.shards
         ]
 
-    def timed_sum(self, *args):
+    def timed_sum_over_shards(self, *args):
         """As `sum`. Measures the first rounds, and prints the median of their times."""
         start = perf_counter()
-        result = self.sum(*args)
-        if len(self.round_seconds) == TIMED_ROUNDS:
+        result = self.sum_over_shards(*args)
+        if len(self.pass_seconds) == TIMED_PASSES:
             return result
-        self.round_seconds.append(perf_counter() - start)
-        if self.verbose and len(self.round_seconds) == TIMED_ROUNDS:
-            seconds = median(self.round_seconds)
+        self.pass_seconds.append(perf_counter() - start)
+        if self.verbose and len(self.pass_seconds) == TIMED_PASSES:
+            seconds = median(self.pass_seconds)
             line = f"a round over the workers takes {seconds:.2g} s"
-            if self.n_planned is not None:
+            if self.max_passes is not None:
                 line += (
-                    f"; {self.n_rounds} per epoch, at most {self.n_planned}, "
-                    f"which take {self.n_planned * seconds:.2g} s"
+                    f"; {self.n_batches} per epoch, at most {self.max_passes}, "
+                    f"which take {self.max_passes * seconds:.2g} s"
                 )
             print(line, flush=True)
         return result
 
-    def sum(self, function, theta, network=None, orders=None, shares=None):
+    def sum_over_shards(self, function, theta, network=None, orders=None, bounds=None):
         """One round: a function of theta and a shard, summed over the shards.
 
-        First within each worker, then over `SUM_WIDTH` at a time, in this order.
+        First within each worker, then over `TERMS_PER_SUM` at a time, in this order.
         """
         tag = uuid4().hex
         name = function.__name__
         layers = {}
-        if theta.nbytes * len(self.shards) > EMBEDDED_BYTES:
+        if theta.nbytes * len(self.shards) > MAX_EMBEDDED_BYTES:
             key = "parameters-" + tag
             layers[key] = None, {key: (identity, theta)}
             theta = key
         terms = []  # keys
         for worker in dict.fromkeys(shard.worker for shard in self.shards):
-            layer, own = {}, []
+            layer, worker_terms = {}, []
             for j, shard in enumerate(self.shards):
                 if shard.worker != worker:
                     continue
-                if shares is not None and not np.diff(shares[j]).any():
+                if bounds is not None and not np.diff(bounds[j]).any():
                     continue
-                own.append((f"{name}-{tag}", j))
-                layer[own[-1]] = (
+                worker_terms.append((f"{name}-{tag}", j))
+                layer[worker_terms[-1]] = (
                     function,
                     theta,
                     network,
                     [self.X[i] for i in shard.blocks],
                     [self.targets[i] for i in shard.blocks],
                     None if orders is None else orders[j],
-                    None if shares is None else shares[j],
+                    None if bounds is None else bounds[j],
                 )
-            terms += _sum_of(own, len(own), layer, f"{name}_sum-{tag}")
+            terms += _add_in_groups(
+                worker_terms, len(worker_terms), layer, f"{name}_sum-{tag}"
+            )
             layers[f"{name}-{tag}-{len(layers)}"] = worker, layer
-        last = {}
+        last_layer = {}
         while len(terms) > 1:
-            terms = _sum_of(terms, SUM_WIDTH, last, f"{name}_sum-{tag}")
-        layers[f"{name}_sum-{tag}"] = None, last
+            terms = _add_in_groups(
+                terms, TERMS_PER_SUM, last_layer, f"{name}_sum-{tag}"
+            )
+        layers[f"{name}_sum-{tag}"] = None, last_layer
         graph = HighLevelGraph(
             {
                 key: MaterializedLayer(layer, annotations=_pinned_to(worker) or None)
@@ -528,16 +538,16 @@ class DaskRows:
             ) from error
 
 
-def _sum_of(terms, width, layer, name):
+def _add_in_groups(terms, width, layer, name):
     """Keys of sums of `width` terms each, whose tasks are added to the layer."""
     sums = []
     for first in range(0, len(terms), max(width, 1)):
-        some = terms[first : first + width]
-        if len(some) == 1:
-            sums += some
+        group = terms[first : first + width]
+        if len(group) == 1:
+            sums += group
         else:
-            sums.append((f"{name}", *some[0][-1:], len(terms)))
-            layer[sums[-1]] = (add, some)
+            sums.append((f"{name}", *group[0][-1:], len(terms)))
+            layer[sums[-1]] = (add, group)
     return sums
 
 

@@ -19,26 +19,26 @@ from .._rows import (
 from .._targets import as_label_array, check_sample_weight, divided_by_max, encode
 
 # Rows of a mini-batch that are gathered from a block at a time.
-GATHERED_ROWS = 4096
+GATHER_CHUNK = 4096
 
 
-class Summary(NamedTuple):
+class BlockSummary(NamedTuple):
     """What the client needs to know of a block."""
 
     n_bytes: int
-    fits: bool  # dtype and order are those of the core
+    is_core_layout: bool  # dtype and order are those of the core
     sparse: bool
     labels: np.ndarray  # the different ones; of indicators the values
-    totals: np.ndarray  # of each label, or (1,) of all rows: weights / largest
-    largest: float  # weight
+    label_totals: np.ndarray  # of each label, or (1,) of all rows: weights / max_weight
+    max_weight: float
 
 
 def aligned(array):
     """The array, copied if a message left it where no number of its type may begin."""
     if issparse(array):
         members = array.data, array.indices, array.indptr
-        whole = all(member.flags.aligned for member in members)
-        return array if whole else check_core_layout(array)
+        is_aligned = all(member.flags.aligned for member in members)
+        return array if is_aligned else check_core_layout(array)
     return None if array is None else np.require(array, requirements="A")
 
 
@@ -55,31 +55,31 @@ def identity(value):
     return value
 
 
-def loss_gradient_of(network, theta, X, Y, weights, with_gradient=True):
+def block_loss_gradient(network, theta, X, Y, weights, with_gradient=True):
     """sum_i w_i l_i over rows, and its gradient. All work on rows goes through here."""
     gradient = np.empty(theta.shape, theta.dtype) if with_gradient else None
     arrays = map(aligned, (theta, X, Y, weights))
     return sum_of_losses(network, *arrays, gradient), gradient
 
 
-def sum_gradients(theta, network, blocks, targets, orders, shares):
+def sum_gradients(theta, network, blocks, targets, orders, bounds):
     """Loss and gradient of the rows of a shard, or of the shares of its blocks."""
     terms = []
     for i, (X, target) in enumerate(zip(blocks, targets, strict=True)):
-        for rows in [None] if shares is None else _pieces(i, orders, *shares[i]):
-            part = [take(array, rows) for array in (X, *target)]
-            terms = [add([*terms, loss_gradient_of(network, theta, *part)])]
+        for rows in [None] if bounds is None else _index_chunks(i, orders, *bounds[i]):
+            arrays = [take(array, rows) for array in (X, *target)]
+            terms = [add([*terms, block_loss_gradient(network, theta, *arrays)])]
     return terms[0]
 
 
-def _pieces(i, orders, first, last):
+def _index_chunks(i, orders, first, last):
     """The rows of a share of block i; indices few at a time, to stay in the cache."""
     if first == last:
         return []
     if orders is None:
         return [slice(first, last)]
     rows = orders[i][first:last]
-    return np.split(rows, range(GATHERED_ROWS, len(rows), GATHERED_ROWS))
+    return np.split(rows, range(GATHER_CHUNK, len(rows), GATHER_CHUNK))
 
 
 def take(array, rows):
@@ -91,23 +91,23 @@ def take(array, rows):
     return array.take(rows, axis=0)  # quicker than array[rows]
 
 
-def sum_losses(theta, network, blocks, targets, orders, shares):
+def sum_losses(theta, network, blocks, targets, orders, bounds):
     """Loss of the rows of a shard."""
     return add(
         [
-            loss_gradient_of(network, theta, X, Y, weights, with_gradient=False)
+            block_loss_gradient(network, theta, X, Y, weights, with_gradient=False)
             for X, (Y, weights) in zip(blocks, targets, strict=True)
         ]
     )
 
 
-def sum_squared_weights(theta, network, blocks, targets, orders, shares):
+def sum_squared_weights(theta, network, blocks, targets, orders, bounds):
     """sum_i w_i^2 of the rows of a shard."""
     squares = [np.square(weights, dtype=float).sum() for _, weights in targets]
     return sum(squares), None
 
 
-def sum_moments(theta, network, blocks, targets, orders, shares):
+def sum_moments(theta, network, blocks, targets, orders, bounds):
     """Moments of the dense rows of a shard."""
     return add(
         [
@@ -118,7 +118,7 @@ def sum_moments(theta, network, blocks, targets, orders, shares):
 
 
 @quiet
-def sum_squared_norms(theta, network, blocks, targets, orders, shares):
+def sum_squared_row_norms(theta, network, blocks, targets, orders, bounds):
     """sum_i w_i ||x_i||^2 and [sum_i w_i] of the rows of a shard."""
     terms = []
     for X, (_, weights) in zip(blocks, targets, strict=True):
@@ -136,7 +136,7 @@ def random_orders(lengths, states):
     return orders
 
 
-def as_rows(block, dtype):
+def convert_block(block, dtype):
     """A block of X as the core takes it."""
     with explain_bad_columns(block):
         rows = check_array(
@@ -151,42 +151,52 @@ def as_rows(block, dtype):
 
 
 @quiet
-def summarize(X, y, weights, dtype):
+def summarize_block(X, y, weights, dtype):
     """Check a block, and say what the client needs to know of it."""
-    rows = as_rows(X, dtype)
+    rows = convert_block(X, dtype)
     y = as_label_array(y, "y")
     if len(y) != X.shape[0]:
         raise ValueError(
             f"A block of X has {X.shape[0]} rows, the block of y beside it {len(y)}."
         )
     weights = check_sample_weight(weights, len(y))
-    largest = 1.0
+    max_weight = 1.0
     if weights is not None:
-        largest = float(weights.max())
+        max_weight = float(weights.max())
         weights = divided_by_max(weights)
     labels = np.unique(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
     if y.ndim == 2:
-        codes = np.zeros(len(y), dtype=int)
+        encoded = np.zeros(len(y), dtype=int)
     else:
-        codes = np.searchsorted(labels, y)
-    totals = np.bincount(codes, weights=weights).astype(float)
-    fits = X.dtype == dtype
-    fits = fits and (X.format == "csr" if issparse(X) else X.flags.c_contiguous)
-    return Summary(sizeof(rows), fits, issparse(X), labels, totals, largest)
+        encoded = np.searchsorted(labels, y)
+    label_totals = np.bincount(encoded, weights=weights).astype(float)
+    is_core_layout = X.dtype == dtype and (
+        X.format == "csr" if issparse(X) else X.flags.c_contiguous
+    )
+    return BlockSummary(
+        n_bytes=sizeof(rows),
+        is_core_layout=is_core_layout,
+        sparse=issparse(X),
+        labels=labels,
+        label_totals=label_totals,
+        max_weight=max_weight,
+    )
 
 
 @quiet
-def targets_of(y, weights, classes, multilabel, factors, largest, dtype):
+def encode_block(y, weights, classes, multilabel, factors, max_weight, dtype):
     """Codes and final weights of a block."""
     Y = encode(as_label_array(y, "y"), classes, multilabel)
     if factors is None:
         return Y, None
     factor = factors if multilabel else factors[Y[:, 0]]
-    relative = 1.0 if weights is None else np.asarray(weights, float) / (largest or 1)
+    relative = 1.0
+    if weights is not None:
+        relative = np.asarray(weights, float) / (max_weight or 1)
     return Y, np.broadcast_to(relative * factor, len(Y)).astype(dtype)
 
 
-def sample_of(X, targets):
+def sample_block(X, targets):
     rows = np.arange(0, X.shape[0], 1 + X.shape[0] // 1000)
     return [take(array, rows) for array in (X, *targets)]
 

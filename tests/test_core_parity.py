@@ -1,4 +1,4 @@
-"""The core in NumPy: the compiled one gives its results; where it is used."""
+"""The compiled core gives the results of the NumPy core; which of them is used."""
 
 import os
 import shutil
@@ -6,25 +6,26 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from core_helpers import CORES, FLOATS, RTOL, layout_of, make_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from test_backprop import CORES, FLOATS, RTOL, layout_of, make_problem
 
 import skbgd
 from skbgd._core import COMPILED, _numpy
 from skbgd._core.arguments import standardizer
 from skbgd._update_rules import UpdateRule
 
-both = pytest.mark.skipif(not COMPILED, reason="there is no other core to compare with")
+both = pytest.mark.skipif(not COMPILED, reason="needs the compiled core")
 
 
-def standard_of(d, dtype, rng):
-    """What standardises d features: any shift and scale."""
+def random_standardizer(d, dtype, rng):
+    """A standardizer of d features with a random shift and scale."""
     return standardizer(rng.normal(size=d), rng.uniform(0.5, 2, size=d), dtype)
 
 
@@ -48,13 +49,13 @@ def standard_of(d, dtype, rng):
     standardized=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_steps_of_the_compiled_core_are_those_in_numpy(
+def test_steps(
     n, d, K, hidden, batch_size, tile, activation, output, alpha, rule,
     max_gradient_norm, weighted, ordered, sparse, standardized, seed,
 ):  # fmt: skip
-    """Loss, gradient and two epochs, for any shape of net and batch, and any rule.
+    """Loss, gradient and two epochs agree for any network, batch size and rule.
 
-    Covers a short last batch, a batch_size beyond the rows, and tiles within a batch.
+    Includes a short last batch, batches of more rows than there are or than a tile.
     """
     network, theta, X, Y, _, weights = make_problem(
         hidden, n, d, K,
@@ -68,7 +69,7 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
     rng = np.random.default_rng(seed)
     if sparse:
         X = csr_array(X * (rng.uniform(size=X.shape) < 0.3))
-    standard = standard_of(d, theta.dtype, rng) if standardized else None
+    transform = random_standardizer(d, theta.dtype, rng) if standardized else None
     order = rng.permutation(n) if ordered else None
     adam = rule == "adam"
     step = {
@@ -76,7 +77,7 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
         "solver": "adam" if adam else "sgd",
         "momentum": 0.9 if rule in ("momentum", "nesterov") else 0.0,
         "nesterov": rule == "nesterov",
-        "epsilon": 1e-3,  # a step does not turn with the sign of a tiny gradient
+        "epsilon": 1e-3,  # rounding of tiny gradients does not change the step
         "max_gradient_norm": max_gradient_norm,
     }
     results = []
@@ -84,10 +85,10 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
         layout, end, gradient = layout_of(network, core), theta.copy(), theta.copy()
         velocity = np.zeros_like(theta) if adam or step["momentum"] else None
         second_moment = np.zeros_like(theta) if adam else None
-        rows = core.Data(X, Y, weights, order, standard)
-        work = core.Workspace(layout, theta.dtype, tile, gathered=True)
+        data = core.Data(X, Y, weights, order, transform)
+        workspace = core.Workspace(layout, theta.dtype, tile, gathered=True)
         loss = core.loss_gradient(
-            core.Model(layout, theta, gradient=gradient), rows, work
+            core.Model(layout, theta, gradient=gradient), data, workspace
         )
         in_place = rule == "in place" and not max_gradient_norm
         in_place = in_place and min(batch_size, n) <= tile
@@ -96,10 +97,10 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
             core.run_batches(
                 core.Model(layout, end, velocity, second_moment, buffer),
                 2 * adam,
-                rows,
+                data,
                 batch_size,
                 UpdateRule(0.02, **step),
-                work,
+                workspace,
             )
             for _ in range(2)
         ]
@@ -112,28 +113,26 @@ def test_steps_of_the_compiled_core_are_those_in_numpy(
 
 @both
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("standardized", [False, True], ids=["", "standardised"])
+@pytest.mark.parametrize("standardized", [False, True], ids=["raw", "standardized"])
 @pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
-def test_other_results_of_the_compiled_core_are_those_in_numpy(
-    container, standardized, dtype
-):
-    """Outputs, norms, the order of the rows."""
+def test_outputs_and_norms(container, standardized, dtype):
+    """Outputs, norms and the layout of the parameters agree."""
     network, theta, X, Y, _, _ = make_problem((6, 5), output="softmax", dtype=dtype)
     X[X < -0.5] = 0
     X[7] = 0
-    standard = None
+    transform = None
     if standardized:
-        standard = standard_of(5, X.dtype, np.random.default_rng(0))
+        transform = random_standardizer(5, X.dtype, np.random.default_rng(0))
     results = []
     for core in CORES.values():
         layout = layout_of(network, core)
-        rows = core.Data(container(X), standardizer=standard)
+        data = core.Data(container(X), standardizer=transform)
         parameters = core.Model(layout, theta)
         Z, A, norms = np.empty((40, 3), dtype), np.empty((40, 3), dtype), np.empty(40)
-        work = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
+        workspace = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
         for out, activated in ((Z, False), (A, True)):
-            assert core.outputs(parameters, rows, out, activated, False, work)
-        core.squared_row_norms(rows, norms)
+            assert core.outputs(parameters, data, out, activated, False, workspace)
+        core.squared_row_norms(data, norms)
         results.append([Z, A, norms, core.squared_weight_norms(layout, theta)])
         assert (layout.d, layout.K, layout.offsets) == (5, 3, network.layout.offsets)
         assert layout.scratch_per_row(True) == network.layout.scratch_per_row(True)
@@ -144,16 +143,16 @@ def test_other_results_of_the_compiled_core_are_those_in_numpy(
 @both
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-def test_moments_of_the_compiled_core_are_those_in_numpy(weighted, dtype):
-    """Of some of the rows, without those of weight 0; a column may be constant."""
+def test_moments(weighted, dtype):
+    """Moments of some rows agree, with weights of 0, constant and huge columns."""
     _, _, X, _, _, weights = make_problem(n=40, d=19, dtype=dtype, weighted=weighted)
     X[:, 3], X[:, 4], X[:, 5] = 7, X[:, 4] > 0, X[:, 5] * 1e30
     for start, stop in ((0, 40), (5, 6), (7, 30)):
         results = []
         for core in CORES.values():
             moments = np.full((6, 19), np.nan)
-            rows = core.Data(X, None, weights)
-            total = core.column_moments(rows, start, stop, moments)
+            data = core.Data(X, None, weights)
+            total = core.column_moments(data, start, stop, moments)
             results.append([np.array(total), moments])
         for ours, theirs in zip(*results, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
@@ -162,51 +161,59 @@ def test_moments_of_the_compiled_core_are_those_in_numpy(weighted, dtype):
 @both
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 @pytest.mark.parametrize("state", [0, 1, 12345, (1 << 64) - 1])
-def test_orders_of_the_compiled_core_are_those_in_numpy(n, state):
+def test_shuffle(n, state):
+    """Both cores make the same order of the rows from the same state."""
     orders = {name: np.empty(n, dtype=np.intp) for name in CORES}
     states = {CORES[name].shuffle(order, state) for name, order in orders.items()}
     assert len(states) == 1
     np.testing.assert_array_equal(orders["numpy"], orders["compiled"])
 
 
-def test_ctrl_c_leaves_whole_steps_in_numpy():
-    """Wherever it comes: theta, velocity and the counts are of the same step."""
-    network, start, X, Y, _, _ = make_problem((20,), n=4000)
-    layout, n_done = layout_of(network, _numpy), set()
+@pytest.mark.parametrize("n_steps", range(0, 400, 20))
+def test_ctrl_c_leaves_whole_steps(n_steps):
+    """In NumPy, theta, velocity and progress are those of the same complete steps.
 
-    def arguments(n=4000):
+    The signal comes after `n_steps` steps, at any instruction of a later one.
+    """
+    network, start, X, Y, _, _ = make_problem((20,), n=20_000)
+    layout = layout_of(network, _numpy)
+
+    def arguments(n):
         theta, velocity = start.copy(), np.zeros_like(start)
-        work = _numpy.Workspace(layout, start.dtype, 16)
-        parameters = _numpy.Model(layout, theta, velocity)
-        return parameters, _numpy.Data(X[:n], Y[:n]), work
+        workspace = _numpy.Workspace(layout, start.dtype, 16)
+        model = _numpy.Model(layout, theta, velocity)
+        return model, _numpy.Data(X[:n], Y[:n]), workspace
 
-    def run(parameters, rows, work):
-        step = UpdateRule(0.01, momentum=0.9)
-        _numpy.run_batches(parameters, 0, rows, 2, step, work)
+    def run(model, data, workspace):
+        rule = UpdateRule(0.01, momentum=0.9)
+        _numpy.run_batches(model, 0, data, 2, rule, workspace)
 
-    for delay in np.linspace(0.001, 0.02, 40):
-        parameters, rows, work = arguments()
-        timer = threading.Timer(delay, signal.raise_signal, [signal.SIGINT])
-        with pytest.raises(KeyboardInterrupt):
-            timer.start()
-            run(parameters, rows, work)
-            timer.join(60)
-        timer.join()
-        if work.n_done:
-            expected, rows, expected_work = arguments(work.n_done)
-            run(expected, rows, expected_work)
-            np.testing.assert_array_equal(parameters.theta, expected.theta)
-            np.testing.assert_array_equal(parameters.velocity, expected.velocity)
-            assert work.loss_sum == expected_work.loss_sum
-        n_done.add(work.n_done)
-    assert len(n_done - {0, 4000}) > 10
+    def press():
+        while workspace.n_done < 2 * n_steps:
+            time.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+
+    model, data, workspace = arguments(len(X))
+    thread = threading.Thread(target=press, daemon=True)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        run(model, data, workspace)
+        thread.join(60)
+    n_done = workspace.n_done
+    assert 2 * n_steps <= n_done < len(X)
+    if n_done:
+        expected, data, progress = arguments(n_done)
+        run(expected, data, progress)
+        np.testing.assert_array_equal(model.theta, expected.theta)
+        np.testing.assert_array_equal(model.velocity, expected.velocity)
+        assert workspace.loss_sum == progress.loss_sum
 
 
 # Which core is used
 
 
 def imported(before="", cwd=None, **environment):
-    """What a new Python says of the core, and its warnings or errors."""
+    """Output of a new Python process: the core that it uses, and its errors."""
     code = f"{before}\nimport skbgd._core as c; print(c.COMPILED, c.INSTRUCTION_SET)"
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -218,8 +225,8 @@ def imported(before="", cwd=None, **environment):
     return result.stdout.strip(), result.stderr
 
 
-def test_the_environment_chooses_the_core():
-    """Without a warning; a set that is not there is an error, in both cores."""
+def test_environment_selects_the_core():
+    """SKBGD_ISA=numpy gives no warning; an unknown instruction set is an error."""
     assert imported(SKBGD_ISA="numpy") == ("False numpy", "")
     said, errors = imported(SKBGD_ISA="mmx")
     assert said == ""
@@ -227,8 +234,8 @@ def test_the_environment_chooses_the_core():
     assert "'numpy'" in errors.splitlines()[-1]
 
 
-def test_without_the_compiled_core_numpy_and_one_warning():
-    """Where it cannot be imported."""
+def test_fallback():
+    """NumPy is used, with one warning, if the compiled core cannot be imported."""
     said, warned = imported("import sys; sys.modules['skbgd._core._backprop'] = None")
     assert said == "False numpy"
     assert warned.count("RuntimeWarning: ") == 1
@@ -236,8 +243,8 @@ def test_without_the_compiled_core_numpy_and_one_warning():
     assert "SKBGD_ISA=numpy" in warned
 
 
-def test_sources_that_are_not_compiled_say_how_to_get_the_compiled_core(tmp_path):
-    """Python in a clone imports the clone, whatever is installed."""
+def test_fallback_in_a_clone(tmp_path):
+    """A clone that is not compiled hides the installed package and says so."""
     sources = Path(skbgd.__file__).parent
     compiled = shutil.ignore_patterns("_backprop.*", "__pycache__")
     shutil.copytree(sources, tmp_path / "skbgd", ignore=compiled)
@@ -248,17 +255,17 @@ def test_sources_that_are_not_compiled_say_how_to_get_the_compiled_core(tmp_path
     assert f'pip install -e "{tmp_path.resolve()}"' in warned
 
 
-def test_a_clone_does_not_hide_the_package(tmp_path):
-    """Python beside a clone imports the installed package, not the folder skbgd."""
+def test_beside_a_clone(tmp_path):
+    """Python started beside a clone imports the installed package."""
     (tmp_path / "skbgd" / "skbgd").mkdir(parents=True)
     assert imported(cwd=tmp_path) == imported()
 
 
-def test_with_a_compiler_the_core_is_compiled():
-    """The extension is optional: that it is missing for no reason would go unseen."""
+def test_core_is_compiled_where_there_is_a_compiler():
+    """The extension is optional, so an unexpected failure would go unnoticed."""
     compiler = os.environ.get("CXX", "c++")
     if not shutil.which(compiler) or subprocess.run([compiler, "--version"]).returncode:
-        pytest.skip("there is no compiler here")
+        pytest.skip("needs a C++ compiler")
     said, errors = imported()
     assert said.startswith("True")
     assert errors == ""

@@ -1,0 +1,556 @@
+"""The compiled core: its checks of arguments, its products, its instruction sets.
+
+test_backprop.py tests what it computes, test_threads.py its threads.
+"""
+
+import numpy as np
+import pytest
+from core_helpers import (
+    COMPILED,
+    FLOATS,
+    ctrl_c_during,
+    instruction_set,
+    read_only,
+    unaligned,
+)
+from helpers import same, small, targets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from scipy.special import expit
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.linear_model import SGDClassifier
+
+from skbgd import BGDClassifier
+from skbgd._core import backprop
+from skbgd._core.arguments import standardizer
+from skbgd._network import Network
+from skbgd._update_rules import UpdateRule
+
+compiled = pytest.mark.skipif(not COMPILED, reason="needs the compiled core")
+
+
+@pytest.fixture(params=backprop.instruction_sets())
+def each_instruction_set(request):
+    with instruction_set(request.param):
+        yield
+
+
+# Checks of the arguments
+
+
+NETWORK = Network((4, 3, 2), "logistic", "logistic")
+N = 6
+
+
+def arguments():
+    """Valid arguments of `call`."""
+    rng = np.random.default_rng(0)
+    n = NETWORK.n_parameters
+    return {
+        "theta": rng.normal(size=n),
+        "velocity": np.zeros(n),
+        "second_moment": np.zeros(n),
+        "gradient": np.zeros(n),
+        "X": rng.normal(size=(N, 4)),
+        "Y": rng.integers(2, size=(N, 1)).astype(np.intc),
+        "weights": np.ones(N),
+        "order": np.arange(N),
+        "standardizer": None,
+        "batch_size": 2,
+        "layout": NETWORK.layout,
+        "dtype": np.dtype(float),
+        "gathered": True,
+        "solver": "adam",
+    }
+
+
+def call(
+    theta, velocity, second_moment, gradient, X, Y, weights, order, standardizer,
+    batch_size, layout, dtype, gathered, solver,
+):  # fmt: skip
+    return backprop.run_batches(
+        backprop.Model(NETWORK.layout, theta, velocity, second_moment, gradient),
+        0,
+        backprop.Data(X, Y, weights, order, standardizer),
+        batch_size,
+        UpdateRule(0.1, solver=solver),
+        backprop.Workspace(layout, dtype, 4, gathered=gathered),
+    )
+
+
+def csr(**members):
+    """Sparse X with some of its arrays replaced, as SciPy would not allow."""
+    X = csr_array(np.arange(1.0, 1 + 4 * N).reshape(N, 4))
+    for name, value in members.items():
+        setattr(X, name, value)
+    return X
+
+
+def changed(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+VALID, CSR = arguments(), csr()
+OUTPUTS = ["theta", "velocity", "second_moment", "gradient"]
+VECTORS = [*OUTPUTS, "weights"]
+# What makes an array invalid, and for which arguments.
+CHANGES = {
+    "short": (lambda a: a[:-1], VECTORS),
+    "long": (lambda a: np.append(a, 0.0), VECTORS),
+    "float32": (lambda a: a.astype(np.float32), VECTORS[1:]),
+    "integers": (lambda a: a.astype(np.int64), [*VECTORS, "X", "Y"]),
+    "byte order": (lambda a: a.astype(">f8"), [*VECTORS, "X"]),
+    "strided": (lambda a: np.repeat(a, 2)[::2], [*VECTORS, "order"]),
+    "unaligned": (unaligned, [*VECTORS, "X", "Y", "order"]),
+    "read-only": (lambda a: read_only(a.copy()), OUTPUTS[1:]),
+    "None": (lambda a: None, ["theta", "X"]),
+    "1D": (lambda a: a[:, 0].copy(), ["X", "Y"]),
+    "Fortran order": (np.asfortranarray, ["X"]),
+    "strided rows": (lambda a: np.repeat(a, 2, axis=1)[:, ::2], ["X"]),
+    "floats": (lambda a: a.astype(float), ["Y", "order"]),
+    "int32": (lambda a: a.astype(np.int32), ["order"]),
+}
+NO_SPACE = "workspace is too small"
+DAMAGED = "The sparse matrix X of shape .* is damaged"
+# The arguments that change, and the message.
+INVALID = {
+    f"{name}: {change}": ({name: function(VALID[name])}, f"{name} must be an array of")
+    for change, (function, names) in CHANGES.items()
+    for name in names
+} | {
+    "theta: float32": (
+        {"theta": VALID["theta"].astype(np.float32)}, "velocity must be an array of",
+    ),
+    "theta: read-only": (
+        {"theta": read_only(VALID["theta"].copy())}, "theta must be writable",
+    ),
+    "velocity: None": ({"velocity": None}, "second_moment needs a velocity"),
+    "second_moment: None": ({"second_moment": None}, "Adam needs one"),
+    "second_moment: for sgd": ({"solver": "sgd"}, "second moment is for Adam"),
+    "X: float32": (
+        {"X": VALID["X"].astype(np.float32)}, "weights must be an array of",
+    ),
+    "X: 3 features": ({"X": np.ones((N, 3))}, "X must have 4 features"),
+    "X: 5 features": ({"X": np.ones((N, 5))}, "X must have 4 features"),
+    "X: no rows": ({"X": np.ones((0, 4))}, "Y must have 0 rows; got 6"),
+    "Y: None": ({"Y": None}, "no targets"),
+    "Y: 5 rows": ({"Y": VALID["Y"][:-1]}, "Y must have 6 rows; got 5"),
+    "Y: 3 columns": ({"Y": np.zeros((N, 3), np.intc)}, "1 or 2 columns .* got 3"),
+    "Y: label 2": ({"Y": changed(VALID["Y"], 5, 2)}, "Y must be less than 2; got 2"),
+    "Y: label -1": ({"Y": changed(VALID["Y"], 0, -1)}, "Y must not be negative"),
+    "Y: indicator 2": (
+        {"Y": changed(np.zeros((N, 2), np.intc), (5, 1), 2)},
+        "Y must be less than 2; got 2",
+    ),
+    "order: n": ({"order": changed(VALID["order"], 3, N)}, "from 0 to 5"),
+    "order: -1": ({"order": changed(VALID["order"], 3, -1)}, "from 0 to 5"),
+    "batch_size: 0": ({"batch_size": 0}, "batch_size must be positive"),
+    "batch_size: -1": ({"batch_size": -1}, "batch_size must be positive"),
+    "workspace: other layout": (
+        {"layout": Network((4, 2), "logistic", "logistic").layout}, NO_SPACE,
+    ),
+    "workspace: float32": (
+        {"dtype": np.dtype(np.float32)}, "workspace must be of the type of theta",
+    ),
+    "workspace: integers": ({"dtype": np.dtype(int)}, "dtype must be float32 or"),
+    "workspace: order": ({"gathered": False}, NO_SPACE),
+    "workspace: standardizer": (
+        {"gathered": False, "order": None, "standardizer": np.ones((3, 4))}, NO_SPACE,
+    ),
+    "workspace: standardized csr": (
+        {"gathered": False, "standardizer": np.ones((3, 4)), "X": csr()}, NO_SPACE,
+    ),
+    "data: integers": (
+        {"X": csr(data=CSR.data.astype(int))}, "X.data must be an array of",
+    ),
+    "indices: floats": (
+        {"X": csr(indices=CSR.indices.astype(float))}, "X.indices must be an array of",
+    ),
+} | {
+    f"standardizer: {name}": (
+        {"standardizer": array}, "standardizer must be an array of",
+    )
+    for name, array in {
+        "2 rows": np.ones((2, 4)),
+        "3 columns": np.ones((3, 3)),
+        "1D": np.ones(12),
+        "float32": np.ones((3, 4), np.float32),
+        "byte order": np.ones((3, 4), ">f8"),
+        "strided": np.ones((3, 8))[:, ::2],
+        "unaligned": unaligned(np.ones((3, 4))),
+    }.items()
+} | {
+    f"csr: {name}": ({"X": csr(**members)}, DAMAGED)
+    for name, members in {
+        "index d": {"indices": changed(CSR.indices, 7, 4)},
+        "index -1": {"indices": changed(CSR.indices, 7, -1)},
+        "index 2**40": {"indices": changed(CSR.indices.astype(np.int64), 7, 1 << 40)},
+        "short indices": {"indices": CSR.indices[:-1]},
+        "short data": {"data": CSR.data[:-1]},
+        "falling indptr": {"indptr": changed(CSR.indptr, 2, 3)},
+        "negative indptr": {"indptr": changed(CSR.indptr, 0, -1)},
+        "indptr beyond": {"indptr": changed(CSR.indptr, N, 4 * N + 1)},
+        "indptr 2**62": {"indptr": changed(CSR.indptr.astype(np.int64), N, 1 << 62)},
+        "short indptr": {"indptr": CSR.indptr[:-1]},
+    }.items()
+}  # fmt: skip
+
+
+@compiled
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_arguments(case):
+    """They raise an error before any memory is read or written."""
+    changes, match = INVALID[case]
+    given = arguments()
+    assert call(**given)[1] == N
+    given |= changes
+    before = {k: np.array(given[k]) for k in OUTPUTS if given[k] is not None}
+    with pytest.raises(ValueError, match=match):
+        call(**given)
+    for name, value in before.items():
+        np.testing.assert_array_equal(given[name], value)
+
+
+INVALID_OUTPUTS = {
+    "short": lambda Z: Z[:-1],
+    "read-only": lambda Z: read_only(Z.copy()),
+    "float32": lambda Z: Z.astype(np.float32),
+    "transposed": lambda Z: Z.T,
+}
+
+
+@compiled
+@pytest.mark.parametrize("invalid", INVALID_OUTPUTS)
+def test_invalid_output_array(invalid):
+    """An array for the outputs must be exactly what the core writes."""
+    model = backprop.Model(NETWORK.layout, VALID["theta"])
+    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
+    Z = INVALID_OUTPUTS[invalid](np.empty((N, 2)))
+    with pytest.raises(ValueError, match=r"Z must be an array of \(6, 2\)"):
+        backprop.outputs(model, backprop.Data(VALID["X"]), Z, True, True, workspace)
+
+
+@compiled
+def test_workspace_for_another_number_of_threads():
+    """A workspace serves only a thread pool of its own size."""
+    model = backprop.Model(NETWORK.layout, VALID["theta"])
+    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
+    data, Z = backprop.Data(VALID["X"]), np.empty((N, 2))
+    pool = backprop.NativeThreadPool(2)
+    with pytest.raises(ValueError, match="for 1 threads"):
+        backprop.outputs(model, data, Z, True, True, workspace, pool)
+
+
+@compiled
+def test_read_only_arrays_predict():
+    """Outputs need neither theta nor X to be writable."""
+    theta, X = read_only(VALID["theta"].copy()), read_only(VALID["X"].copy())
+    Z = np.empty((N, 2))
+    workspace = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
+    model, data = backprop.Model(NETWORK.layout, theta), backprop.Data(X)
+    assert backprop.outputs(model, data, Z, True, True, workspace)
+    (W_1, W_2), (b_1, b_2) = NETWORK.coefs(theta), NETWORK.intercepts(theta)
+    np.testing.assert_allclose(Z, expit(expit(X @ W_1 + b_1) @ W_2 + b_2), rtol=1e-13)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_softmax_over_one_class(dtype):
+    """Its only label is 0 and nothing is learned; label 1 is out of bounds."""
+    layout = backprop.Layout((2, 1), "logistic", "softmax")
+    theta, gradient = np.ones(3, dtype), np.empty(3, dtype)
+    model = backprop.Model(layout, theta, gradient=gradient)
+    workspace = backprop.Workspace(layout, np.dtype(dtype), 4)
+    X, Y = np.ones((4, 2), dtype), np.zeros((4, 1), np.intc)
+    data = backprop.Data(X, Y)
+    assert backprop.loss_gradient(model, data, workspace) == 0
+    np.testing.assert_array_equal(gradient, 0)
+    with pytest.raises(ValueError, match="less than 1"):
+        backprop.loss_gradient(model, backprop.Data(X, Y + 1), workspace)
+    Y[:] = 1  # after it was checked
+    assert backprop.loss_gradient(model, data, workspace) == 0
+    model, rule = backprop.Model(layout, theta), UpdateRule(0.1)
+    assert backprop.run_batches(model, 0, data, 1, rule, workspace) == (0, 4)
+    np.testing.assert_array_equal(theta, 1)
+
+
+@compiled
+@pytest.mark.parametrize(
+    "Y, match",
+    [(None, "no targets"), (np.full((N, 1), 7, np.intc), "less than 2")],
+    ids=["None", "label 7"],
+)
+def test_targets_are_checked_when_they_are_first_used(Y, match):
+    """A call without targets does not count as their check."""
+    model = backprop.Model(NETWORK.layout, VALID["theta"])
+    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
+    data = backprop.Data(VALID["X"], Y)
+    backprop.outputs(model, data, np.empty((N, 2)), True, False, workspace)
+    with pytest.raises(ValueError, match=match):
+        backprop.loss_gradient(model, data, workspace)
+
+
+@compiled
+def test_no_rows():
+    """The gradient over no rows is 0; norms ignore the order."""
+    gradient = np.ones(NETWORK.n_parameters)
+    model = backprop.Model(NETWORK.layout, VALID["theta"], gradient=gradient)
+    data = backprop.Data(VALID["X"][:0], VALID["Y"][:0])
+    workspace = backprop.Workspace(NETWORK.layout, gradient.dtype, 4)
+    assert backprop.loss_gradient(model, data, workspace) == 0
+    np.testing.assert_array_equal(gradient, 0)
+    norms = np.empty(N)
+    data = backprop.Data(VALID["X"], None, None, np.zeros(99, int))
+    backprop.squared_row_norms(data, norms)
+    np.testing.assert_allclose(norms, (VALID["X"] ** 2).sum(axis=1))
+
+
+@compiled
+def test_checked_arguments_cannot_change():
+    """Neither an attribute nor a second __init__ replaces what was checked."""
+    model = backprop.Model(NETWORK.layout, VALID["theta"])
+    data = backprop.Data(VALID["X"], VALID["Y"])
+    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
+    loss = backprop.loss_gradient(model, data, workspace)
+    with pytest.raises(AttributeError):
+        data.Y = VALID["Y"]
+    data.__init__(np.ones((1000, 4)))
+    assert data.n == N
+    assert backprop.loss_gradient(model, data, workspace) == loss
+    for cls in (backprop.Model, backprop.Data):
+        with pytest.raises(TypeError):
+            cls.__new__(cls)
+
+
+# Products
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+@settings(max_examples=150, deadline=None)
+@given(
+    m=st.one_of(st.integers(1, 20), st.integers(1, 150)),
+    n=st.one_of(st.integers(1, 20), st.integers(1, 150)),
+    k=st.one_of(st.integers(1, 20), st.sampled_from([127, 129, 600, 9001])),
+    transposed=st.tuples(st.booleans(), st.booleans()),
+    gap=st.sampled_from([0, 3]),
+    scale=st.sampled_from([1.0, -0.3]),
+    decay=st.sampled_from([0.0, 1e-9, 0.25]),
+    start=st.sampled_from(["zero", "bias", "accumulate"]),
+    seed=st.integers(0, 1000),
+)
+def test_product(dtype, m, n, k, transposed, gap, scale, decay, start, seed):
+    """C = P - decay P + scale A B is NumPy's for any shape, layout and kernel.
+
+    A and B may be parts of wider matrices.
+    """
+    rng = np.random.default_rng(seed)
+
+    def matrix(m, n):
+        return rng.normal(size=(m, n + gap)).astype(dtype)[:, :n]
+
+    A = matrix(k, m) if transposed[0] else matrix(m, k)
+    B = matrix(n, k) if transposed[1] else matrix(k, n)
+    A, B = (M.T if t else M for M, t in zip((A, B), transposed, strict=True))
+    C = rng.normal(size=(m, n)).astype(dtype)
+    bias = rng.normal(size=n).astype(dtype) if start == "bias" else None
+    P = {"zero": 0.0, "bias": bias, "accumulate": C}[start]
+    wide_A, wide_B = A.astype(float), B.astype(float)
+    expected = P - decay * np.asarray(P, dtype=float) + scale * (wide_A @ wide_B)
+    # The rounding error of a sum is bounded by the sum of absolute values.
+    bound = np.finfo(dtype).eps * (k + 4) * (abs(wide_A) @ abs(wide_B) + 4)
+    for name in backprop.instruction_sets():
+        result = C.copy()
+        with instruction_set(name):
+            backprop.product(A, B, result, scale, decay, start == "accumulate", bias)
+        assert (abs(result - expected) <= bound).all(), name
+
+
+# Instruction sets
+
+
+@compiled
+def test_unknown_instruction_set():
+    """An error names it, and the selected one stays."""
+    with instruction_set("baseline"):
+        with pytest.raises(ValueError, match="mmx"):
+            backprop.use_instruction_set("mmx")
+        assert backprop.use_instruction_set("baseline") == "baseline"
+
+
+@compiled
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("standardized", [False, True], ids=["raw", "standardized"])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("output", ["logistic", "softmax"])
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("units", [(5, 1), (5, 3), (37, 1), (37, 19, 6), (5, 4, 33)])
+def test_instruction_sets_agree(
+    each_instruction_set, units, batch_size, output, dtype, standardized, sparse
+):
+    """Loss, gradient and steps are those of the baseline, to rounding."""
+    rng = np.random.default_rng(0)
+    network = Network(units, "tanh", output if units[-1] > 1 else "logistic")
+    X = rng.normal(size=(40, units[0])) * (rng.random((40, units[0])) < 0.5)
+    X = X.astype(dtype)
+    Y = rng.integers(max(units[-1], 2), size=(40, 1)).astype(np.intc)
+    start = (rng.normal(size=network.n_parameters) * 0.3).astype(dtype)
+    weights = rng.uniform(0.5, 1.5, 40).astype(dtype)
+    order, transform = rng.permutation(40), None
+    if standardized:
+        shift, scale = rng.normal(size=units[0]), rng.uniform(0.5, 2, units[0])
+        transform = standardizer(shift, scale, start.dtype)
+
+    def results():
+        layout = network.layout
+        workspace = backprop.Workspace(layout, start.dtype, 16, gathered=True)
+        rows = csr_array(X) if sparse else X
+        data = backprop.Data(rows, Y, weights, order, transform)
+        theta, gradient = start.copy(), np.empty_like(start)
+        model = backprop.Model(layout, theta, gradient=gradient)
+        loss = backprop.loss_gradient(model, data, workspace)
+        model, rule = backprop.Model(layout, theta), UpdateRule(0.1, alpha=0.01)
+        loss_sum, n_done = backprop.run_batches(
+            model, 0, data, batch_size, rule, workspace
+        )
+        assert n_done == 40
+        return [loss, loss_sum, gradient, theta]
+
+    ours = results()
+    with instruction_set("baseline"):
+        expected = results()
+    tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype]
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_logistic_regression_on_single_rows_is_sgd(each_instruction_set, sparse, alpha):
+    """Its steps are those of SGDClassifier on dense rows.
+
+    On sparse rows SGDClassifier takes smaller steps of the intercept.
+    """
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 11)) * (rng.random((300, 11)) < 0.5)
+    y = (X @ rng.normal(size=11) + rng.normal(size=300) > 0).astype(int)
+    ours = BGDClassifier(
+        (), batch_size=1, learning_rate=0.05, learning_rate_schedule="constant",
+        alpha=alpha, shuffle=False, max_iter=7, tol=None, standardize=False,
+    ).fit(csr_array(X) if sparse else X, y)  # fmt: skip
+    theirs = SGDClassifier(
+        loss="log_loss", learning_rate="constant", eta0=0.05, alpha=alpha,
+        shuffle=False, max_iter=7, tol=None,
+    ).fit(X, y)  # fmt: skip
+    np.testing.assert_allclose(ours.coefs_[0].ravel(), theirs.coef_[0], atol=1e-10)
+    np.testing.assert_allclose(ours.intercepts_[0], theirs.intercept_, atol=1e-10)
+
+
+# Predictions
+
+
+def test_ctrl_c_ends_a_prediction():
+    """The core stops in the middle of a prediction of seconds."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 8)).astype(np.float32)
+    clf = BGDClassifier(
+        (1500, 1500), learning_rate=1e-6, max_iter=1, tol=None, n_jobs=1, random_state=0
+    )
+    clf.fit(X, X[:, 0] > 0)
+    many = np.zeros((100_000, 8), dtype=np.float32)
+    with ctrl_c_during("outputs"):
+        clf.predict(many)
+
+
+@pytest.fixture(scope="module", params=FLOATS)
+def fitted(request):
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(request.param)
+    clf = BGDClassifier((5,), max_iter=3, tol=None, random_state=0)
+    return clf.fit(X, X[:, 0] > 0), X
+
+
+def message(function, *args):
+    with pytest.raises(ValueError) as raised:
+        function(*args)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+def test_non_finite_features(fitted, method, value):
+    """The error is scikit-learn's, also for arrays that the core checks itself."""
+    clf, X = fitted
+    X = X.copy()
+    X[-1, -1] = value
+    predict = getattr(clf, method)
+    text = message(predict, X)
+    assert ("NaN" if np.isnan(value) else "infinity") in text
+    assert text == message(predict, np.asfortranarray(X))
+
+
+def test_assume_finite(fitted):
+    """Infinities are then allowed; a NaN in the output is still an error."""
+    clf, X = fitted
+    X = X.copy()
+    X[0, 0] = np.inf
+    with config_context(assume_finite=True):
+        result = clf.predict_proba(X)
+        np.testing.assert_array_equal(result, clf.predict_proba(np.asfortranarray(X)))
+        X[0, 0] = np.nan
+        text = message(clf.predict_proba, X)
+        assert text == message(clf.predict_proba, np.asfortranarray(X))
+
+
+@pytest.mark.parametrize(
+    "index, match",
+    [(np.s_[:, :2], "2 features"), (np.s_[0], "1D array"), (np.s_[:0], "0 sample")],
+    ids=["features", "1D", "no rows"],
+)
+def test_wrong_shapes(fitted, index, match):
+    """They raise scikit-learn's errors."""
+    clf, X = fitted
+    assert match in message(clf.predict, X[index].copy())
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda X: X.tolist(),
+        np.asfortranarray,
+        lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+        unaligned,
+        lambda X: read_only(X.copy()),
+        lambda X: X.astype(X.dtype.newbyteorder()),
+    ],
+    ids=["list", "Fortran order", "strided", "unaligned", "read-only", "byte order"],
+)
+def test_predictions_do_not_depend_on_the_container(fitted, convert):
+    """Rows in any memory layout are predicted alike, to the last bit."""
+    clf, X = fitted
+    np.testing.assert_array_equal(clf.predict_proba(convert(X)), clf.predict_proba(X))
+
+
+def test_predictions_of_another_dtype(fitted):
+    """Rows of another float type are converted to that of the model."""
+    clf, X = fitted
+    exact = np.float32(X).astype(X.dtype)  # both types hold it
+    other = exact.astype(np.float64 if X.dtype == np.float32 else np.float32)
+    np.testing.assert_array_equal(clf.predict_proba(other), clf.predict_proba(exact))
+
+
+@pytest.mark.parametrize("dtype", ["i4", "i8", "f8"])
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_does_not_depend_on_the_memory(kind, dtype, early_stopping):
+    """Unaligned and read-only rows, labels and weights give the same bits."""
+    X, y = targets(kind)
+    y, w = y.astype(dtype), np.linspace(1, 2, len(X))
+    moved = [read_only(unaligned(array)) for array in (X, y, w)]
+    clf = small(early_stopping=early_stopping, max_iter=3)
+    expected, other = clone(clf).fit(X, y, w), clone(clf).fit(*moved)
+    same(other, expected)
+    same(other.partial_fit(*moved[:2]), expected.partial_fit(X, y))
