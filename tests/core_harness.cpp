@@ -421,7 +421,8 @@ template <class real> static void check_descent(const EntryPoints &core)
     for (const Problem &problem : problems)
         for (int kind = 0; kind < N_RULES; kind++)
             for (ptrdiff_t batch : {(ptrdiff_t)1, (ptrdiff_t)7, (ptrdiff_t)ROWS}) {
-                if (batch == 1 && kind != PLAIN)
+                /* On its way a relu comes too near to its kink for differences. */
+                if ((batch == 1 && kind != PLAIN) || problem.hidden == RELU)
                     continue;
                 Example<real> example(problem);
                 UpdateRule rule = {0.1, 0.01, kind == PLAIN ? 0 : 0.9, 0.9, 0.999, 1e-8, 0,
@@ -462,11 +463,8 @@ template <class real> static void check_descent(const EntryPoints &core)
                 });
                 char name[120];
                 snprintf(name, sizeof name, "%s, rule %d, batches of %d", name_of(problem), kind, (int)batch);
-                /* Adam divides by the size of the gradient, errors of differences included.
-                   In float a unit may be on the other side of the kink of relu. */
-                const double bound = sizeof(real) == 4 ? (problem.hidden == RELU ? 0.05 : 2e-3)
-                                     : kind == ADAM    ? 1e-4
-                                                       : 1e-7;
+                /* Adam divides by the size of the gradient, errors of differences included. */
+                const double bound = sizeof(real) == 4 ? 2e-3 : kind == ADAM ? 1e-4 : 1e-7;
                 check(n_done == ROWS, name, (double)n_done, ROWS);
                 check_close(name, loss, expected, bound * expected);
                 for (ptrdiff_t i = 0; i < example.n_parameters; i++)
@@ -486,6 +484,7 @@ template <class real> static void check_all(const char *set, const char *type, c
                  {"descent", check_descent<real>}};
     for (const auto &part : parts) {
         const int checks = n_checks, wrong = n_wrong;
+        state = 1; /* the same numbers for each instruction set */
         where = std::string(set) + " " + type + " " + part.name;
         part.run(core);
         printf("%-26s %9d checks, %d wrong\n", where.c_str(), n_checks - checks, n_wrong - wrong);
