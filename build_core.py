@@ -1,6 +1,6 @@
 """How the compiled core is built: by clang-cl on Windows, where it is installed.
 
-Visual C++ has no vectors with operators. With it the core computes one number at a time.
+Visual C++ has no vectors with operators: the core then computes single numbers.
 """
 
 import shutil

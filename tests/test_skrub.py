@@ -18,7 +18,8 @@ def test_tabular_pipeline_prepares_a_table():
     y = np.where((size > 0) & (kind != "red"), "yes", "no")
     size[::20] = np.nan
     days = pd.to_timedelta(rng.integers(1000, size=n), unit="D")
-    X = pd.DataFrame({"size": size, "kind": kind, "day": pd.Timestamp(2020, 1, 1) + days})
+    day = pd.Timestamp(2020, 1, 1) + days
+    X = pd.DataFrame({"size": size, "kind": kind, "day": day})
     model = skrub.tabular_pipeline(BGDClassifier(random_state=0)).fit(X, y)
     assert isinstance(model[-1], BGDClassifier)
     assert model.score(X, y) > 0.9
