@@ -129,7 +129,7 @@ INVALID = {
         {"theta": read_only(VALID["theta"].copy())}, "theta must be writable",
     ),
     "velocity: None": ({"velocity": None}, "second_moment needs a velocity"),
-    "second_moment: None": ({"second_moment": None}, "Adam needs one"),
+    "second_moment: None": ({"second_moment": None}, "Adam needs a second_moment"),
     "second_moment: for sgd": ({"solver": "sgd"}, "second moment is for Adam"),
     "X: float32": (
         {"X": VALID["X"].astype(np.float32)}, "weights must be an array of",
