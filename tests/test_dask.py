@@ -191,7 +191,7 @@ def test_auto_batch_size(n, batch_size, n_batches):
 
 
 def test_auto_batch_size_is_as_good_as_that_of_one_machine():
-    """The validation loss is at most 1 % larger."""
+    """The validation loss is at most 3 % larger."""
     X, y = make_classification(
         8000, 20, n_informative=10, n_clusters_per_class=4, flip_y=0.1, random_state=0
     )
@@ -202,7 +202,7 @@ def test_auto_batch_size_is_as_good_as_that_of_one_machine():
     large.fit(X[:4000], y[:4000], **validation)
     assert (local.batch_size_, large.batch_size_) == (32, 256)
     loss, expected = (clf.validation_loss_curve_[-1] for clf in (large, local))
-    assert loss < 1.01 * expected
+    assert loss < 1.03 * expected
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
