@@ -455,7 +455,7 @@ def test_standardize_cannot_change(kind, standardize):
     clf = small(standardize=standardize, warm_start=True).fit(rows, y)
     before = parameters(clf).copy()
     clf.set_params(standardize=not standardize)
-    message = f"now ask for .*standardize={not standardize}"
+    message = f"the parameters specify .*standardize={not standardize}"
     for call in (clf.fit, clf.partial_fit):
         with pytest.raises(ValueError, match=message):
             call(rows, y)
