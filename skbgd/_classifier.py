@@ -209,14 +209,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         batch size: pass ``alpha / batch_size`` for the same penalty. With `standardize`
         the penalty applies to the weights of standardized features.
 
-        "auto" is :math:`c / n` for :math:`n` samples, with :math:`c = 0.5`, or 0.25
-        for "adam". With fewer than 100 samples it is multiplied by
-        :math:`(n / 100)^2`, where :math:`n` is at least 40, and with more than 2000 by
-        :math:`\sqrt{n / 2000}`, but at most by 2. In `partial_fit`, it is
-        :math:`c / n` for the :math:`n` samples of the call, but at most 2e-4. In both
-        cases it is divided by the square of the number of hidden layers. With sample
-        weights :math:`w_i`, :math:`n` is the effective number of samples,
-        :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
+        "auto" is :math:`c / n` for :math:`n` samples, divided by the square of the
+        number of hidden layers, where :math:`c = 0.5`, or 0.25 for "adam". In `fit` it
+        is multiplied
+
+        - for :math:`n < 100` by :math:`(n / 100)^2`, where :math:`n` is at least 40;
+        - for :math:`n > 2000` by :math:`\sqrt{n / 2000}`, but at most by 2.
+
+        In `partial_fit`, :math:`n` is the number of samples in the call, and
+        :math:`c / n` is at most 2e-4. With sample weights :math:`w_i`, :math:`n` is the
+        effective number of samples, :math:`(\sum_i w_i)^2 / \sum_i w_i^2`.
 
     max_iter : int or "auto", default="auto"
         Maximum number of epochs (passes over the data). With `warm_start` the epochs of
@@ -271,7 +273,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     early_stopping : bool, default=False
         Whether to stop when the criterion on validation samples stops improving, and to
         keep the parameters of the best epoch. Pass validation samples to `fit` as
-        `X_val` and `y_val`; otherwise it sets training samples aside.
+        `X_val` and `y_val`; otherwise `fit` sets some training samples aside.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the training samples to set aside for validation. They are drawn at
@@ -289,8 +291,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``, by which `sample_weight` is
         multiplied. Classes that are not in the dict have weight 1. "balanced" gives
-        every class the same total weight, ``n_samples / (n_classes * count)`` for each
-        sample, where counts are weighted by `sample_weight`.
+        every class the same total weight: that of a class is
+        ``n_samples / (n_classes * count)``, with counts weighted by `sample_weight`.
 
         If the dict has a weight for every class, it may also have labels that are not
         in `y`, such as those of a class that a cross-validation fold lacks. Otherwise
@@ -381,7 +383,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         Names of the features. Only available if all feature names of `X` are strings.
 
     n_iter_ : int
-        Number of epochs, including those of later calls of `partial_fit`.
+        Number of epochs of `fit` and of the calls of `partial_fit` after it.
 
     t_ : int
         Number of samples processed, each counted once per epoch. L-BFGS counts them
@@ -1131,7 +1133,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             callback_args = X, y, sample_weight
             has_feature_names = True
             validation_rows = self._load_validation_rows(rows, *validation)
-            dissimilarity = self._check_similarity(rows, validation_rows)
+            dissimilarity = self._dissimilar_rows_warning(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
                     self.validation_fraction, self._state.split_seed, self._multilabel
@@ -1159,9 +1161,9 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "class_weight='balanced' is not supported in partial_fit, which does "
                 "not see all samples; pass a dict {label: weight}."
             )
-        first = not hasattr(self, "_state")
-        with self._load_local_rows(X, y, sample_weight, reset=first) as rows:
-            if first:
+        is_first_call = not hasattr(self, "_state")
+        with self._load_local_rows(X, y, sample_weight, reset=is_first_call) as rows:
+            if is_first_call:
                 multilabel = rows.multilabel
                 classes = classes_for_partial_fit(rows.y, classes, multilabel)
                 self._initialize(rows, classes)
@@ -1235,7 +1237,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             raise ValueError(f"In X_val, y_val: {error}") from error
         return validation_rows
 
-    def _check_similarity(self, rows, validation_rows):
+    def _dissimilar_rows_warning(self, rows, validation_rows):
         """A warning if the validation rows differ from the training rows, or None."""
         local = isinstance(rows, LocalRows) and isinstance(validation_rows, LocalRows)
         if not local:

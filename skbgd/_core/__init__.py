@@ -34,7 +34,7 @@ def _cure() -> str:
         )
     return (
         "Install a C++ compiler (g++, clang++, Visual Studio), then reinstall skbgd "
-        "with pip's options --force-reinstall --no-deps."
+        "with pip's options --force-reinstall --no-deps --no-binary=skbgd."
     )
 
 

@@ -11,7 +11,8 @@
 const skbgd::InstructionSet *skbgd::avx2_instruction_set()
 {
 #ifdef SKBGD_X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    constexpr unsigned AVX2 = 1u << 5, XMM_AND_YMM = 0x6;
+    if (processor_has(AVX2, XMM_AND_YMM))
         return &avx2::instruction_set;
 #endif
     return nullptr;

@@ -11,8 +11,9 @@
 const skbgd::InstructionSet *skbgd::avx512_instruction_set()
 {
 #ifdef SKBGD_X86
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    constexpr unsigned F = 1u << 16, DQ = 1u << 17, BW = 1u << 30, VL = 1u << 31;
+    constexpr unsigned XMM_AND_YMM = 0x6, ZMM = 0xe0;
+    if (processor_has(F | DQ | BW | VL, XMM_AND_YMM | ZMM))
         return &avx512::instruction_set;
 #endif
     return nullptr;

@@ -18,6 +18,8 @@
  */
 #ifndef SKBGD_GEMM_INL_HPP
 #define SKBGD_GEMM_INL_HPP
+#include <algorithm>
+
 #include "simd-inl.hpp"
 
 BEGIN_TARGET();
@@ -46,7 +48,8 @@ ALWAYS_INLINE Product<real> product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
 
 /* Arguments of `gemm_block`, except for its numbers of rows and vectors. */
 template <class real> struct Block {
-    ptrdiff_t k;
+    ptrdiff_t k;       /* rows of B */
+    ptrdiff_t k_whole; /* rows of B that need no masked load, or one that is cheap */
     const real *A;
     ptrdiff_t row_stride, column_stride; /* of A */
     const real *B;
@@ -60,8 +63,9 @@ template <class real> struct Block {
 };
 
 /* S = S + A_t B_t for R rows and V vectors. A points to the first row, A_8 to the ninth:
-   with a single pointer, the row offsets would need more registers than there are. */
-template <int R, int V, class real>
+   with a single pointer, the row offsets would need more registers than there are. With
+   `whole` the lanes past the last column are loaded too; they are never stored. */
+template <bool whole, int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                                 const real *A, const real *A_8, const real *B)
 {
@@ -70,7 +74,8 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     UNROLL
     for (int v = 0; v < V - 1; v++)
         b[v] = load(B + v * Simd<real>::LANES);
-    b[V - 1] = load(B + (V - 1) * Simd<real>::LANES, x.mask);
+    b[V - 1] = whole ? load(B + (V - 1) * Simd<real>::LANES)
+                     : load(B + (V - 1) * Simd<real>::LANES, x.mask);
     UNROLL
     for (int r = 0; r < R; r++) {
         real a = halves[r / 8][r % 8 * x.row_stride];
@@ -91,17 +96,21 @@ template <class real, int R, int V> static void gemm_block(const Block<real> &bl
     const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row_stride : A, *B = x.B;
     ptrdiff_t t = 0;
     optimization_barrier(A_8);
-    for (; t + U <= x.k; t += U) {
+    for (; t + U <= x.k_whole; t += U) {
         UNROLL
         for (int u = 0; u < U; u++)
-            add_products(s[u], x, A + u * x.column_stride, A_8 + u * x.column_stride,
-                         B + u * x.ld_B);
+            add_products<!MASKED_LOADS>(s[u], x, A + u * x.column_stride,
+                                        A_8 + u * x.column_stride, B + u * x.ld_B);
         A += U * x.column_stride;
         A_8 += U * x.column_stride;
         B += U * x.ld_B;
     }
-    for (; U > 1 && t < x.k; t++, A += x.column_stride, B += x.ld_B)
-        add_products(s[0], x, A, A, B); /* U > 1: fewer than 8 rows */
+    for (; (U > 1 || !MASKED_LOADS) && t < x.k; t++) {
+        add_products<false>(s[0], x, A, A_8, B);
+        A += x.column_stride;
+        A_8 += x.column_stride;
+        B += x.ld_B;
+    }
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL
@@ -150,10 +159,14 @@ template <class real, int V> struct BlockDispatch<real, 0, V> {
     ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
 };
 
-/* The sums of a block, V vectors of B and one value of A fill the registers. */
-#if N_REGISTERS == 32
+/* The sums of a block, V vectors of B and values of A fill the registers. AVX-512 reads a
+   value of A from memory while it multiplies by it; NEON first loads several. */
+#if VECTOR_BYTES == 64
 constexpr int MAX_VECTORS = 4;
 constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 14 : V == 3 ? 9 : 6; }
+#elif N_REGISTERS == 32
+constexpr int MAX_VECTORS = 4;
+constexpr int max_rows(int V) { return V == 1 ? 16 : V == 2 ? 12 : V == 3 ? 8 : 5; }
 #else
 constexpr int MAX_VECTORS = 3;
 constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
@@ -178,13 +191,17 @@ template <class real, int V> static void gemm_columns(ptrdiff_t m, Block<real> x
     }
 }
 
-/* Copy k rows and n columns of B to the panel, with rows `ld` elements apart. */
+/* Copy k rows and n columns of B to the panel, with rows `ld` elements apart. The last
+   vector of each row is padded with zeros, if it may be loaded whole. */
 template <class real>
 static void pack(ptrdiff_t k, ptrdiff_t n, const Matrix<real> &B, real *panel, ptrdiff_t ld)
 {
     constexpr ptrdiff_t LANES = Simd<real>::LANES;
     if (B.column_stride != 1) {
         transpose(n, k, B.data, B.column_stride, panel, ld);
+        const ptrdiff_t padded = (n + LANES - 1) / LANES * LANES;
+        for (ptrdiff_t t = 0; !MASKED_LOADS && t < k; t++)
+            std::fill(panel + t * ld + n, panel + t * ld + padded, real(0));
         return;
     }
     const ptrdiff_t whole = (n - 1) / LANES * LANES;
@@ -236,6 +253,10 @@ template <class real> static void gemm_over_n(const Product<real> &g)
             x.P = P ? P + j : nullptr;
             x.C = g.C + j;
             x.mask = Mask<real>(n - (V - 1) * LANES);
+            x.k_whole = x.k;
+            if (!MASKED_LOADS && !packed && n < V * LANES)
+                /* A vector past the last column ends in one of the next rows of B. */
+                x.k_whole -= x.ld_B >= LANES ? 1 : x.ld_B > 0 ? LANES : x.k;
             if (V == 1)
                 gemm_columns<real, 1>(g.m, x);
             else if (V == 2)

@@ -18,12 +18,27 @@
  */
 #ifndef SKBGD_INTERFACE_HPP
 #define SKBGD_INTERFACE_HPP
+#include <cfloat>
 #include <cstddef>
 
 #include "thread_pool.hpp"
 
-#if defined(__GNUC__) && defined(__x86_64__)
-#define SKBGD_X86 1 /* gcc and clang can compile functions for instruction set extensions */
+/* The functions that round by adding a constant are wrong with excess precision, as on the
+   x87. Method 16 concerns _Float16 alone. */
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "The compiled core needs arithmetic without excess precision."
+#endif
+
+/* gcc and clang, also as clang-cl, have vector types with operators. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SKBGD_VECTORS 1
+#endif
+
+/* They can compile functions for instruction set extensions. On Windows gcc cannot: it does
+   not align vectors of 32 bytes on the stack, but expects that they are (its bug 54412). */
+#if defined(SKBGD_VECTORS) && defined(__x86_64__) && (defined(__clang__) || !defined(_WIN32))
+#define SKBGD_X86 1
+#include <cpuid.h>
 #endif
 
 namespace skbgd {
@@ -129,6 +144,22 @@ struct InstructionSet {
     const char *name;
     EntryPoints f32, f64;
 };
+
+#ifdef SKBGD_X86
+/* Whether the processor has FMA and all `features`, bits of EBX in leaf 7 of CPUID, and the
+   system saves all `registers`, bits of XCR0. __builtin_cpu_supports would need a library
+   that clang does not link on every system. */
+inline bool processor_has(unsigned features, unsigned registers)
+{
+    constexpr unsigned FMA = 1u << 12, OSXSAVE = 1u << 27;
+    unsigned eax, ebx, ecx, edx, saved, high;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & FMA) || !(ecx & OSXSAVE))
+        return false;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    return (saved & registers) == registers
+           && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & features) == features;
+}
+#endif
 
 /* nullptr if the compiler or the processor does not support the instruction set. */
 const InstructionSet *baseline_instruction_set();

@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #else
 #define ALWAYS_INLINE static inline
@@ -46,12 +46,12 @@ template <class To, class From> ALWAYS_INLINE To bit_cast(const From &value)
    instead of computing it again. */
 template <class T> ALWAYS_INLINE void optimization_barrier(T *&pointer)
 {
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
     __asm__("" : "+r"(pointer));
 #endif
 }
 
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 template <class real> struct Simd {
     static constexpr ptrdiff_t LANES = VECTOR_BYTES / sizeof(real);
     typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
@@ -131,13 +131,16 @@ template <class real> struct Mask {
     ptrdiff_t n;
     explicit Mask(ptrdiff_t n) : n(n) {}
 };
+/* Unrolled, because compilers replace a loop up to n by a call of memcpy. */
 template <class real> ALWAYS_INLINE Vector<real> load(const real *from, Mask<real> mask)
 {
     if (mask.n == Simd<real>::LANES)
         return load(from);
     real lanes[Simd<real>::LANES] = {};
-    for (ptrdiff_t l = 0; l < mask.n; l++)
-        lanes[l] = from[l];
+    UNROLL
+    for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
+        if (l < mask.n)
+            lanes[l] = from[l];
     return load(lanes);
 }
 template <class real> ALWAYS_INLINE void store(real *to, Vector<real> v, Mask<real> mask)
@@ -146,13 +149,17 @@ template <class real> ALWAYS_INLINE void store(real *to, Vector<real> v, Mask<re
         return store(to, v);
     real lanes[Simd<real>::LANES];
     store(lanes, v);
-    for (ptrdiff_t l = 0; l < mask.n; l++)
-        to[l] = lanes[l];
+    UNROLL
+    for (ptrdiff_t l = 0; l < Simd<real>::LANES; l++)
+        if (l < mask.n)
+            to[l] = lanes[l];
 }
 #endif
+/* Whether a masked load is a single instruction. */
+constexpr bool MASKED_LOADS = VECTOR_BYTES > 16;
 
 /* The sum of all lanes: adds the two halves of a vector until one lane is left. */
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
 template <class real, int bytes> struct LaneSum {
     typedef real whole __attribute__((vector_size(bytes)));
     typedef real half __attribute__((vector_size(bytes / 2)));
@@ -183,7 +190,7 @@ template <class real> ALWAYS_INLINE real sum_of_lanes(real v) { return v; }
 
 ALWAYS_INLINE void prefetch_line(const void *address)
 {
-#if defined(__GNUC__)
+#ifdef SKBGD_VECTORS
     __builtin_prefetch(address);
 #endif
 }
