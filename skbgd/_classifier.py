@@ -146,10 +146,12 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
         With weights :math:`w_i` (sample weight times class weight), :math:`m` is
         multiplied by the effective fraction of the samples,
-        :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`, unless the batch is full. The features
-        are those that the first layer receives in `fit` or in the first call of
-        `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that are not
-        standardized, since no single step size suits features of different scales.
+        :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`, unless the batch is full.
+
+        The features are those that the first layer receives in `fit` or in the first
+        call of `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that
+        are not standardized, since no single step size suits features of different
+        scales.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
 

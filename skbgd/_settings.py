@@ -14,8 +14,8 @@ STEPS_PER_EPOCH = 75
 BATCH_SIZE_BOUNDS = 8, 32
 STREAM_BATCH_SIZE_BOUNDS = 4, 32
 
-# With up to this many rows `fit` uses the full batch, and alpha does not depend on their
-# number. A weight of 2 is then equivalent to a repeated row.
+# With up to this many rows `fit` uses the full batch, and alpha does not depend on
+# their number. A weight of 2 is then equivalent to a repeated row.
 FULL_BATCH_ROWS = 40
 
 # The step size for batches of m rows is SGD_STEP_SIZE sqrt(min(m, MAX_SCALED_BATCH)).
@@ -23,8 +23,8 @@ SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
 
-# n times alpha, by solver: the L2 penalty on the sum of the losses. With 0.5, Adam stays
-# at chance on a checkerboard. Below FEW_PENALIZED_ROWS rows the penalty decreases with
+# n times alpha, by solver: the L2 penalty on the sum of the losses. With 0.5, Adam
+# stays at chance on a checkerboard. Below FEW_PENALIZED_ROWS rows the penalty decreases with
 # the square of n, since a larger one keeps small networks at chance (XOR). From
 # MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice the value here.
 SUM_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}

@@ -128,9 +128,9 @@ INVALID = {
     "theta: read-only": (
         {"theta": read_only(VALID["theta"].copy())}, "theta must be writable",
     ),
-    "velocity: None": ({"velocity": None}, "second_moment needs a velocity"),
+    "velocity: None": ({"velocity": None}, "second_moment needs"),
     "second_moment: None": ({"second_moment": None}, "Adam needs a second_moment"),
-    "second_moment: for sgd": ({"solver": "sgd"}, "second moment is for Adam"),
+    "second_moment: for sgd": ({"solver": "sgd"}, "other solvers take none"),
     "X: float32": (
         {"X": VALID["X"].astype(np.float32)}, "weights must be an array of",
     ),
@@ -154,7 +154,7 @@ INVALID = {
         {"layout": Network((4, 2), "logistic", "logistic").layout}, NO_SPACE,
     ),
     "workspace: float32": (
-        {"dtype": np.dtype(np.float32)}, "workspace must be of the type of theta",
+        {"dtype": np.dtype(np.float32)}, "workspace must have the dtype of theta",
     ),
     "workspace: integers": ({"dtype": np.dtype(int)}, "dtype must be float32 or"),
     "workspace: order": ({"gathered": False}, NO_SPACE),

@@ -191,18 +191,17 @@ def test_auto_batch_size(n, batch_size, n_batches):
 
 
 def test_auto_batch_size_is_as_good_as_that_of_one_machine():
-    """The validation loss is at most 3 % larger."""
-    X, y = make_classification(
-        8000, 20, n_informative=10, n_clusters_per_class=4, flip_y=0.1, random_state=0
-    )
-    validation = {"X_val": X[4000:], "y_val": y[4000:]}
-    local = BGDClassifier(random_state=0).fit(X[:4000], y[:4000], **validation)
-    batch_size = DaskBGDClassifier._resolve_batch_size("auto", 4000)
+    """With 100 features, the validation loss of its larger batches is not higher."""
+    n = 12_000
+    X, y = make_classification(2 * n, 100, n_informative=30, random_state=0)
+    validation = {"X_val": X[n:], "y_val": y[n:]}
+    local = BGDClassifier(random_state=0).fit(X[:n], y[:n], **validation)
+    batch_size = DaskBGDClassifier._resolve_batch_size("auto", n)
     large = clone(local).set_params(batch_size=batch_size)
-    large.fit(X[:4000], y[:4000], **validation)
-    assert (local.batch_size_, large.batch_size_) == (32, 256)
+    large.fit(X[:n], y[:n], **validation)
+    assert (local.batch_size_, large.batch_size_) == (32, 480)
     loss, expected = (clf.validation_loss_curve_[-1] for clf in (large, local))
-    assert loss < 1.03 * expected
+    assert loss < 1.01 * expected
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
