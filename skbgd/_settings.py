@@ -24,9 +24,10 @@ MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
 
 # n times alpha, by solver: the L2 penalty on the sum of the losses. With 0.5, Adam
-# stays at chance on a checkerboard. Below FEW_PENALIZED_ROWS rows the penalty decreases with
-# the square of n, since a larger one keeps small networks at chance (XOR). From
-# MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice the value here.
+# stays at chance on a checkerboard. Below FEW_PENALIZED_ROWS rows the penalty
+# decreases with the square of n, since a larger one keeps small networks at chance
+# (XOR). From MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice the
+# value here.
 SUM_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}
 FEW_PENALIZED_ROWS = 100
 MANY_PENALIZED_ROWS = 2000
