@@ -128,7 +128,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
         "auto" depends on the batch size :math:`m` (128 if it is "full"), the layers,
         and the root mean square :math:`r` of the features. With ``solver="sgd"`` it is
-        :math:`0.4 \sqrt{\min(m, 128)}`, multiplied by ``1 - momentum``, and
+        :math:`0.4 \sqrt{\min(m, 128)}`, and
 
         - with hidden layers, divided by :math:`\max(1, r)`, and at most
           :math:`1 / \alpha`. For an `activation` other than "logistic" it is also
@@ -138,15 +138,20 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
           value for a softmax. Each step of plain batch gradient descent then decreases
           the objective.
 
+        The result is multiplied by ``1 - momentum``.
+
         With ``solver="adam"`` it is 0.05, or 0.01 with hidden layers of an `activation`
         other than "logistic". It is divided by the number of hidden layers and by
         :math:`\sqrt{\max(1, r)}`.
 
-        With sample weights :math:`w_i`, :math:`m` is multiplied by the effective
-        fraction of the samples, :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`. The features
-        are those that the first layer receives in `fit` or in the first call of
-        `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that are not
-        standardized, since no single step size suits features of different scales.
+        With weights :math:`w_i` (sample weight times class weight), :math:`m` is
+        multiplied by the effective fraction of the samples,
+        :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`, unless the batch is full.
+
+        The features are those that the first layer receives in `fit` or in the first
+        call of `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that
+        are not standardized, since no single step size suits features of different
+        scales.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
 
@@ -257,9 +262,10 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
 
     standardize : bool, default=True
         Whether to standardize dense features: the first layer receives each feature
-        minus its mean, divided by its standard deviation, as with a
-        :class:`~sklearn.preprocessing.StandardScaler` in front. Sample weights count. A
-        feature with only two values becomes 0 and 1. `X` is not copied.
+        minus its mean, divided by its standard deviation. A
+        :class:`~sklearn.preprocessing.StandardScaler` in front does the same, except
+        that here a feature with only two values becomes 0 and 1. Sample weights are
+        taken into account. `X` is not copied.
 
         The values, `mean_` and `scale_`, are computed in `fit`, or in the first call of
         `partial_fit` with a positive weight, which should hold a representative number

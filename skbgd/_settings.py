@@ -14,8 +14,8 @@ STEPS_PER_EPOCH = 75
 BATCH_SIZE_BOUNDS = 8, 32
 STREAM_BATCH_SIZE_BOUNDS = 4, 32
 
-# With up to this many rows `fit` uses the full batch, and the same alpha: a weight of 2
-# is then equivalent to a repeated row.
+# With up to this many rows `fit` uses the full batch, and alpha does not depend on
+# their number. A weight of 2 is then equivalent to a repeated row.
 FULL_BATCH_ROWS = 40
 
 # The step size for batches of m rows is SGD_STEP_SIZE sqrt(min(m, MAX_SCALED_BATCH)).
@@ -23,10 +23,11 @@ SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
 ADAM_STEP_SIZE = 0.05
 
-# n alpha, the L2 penalty on the sum of the losses, by solver: with more, Adam keeps
-# networks at chance on checkerboards. Below FEW_PENALIZED_ROWS rows it decreases with
-# the square of n: a larger one keeps small networks at chance (XOR). From
-# MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice this value.
+# n times alpha, by solver: the L2 penalty on the sum of the losses. With 0.5, Adam
+# stays at chance on a checkerboard. Below FEW_PENALIZED_ROWS rows the penalty
+# decreases with the square of n, since a larger one keeps small networks at chance
+# (XOR). From MANY_PENALIZED_ROWS rows on it increases with the root of n, to twice the
+# value here.
 SUM_PENALTY = {"sgd": 0.5, "adam": 0.25, "lbfgs": 0.5}
 FEW_PENALIZED_ROWS = 100
 MANY_PENALIZED_ROWS = 2000
@@ -216,16 +217,16 @@ def default_alpha(n_samples, n_hidden, solver="sgd", *, streaming=False):
 def default_step_size(network, mean_squared_row_norm, settings, update_rule):
     """The step size of ``learning_rate="auto"``.
 
-    m is the number of effective rows in a batch, (sum w)^2 / sum w^2, and r the root
-    mean square of the features.
+    m is the batch size times the effective fraction of all rows, (sum w)^2 / (n sum
+    w^2), or infinite for the full batch. r is the root mean square of the features.
 
     With hidden layers it is
 
         0.4 sqrt(min(m, 128)) / max(1, r)       at most 1 / alpha
 
-    since the noise of a mean over m rows decreases with sqrt(m). Logistic units have
-    slopes of at most 1/4. For other units, with slopes of up to 1, the step size is
-    divided by 8 and by the number of hidden layers.
+    The noise of a mean over m rows decreases with sqrt(m), so the step size may grow
+    with it. Logistic units have slopes of at most 1/4. For other units, with slopes of
+    up to 1, the step size is divided by 8 and by the number of hidden layers.
 
     Without hidden layers it is
 
@@ -235,12 +236,12 @@ def default_step_size(network, mean_squared_row_norm, settings, update_rule):
     bounds the curvature of the cross-entropy. With the full batch every step then
     decreases the objective.
 
-    The step of Adam does not scale with the gradient. Its size is 0.05, in hidden
-    layers of other than logistic units 0.01, divided by the number of hidden layers and
-    by sqrt(max(1, r)).
+    With momentum mu, the result is multiplied by 1 - mu, since momentum multiplies a
+    long series of equal steps by 1 / (1 - mu).
 
-    With momentum mu it is multiplied by 1 - mu, since momentum multiplies a long series
-    of equal steps by 1 / (1 - mu).
+    The step of Adam does not scale with the gradient. Its size is 0.05, or 0.01 if
+    there are hidden layers that are not logistic. It is divided by the number of hidden
+    layers and by sqrt(max(1, r)).
     """
     n_hidden = len(network.units) - 2
     logistic = network.activation == "logistic"

@@ -32,7 +32,8 @@ static void check(bool right, const char *what, double got = 0, double expected 
         printf("WRONG %s: %s: got %.17g, not %.17g\n", where.c_str(), what, got, expected);
 }
 
-template <class real> static void check_close(const char *what, real got, double expected, double bound)
+template <class real> static void check_close(const char *what, real got, double expected,
+                                              double bound)
 {
     check(std::fabs((double)got - expected) <= bound, what, (double)got, expected);
 }
@@ -79,7 +80,8 @@ template <class real> class Guarded {
     }
     void check_same(const char *what, real value)
     {
-        check(std::memcmp(&value, &guard, sizeof value) == 0, what, (double)value, (double)guard);
+        check(std::memcmp(&value, &guard, sizeof value) == 0, what, (double)value,
+              (double)guard);
     }
 
   private:
@@ -90,17 +92,20 @@ template <class real> class Guarded {
 /* C = P - decay P + scale A B in every order of A and B, with and without gaps between the
    rows, from P = 0, one row for all, or C. */
 template <class real>
-static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int variant)
+static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+                          int variant)
 {
     const bool A_transposed = variant & 1, B_transposed = variant & 2;
     const ptrdiff_t gap = variant & 4 ? 3 : 0;
     const int start = variant / 8 % 3;
     const double scale = variant & 1 ? -0.3 : 1, decay = start == 2 ? 0.25 : 0;
-    const ptrdiff_t ld_A = (A_transposed ? m : k) + gap, ld_B = (B_transposed ? k : n) + gap;
+    const ptrdiff_t ld_A = (A_transposed ? m : k) + gap,
+                    ld_B = (B_transposed ? k : n) + gap;
     const ptrdiff_t ld_C = n + gap;
     const real pattern = (real)123.25;
     /* The last row ends without a gap. */
-    Guarded<real> A((A_transposed ? k : m) * ld_A - gap), B((B_transposed ? n : k) * ld_B - gap);
+    Guarded<real> A((A_transposed ? k : m) * ld_A - gap),
+        B((B_transposed ? n : k) * ld_B - gap);
     Guarded<real> C(m * ld_C - gap, pattern), bias(n);
     for (ptrdiff_t i = 0; gap && i < m - 1; i++)
         std::fill(&C[i * ld_C + n], &C[i * ld_C + n] + gap, pattern);
@@ -115,20 +120,33 @@ static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptr
                 sum += product;
                 size += std::fabs(product);
             }
-            const double P = start == 0 ? 0 : start == 1 ? (double)bias[j] : (double)C[i * ld_C + j];
+            const double P = start == 0   ? 0
+                             : start == 1 ? (double)bias[j]
+                                          : (double)C[i * ld_C + j];
             expected[i * n + j] = P - decay * P + scale * sum;
             bound[i * n + j] = eps * (k + 4) * (size + 4);
         }
     ThreadPool pool(1);
     Product<void> product;
-    const Product<real> given = {m, n, k,
+    const Product<real> given = {
+        m,
+        n,
+        k,
         {A.data(), A_transposed ? 1 : ld_A, A_transposed ? ld_A : 1},
-        {B.data(), B_transposed ? 1 : ld_B, B_transposed ? ld_B : 1}, scale, decay,
-        start == 0 ? nullptr : start == 1 ? bias.data() : C.data(), start == 1 ? 0 : ld_C,
-        C.data(), ld_C, (real *)pool.panel(0)};
+        {B.data(), B_transposed ? 1 : ld_B, B_transposed ? ld_B : 1},
+        scale,
+        decay,
+        start == 0   ? nullptr
+        : start == 1 ? bias.data()
+                     : C.data(),
+        start == 1 ? 0 : ld_C,
+        C.data(),
+        ld_C,
+        (real *)pool.panel(0)};
     product = typed<Product<void>>(given);
     char name[80];
-    snprintf(name, sizeof name, "product %dx%dx%d, variant %d", (int)m, (int)n, (int)k, variant);
+    snprintf(name, sizeof name, "product %dx%dx%d, variant %d", (int)m, (int)n, (int)k,
+             variant);
     core.compute_product(product);
     for (ptrdiff_t i = 0; i < m; i++) {
         for (ptrdiff_t j = 0; j < n; j++)
@@ -164,7 +182,8 @@ template <class real> static void check_products(const EntryPoints &core)
 template <class real> static void check_functions(const EntryPoints &core)
 {
     typedef long double wide;
-    const double limit = sizeof(real) == 4 ? 87 : 708, eps = std::numeric_limits<real>::epsilon();
+    const double limit = sizeof(real) == 4 ? 87 : 708,
+                 eps = std::numeric_limits<real>::epsilon();
     enum { N = 20011 };
     const struct {
         Activation code;
@@ -223,11 +242,13 @@ template <class real> class Example {
     Call<real> call;
 
     explicit Example(const Problem &problem)
-        : p(problem), theta(size(p)), gradient(size(p), (real)0.5), velocity(size(p), (real)0.5),
-          second_moment(size(p), (real)0.5), X(ROWS * p.units[0]), weights(ROWS),
+        : p(problem), theta(size(p)), gradient(size(p), (real)0.5),
+          velocity(size(p), (real)0.5), second_moment(size(p), (real)0.5),
+          X(ROWS * p.units[0]), weights(ROWS),
           scratch(p.n_threads * scratch_size(p) + 16, (real)0.5), pool(p.n_threads)
     {
-        const ptrdiff_t d = p.units[0], K = p.units.back(), L = (ptrdiff_t)p.units.size() - 1;
+        const ptrdiff_t d = p.units[0], K = p.units.back(),
+                        L = (ptrdiff_t)p.units.size() - 1;
         ptrdiff_t A = 0, D = 0;
         for (ptrdiff_t l = 0; l < L; l++)
             D += p.units[l + 1];
@@ -310,9 +331,10 @@ template <class real> class Example {
                     for (ptrdiff_t t = 0; t < layer.fan_in; t++)
                         z[j] += a[t] * theta[layer.W + t * layer.fan_out + j];
                     if (&layer != &layers.back())
-                        z[j] = p.hidden == TANH ? std::tanh(z[j])
-                               : p.hidden == LOGISTIC ? 1 / (1 + std::exp(-z[j]))
-                               : p.hidden == RELU && z[j] < 0 ? 0 : z[j];
+                        z[j] = p.hidden == TANH               ? std::tanh(z[j])
+                               : p.hidden == LOGISTIC         ? 1 / (1 + std::exp(-z[j]))
+                               : p.hidden == RELU && z[j] < 0 ? 0
+                                                              : z[j];
                 }
                 a = z;
             }
@@ -321,7 +343,8 @@ template <class real> class Example {
             for (ptrdiff_t k = 0; k < K; k++) {
                 const double y = K == 1 ? Y[row] : Y[row] == k;
                 sum += std::exp(a[k]);
-                loss += p.output == SOFTMAX ? -y * a[k] : std::log1p(std::exp(a[k])) - y * a[k];
+                loss += p.output == SOFTMAX ? -y * a[k]
+                                            : std::log1p(std::exp(a[k])) - y * a[k];
             }
             total += weights[row] * (p.output == SOFTMAX ? loss + std::log(sum) : loss);
         }
@@ -329,7 +352,8 @@ template <class real> class Example {
     }
 
     /* The gradient of this by differences. */
-    std::vector<double> plain_gradient(std::vector<double> theta, ptrdiff_t first, ptrdiff_t last)
+    std::vector<double> plain_gradient(std::vector<double> theta, ptrdiff_t first,
+                                       ptrdiff_t last)
     {
         std::vector<double> result;
         for (double &parameter : theta) {
@@ -384,7 +408,8 @@ template <class real> static void check_gradients(const EntryPoints &core)
 {
     for (const Problem &problem : problems) {
         Example<real> example(problem);
-        const std::vector<double> theta(example.theta.data(), example.theta.data() + example.n_parameters);
+        const std::vector<double> theta(example.theta.data(),
+                                        example.theta.data() + example.n_parameters);
         const double expected = example.plain_loss(theta, 0, ROWS);
         const std::vector<double> gradient = example.plain_gradient(theta, 0, ROWS);
         double loss = 0, alone = 0;
@@ -397,7 +422,8 @@ template <class real> static void check_gradients(const EntryPoints &core)
         check_close(name_of(problem), loss, expected, bound * expected);
         check_close(name_of(problem), alone, expected, bound * expected);
         for (ptrdiff_t i = 0; i < example.n_parameters; i++)
-            check_close(name_of(problem), example.gradient[i], gradient[i], bound * (ROWS + std::fabs(gradient[i])));
+            check_close(name_of(problem), example.gradient[i], gradient[i],
+                        bound * (ROWS + std::fabs(gradient[i])));
         example.check_guards(name_of(problem));
         if (problem.n_threads > 1)
             continue;
@@ -425,9 +451,11 @@ template <class real> static void check_descent(const EntryPoints &core)
                 if ((batch == 1 && kind != PLAIN) || problem.hidden == RELU)
                     continue;
                 Example<real> example(problem);
-                UpdateRule rule = {0.1, 0.01, kind == PLAIN ? 0 : 0.9, 0.9, 0.999, 1e-8, 0,
-                                   kind == ADAM, kind == NESTEROV};
-                std::vector<double> theta(example.theta.data(), example.theta.data() + example.n_parameters);
+                UpdateRule rule = {0.1, 0.01,         kind == PLAIN ? 0 : 0.9,
+                                   0.9, 0.999,        1e-8,
+                                   0,   kind == ADAM, kind == NESTEROV};
+                std::vector<double> theta(example.theta.data(),
+                                          example.theta.data() + example.n_parameters);
                 std::vector<double> v(theta.size()), u(theta.size());
                 for (size_t i = 0; i < v.size(); i++)
                     example.velocity[i] = example.second_moment[i] = 0;
@@ -438,16 +466,20 @@ template <class real> static void check_descent(const EntryPoints &core)
                     std::vector<double> g = example.plain_gradient(theta, first, last);
                     for (const Layer &layer : example.layers)
                         for (ptrdiff_t i = layer.W; i < layer.b + layer.fan_out; i++) {
-                            g[i] = g[i] / (last - first) + (i < layer.b ? rule.alpha * theta[i] : 0);
+                            g[i] = g[i] / (last - first)
+                                   + (i < layer.b ? rule.alpha * theta[i] : 0);
                             if (kind == ADAM) {
                                 v[i] = rule.beta_1 * v[i] + (1 - rule.beta_1) * g[i];
                                 u[i] = rule.beta_2 * u[i] + (1 - rule.beta_2) * g[i] * g[i];
-                                theta[i] -= rule.eta * std::sqrt(1 - std::pow(rule.beta_2, step))
+                                theta[i] -= rule.eta
+                                            * std::sqrt(1 - std::pow(rule.beta_2, step))
                                             / (1 - std::pow(rule.beta_1, step)) * v[i]
                                             / (std::sqrt(u[i]) + rule.epsilon);
                             } else {
                                 v[i] = rule.momentum * v[i] - rule.eta * g[i];
-                                theta[i] += kind == NESTEROV ? rule.momentum * v[i] - rule.eta * g[i] : v[i];
+                                theta[i] += kind == NESTEROV
+                                                ? rule.momentum * v[i] - rule.eta * g[i]
+                                                : v[i];
                             }
                         }
                 }
@@ -456,24 +488,28 @@ template <class real> static void check_descent(const EntryPoints &core)
                                       && batch <= TILE * problem.n_threads;
                 example.call.gradient = in_place ? nullptr : example.gradient.data();
                 example.call.velocity = kind == PLAIN ? nullptr : example.velocity.data();
-                example.call.second_moment = kind == ADAM ? example.second_moment.data() : nullptr;
+                example.call.second_moment = kind == ADAM ? example.second_moment.data()
+                                                          : nullptr;
                 ptrdiff_t n_done = 0;
                 example.with_workers([&] {
                     core.run_batches(example.untyped(), rule, 0, batch, &loss, &n_done);
                 });
                 char name[120];
-                snprintf(name, sizeof name, "%s, rule %d, batches of %d", name_of(problem), kind, (int)batch);
+                snprintf(name, sizeof name, "%s, rule %d, batches of %d", name_of(problem),
+                         kind, (int)batch);
                 /* Adam divides by the size of the gradient, errors of differences included. */
                 const double bound = sizeof(real) == 4 ? 2e-3 : kind == ADAM ? 1e-4 : 1e-7;
                 check(n_done == ROWS, name, (double)n_done, ROWS);
                 check_close(name, loss, expected, bound * expected);
                 for (ptrdiff_t i = 0; i < example.n_parameters; i++)
-                    check_close(name, example.theta[i], theta[i], bound * (1 + std::fabs(theta[i])));
+                    check_close(name, example.theta[i], theta[i],
+                                bound * (1 + std::fabs(theta[i])));
                 example.check_guards(name);
             }
 }
 
-template <class real> static void check_all(const char *set, const char *type, const EntryPoints &core)
+template <class real> static void check_all(const char *set, const char *type,
+                                            const EntryPoints &core)
 {
     const struct {
         const char *name;
@@ -487,7 +523,8 @@ template <class real> static void check_all(const char *set, const char *type, c
         state = 1; /* the same numbers for each instruction set */
         where = std::string(set) + " " + type + " " + part.name;
         part.run(core);
-        printf("%-26s %9d checks, %d wrong\n", where.c_str(), n_checks - checks, n_wrong - wrong);
+        printf("%-26s %9d checks, %d wrong\n", where.c_str(), n_checks - checks,
+               n_wrong - wrong);
         fflush(stdout);
     }
 }

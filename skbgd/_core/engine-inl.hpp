@@ -57,7 +57,8 @@ template <class real> class Engine {
                                     scratch(0) + c.stride * c.X_offset, &W_scale, &loss);
                 *n_done += std::isfinite(loss) ? 0 : m;
             } else if (in_place) {
-                /* W = W - eta alpha W - eta / m dJ/dW: no gradient is stored. */
+                /* W = W - eta alpha W - eta / m dE/dW, E the sum of
+                   the losses: no gradient is stored. */
                 loss = backprop(*n_done, m, c.theta,
                                 {-rule.eta / m, rule.eta * rule.alpha, true, 1, 1});
             } else {

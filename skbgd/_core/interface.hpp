@@ -36,7 +36,8 @@
 
 /* They can compile functions for instruction set extensions. On Windows gcc cannot: it does
    not align vectors of 32 bytes on the stack, but expects that they are (its bug 54412). */
-#if defined(SKBGD_VECTORS) && defined(__x86_64__) && (defined(__clang__) || !defined(_WIN32))
+#if defined(SKBGD_VECTORS) && defined(__x86_64__) \
+    && (defined(__clang__) || !defined(_WIN32))
 #define SKBGD_X86 1
 #include <cpuid.h>
 #endif
@@ -157,7 +158,8 @@ inline bool processor_has(unsigned features, unsigned registers)
         return false;
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     return (saved & registers) == registers
-           && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & features) == features;
+           && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)
+           && (ebx & features) == features;
 }
 #endif
 
