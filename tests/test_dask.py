@@ -191,9 +191,11 @@ def test_auto_batch_size(n, batch_size, n_batches):
 
 
 def test_auto_batch_size_is_as_good_as_that_of_one_machine():
-    """With 100 features, the validation loss of its larger batches is not higher."""
+    """Its larger batches give no higher validation loss on 100 noisy features."""
     n = 12_000
-    X, y = make_classification(2 * n, 100, n_informative=30, random_state=0)
+    X, y = make_classification(
+        2 * n, 100, n_informative=10, n_clusters_per_class=4, flip_y=0.1, random_state=0
+    )
     validation = {"X_val": X[n:], "y_val": y[n:]}
     local = BGDClassifier(random_state=0).fit(X[:n], y[:n], **validation)
     batch_size = DaskBGDClassifier._resolve_batch_size("auto", n)
