@@ -12,7 +12,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 # So that tests can import helpers.py.
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("helpers", "dask_helpers")
+pytest.register_assert_rewrite("helpers", "core_helpers", "dask_helpers")
 
 
 @pytest.fixture
