@@ -2,10 +2,15 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+# A shell starts background jobs with SIGINT ignored; tests raise it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without it scikit-learn skips its check of the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
