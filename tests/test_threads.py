@@ -134,7 +134,7 @@ def test_threads_that_wait_are_stopped(eager, monkeypatch, error):
     deadline = time.monotonic() + 10  # they have left the core, and end soon
     while _thread._count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert _thread._count() == before
+    assert _thread._count() <= before
     # After Ctrl-C what was learned is kept.
     assert hasattr(clf, "coefs_") == (error is KeyboardInterrupt)
     assert getattr(clf, "n_iter_", 2) == 2
@@ -198,8 +198,11 @@ assert outcome(64 << 20, lambda: backprop.SharedTeam(10**7)) is None
 
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer needs memory"
+)
 def test_little_memory_for_threads():
-    """Stacks of new threads do not fit: fewer threads, the same bits, and no end.
+    """Stacks of new threads do not fit: fewer threads, the same bits, and it returns.
 
     A thread may also start, and then find no memory to run Python.
     """
