@@ -139,7 +139,7 @@ def test_waiting_workers_are_stopped(eager, monkeypatch, error):
     deadline = time.monotonic() + 10  # they have left the core and end soon
     while _thread._count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert _thread._count() == before
+    assert _thread._count() <= before
     # After Ctrl-C the finished epochs are kept.
     assert hasattr(clf, "coefs_") == (error is KeyboardInterrupt)
     assert getattr(clf, "n_iter_", 2) == 2
@@ -207,6 +207,9 @@ assert outcome(64 << 20, lambda: backprop.NativeThreadPool(10**7)) is None
 
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer needs memory"
+)
 def test_little_memory_for_threads():
     """A fit without memory for new threads gives the same bits or a MemoryError.
 
