@@ -297,7 +297,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``, by which `sample_weight` is
         multiplied. Classes that are not in the dict have weight 1. "balanced" gives
-        every class the same total weight: that of a class is
+        every class the same total weight: a class has the weight
         ``n_samples / (n_classes * count)``, with counts weighted by `sample_weight`.
 
         If the dict has a weight for every class, it may also have labels that are not
@@ -491,8 +491,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     meanings. With equal settings and initial weights, both classifiers make the same
     steps, up to rounding.
 
-    **Coming from linear models.** The coefficients of ``LogisticRegression(C=C)`` are
-    those of::
+    **Coming from linear models.** ``LogisticRegression(C=C)`` has the same coefficients
+    as::
 
         BGDClassifier(
             (), solver="lbfgs", alpha=1 / (n_samples * C), standardize=False
