@@ -1385,7 +1385,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         n_before = state.n_iter
         sample = minimizer.rows.sample()
         if state.stopping.initial_loss is None:
-            state.stopping.initial_loss = minimizer.objective(sample)
+            loss = minimizer.mean_loss(sample)
+            state.stopping.initial_loss = loss + minimizer.penalty()
         try:
             self.stop_reason_ = minimize(
                 minimizer,
@@ -1412,8 +1413,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self.learning_rate_ = minimizer.last_eta
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
-        loss = minimizer.objective(sample)
-        if not np.isfinite(loss):
+        loss = minimizer.mean_loss(sample)
+        if not np.isfinite(loss + minimizer.penalty()):
             quantity = "The loss after the last step"
             raise ValueError(minimizer.divergence_message(quantity))
         return convergence_warning(self, minimizer, settings, n_before, loss, sample)

@@ -2,8 +2,8 @@
 
 Terms: an *epoch* is one pass over the rows. The *criterion* is evaluated after each
 epoch: the training loss or, with early stopping, the validation loss or minus the
-score. Training stops after *patience* epochs without an improvement, the parameter
-`n_iter_no_change`.
+score. *Patience* (the parameter `n_iter_no_change`) is the number of epochs without an
+improvement after which training stops.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -225,11 +225,14 @@ class Minimizer:
         """sum_l ||W_l||^2, and sum_l ||W_l||^2 + ||b_l||^2."""
         return backprop.squared_weight_norms(self.network.layout, theta)
 
-    def objective(self, rows):
-        """J(theta) for the loss of the given rows, whose weights are not rescaled."""
-        penalty, _ = self.squared_norms(self.state.theta)
-        loss = rows.mean_loss(self.network, self.state.theta)
-        return loss + self.alpha / 2 * penalty
+    def mean_loss(self, rows):
+        """The mean loss of the given rows, whose weights are not rescaled."""
+        return rows.mean_loss(self.network, self.state.theta)
+
+    def penalty(self):
+        """alpha / 2 sum_l ||W_l||^2"""
+        squared_norm, _ = self.squared_norms(self.state.theta)
+        return self.alpha / 2 * squared_norm
 
     def record_epoch(self, loss, n_updates, n_done, seconds):
         """Append an epoch that visited `n_done` rows to the curves."""

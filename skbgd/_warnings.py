@@ -70,10 +70,10 @@ def class_prior_loss(sample, network):
     return weight.mean() * loss
 
 
-def convergence_warning(clf, minimizer, settings, n_before, loss, sample):
+def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     """The message of a ConvergenceWarning, or None.
 
-    `n_before` epochs were made in earlier calls, and `loss` is the objective on a
+    `n_before` epochs were made in earlier calls, and `model_loss` is the mean loss of a
     `sample` of the rows after this call. The message reports the initial step size,
     which the user can set, not that of the last epoch.
     """
@@ -95,6 +95,7 @@ def convergence_warning(clf, minimizer, settings, n_before, loss, sample):
     # `loss_curve_` is no reference: with small batches the loss decreases within the
     # first epoch.
     initial_loss = clf._state.stopping.initial_loss
+    loss = model_loss + minimizer.penalty()
     relative, absolute = MAX_INCREASE
     limit = initial_loss * (1 + relative) + absolute
     if minimizer.last_eta is not None and loss > limit:
@@ -106,7 +107,6 @@ def convergence_warning(clf, minimizer, settings, n_before, loss, sample):
     if settings.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
         return None
     prior_loss = class_prior_loss(sample, minimizer.network)
-    model_loss = sample.mean_loss(minimizer.network, minimizer.state.theta)
     if prior_loss > 0 and model_loss > prior_loss * (1 - MIN_GAIN):
         return (
             f"The loss, {model_loss:.3g}, is hardly lower than {prior_loss:.3g}, the "
