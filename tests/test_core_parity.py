@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_whole_steps(n_steps):
 
     The signal comes after `n_steps` steps, at any instruction of a later one.
     """
-    network, start, X, Y, _, _ = make_problem((20,), n=20_000)
+    network, start, X, Y, _, _ = make_problem((20,), n=400_000)
     layout = layout_of(network, _numpy)
 
     def arguments(n):
