@@ -44,7 +44,7 @@ from ._rows import (
     check_core_layout,
     explain_bad_columns,
     has_core_layout,
-    output_layer,
+    pre_activations,
     without_duplicates,
 )
 from ._saving import from_plain, to_plain
@@ -924,7 +924,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         >>> clf.decision_function([[0.0], [3.0]]).round(1)
         array([-8.5,  8.5])
         """
-        Z = self._view()._output_function(X)(activated=False)
+        Z = self._view()._pre_activations(X)
         return Z.ravel() if Z.shape[1] == 1 else Z
 
     def predict(self, X: "Rows") -> "NDArray[Any]":
@@ -958,7 +958,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         array(['cold', 'hot'], dtype='<U4')
         """
         model = self._view()
-        Z = model._output_function(X)(activated=False)
+        Z = model._pre_activations(X)
         if model._multilabel:
             return (Z > 0).astype(int)
         encoded = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
@@ -998,8 +998,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                [0.06, 0.94]])
         """
         model = self._view()
-        outputs = model._output_function(X)
-        return model._network.probabilities(outputs)
+        Z = model._pre_activations(X)
+        return model._network.probabilities(Z)
 
     def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Predict the logarithm of the probability of each class, or of each label.
@@ -1034,8 +1034,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         array([[-5643,     0]])
         """
         model = self._view()
-        outputs = model._output_function(X)
-        return model._network.log_probabilities(outputs)
+        Z = model._pre_activations(X)
+        return model._network.log_probabilities(Z)
 
     @property
     def coefs_(self) -> "tuple[NDArray[np.floating], ...]":
@@ -1386,7 +1386,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
         sample = minimizer.rows.sample()
         if state.stopping.initial_loss is None:
             loss = minimizer.mean_loss(sample)
-            state.stopping.initial_loss = loss + minimizer.penalty()
+            state.stopping.initial_loss = minimizer.objective.value(loss, state.theta)
         try:
             self.stop_reason_ = minimize(
                 minimizer,
@@ -1414,7 +1414,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
         loss = minimizer.mean_loss(sample)
-        if not np.isfinite(loss + minimizer.penalty()):
+        if not np.isfinite(minimizer.objective.value(loss, state.theta)):
             quantity = "The loss after the last step"
             raise ValueError(minimizer.divergence_message(quantity))
         return convergence_warning(self, minimizer, settings, n_before, loss, sample)
@@ -1451,38 +1451,27 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             )
         return parameters
 
-    def _output_function(self, X):
-        """A function that computes the output layer for X, or a selection of its rows.
-
-        It returns A_L if `activated` is True, else Z_L.
-        """
+    def _pre_activations(self, X):
+        """Z_L, the pre-activations of the output units for each row, (n, K)."""
         if not hasattr(self, "_state"):
             check_is_fitted(self)
-        theta = self._state.best_or_last_theta
+        theta, Z = self._state.best_or_last_theta, None
+        given = self._network, theta, self.n_jobs
         # scikit-learn's validation takes longer than the prediction of one row.
-        unchecked = not hasattr(self, "feature_names_in_") and has_core_layout(
+        if not hasattr(self, "feature_names_in_") and has_core_layout(
             X, theta.dtype, self.n_features_in_
-        )
-        if not unchecked:
+        ):
+            Z = pre_activations(X, *given, check_finite=True)
+        if Z is None:  # also for NaN or infinity in X: an error, unless config allows it
             X = self._validate_X(X, theta)
-
-        def outputs(activated, selection=None):
-            nonlocal X, unchecked
-            rows = X if selection is None else X[selection]
-            given = self._network, theta, rows, activated, self.n_jobs
-            out = output_layer(*given, check_finite=unchecked)
-            if out is None:  # NaN or infinity in X: an error, unless config allows it
-                X, unchecked = self._validate_X(X, theta), False
-                return outputs(activated, selection)
-            if np.isnan(out).any():
-                raise ValueError(
-                    "The output is NaN for some samples: features of up to "
-                    f"{abs(rows).max():.2g} are too large for this network in "
-                    f"{theta.dtype}. Scale them (StandardScaler), in fit and here."
-                )
-            return out
-
-        return outputs
+            Z = pre_activations(X, *given)
+        if np.isnan(Z).any():
+            raise ValueError(
+                "The output is NaN for some samples: features of up to "
+                f"{abs(X).max():.2g} are too large for this network in "
+                f"{theta.dtype}. Scale them (StandardScaler), in fit and here."
+            )
+        return Z
 
     def _validate_X(self, X, theta):
         check_not_lazy(X, "X")

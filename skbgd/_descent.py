@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ._core import backprop
+from ._objective import Objective
 from ._settings import default_step_size
 from ._update_rules import schedule_factor
 
@@ -173,11 +173,7 @@ class State:
 
 
 class Minimizer:
-    """Base class of `Descent` and `QuasiNewton`: minimizes the objective in epochs.
-
-    The objective, with row weights w_i of mean 1 and the loss l_i of row i, is
-
-        J(theta) = 1 / n sum_i w_i l_i + alpha / 2 sum_l ||W_l||^2
+    """Base class of `Descent` and `QuasiNewton`: minimizes the `Objective` in epochs.
 
     Parameters
     ----------
@@ -194,7 +190,7 @@ class Minimizer:
     last_eta: float | None = None  # step size of the last epoch; None for L-BFGS
 
     def __init__(self, network, state, rows, alpha):
-        self.network, self.state, self.rows, self.alpha = network, state, rows, alpha
+        self.network, self.state, self.rows = network, state, rows
         if state.mean_squared_row_norm is None:  # the first rows
             moments = rows.moments() if network.standardize else None
             if moments is None:
@@ -205,6 +201,7 @@ class Minimizer:
                 )
             if state.t == 0 and not state.theta_set_by_user:
                 network.scale_initial_weights(state.theta, state.mean_squared_row_norm)
+        self.objective = Objective(self.network, alpha)
 
     def run(self, before_epoch, after_epoch):
         """Run epochs until `after_epoch` returns a reason to stop, and return it.
@@ -221,18 +218,9 @@ class Minimizer:
         """The message of a warning if `tol` was not reached, otherwise ""."""
         raise NotImplementedError
 
-    def squared_norms(self, theta):
-        """sum_l ||W_l||^2, and sum_l ||W_l||^2 + ||b_l||^2."""
-        return backprop.squared_weight_norms(self.network.layout, theta)
-
     def mean_loss(self, rows):
         """The mean loss of the given rows, whose weights are not rescaled."""
         return rows.mean_loss(self.network, self.state.theta)
-
-    def penalty(self):
-        """alpha / 2 sum_l ||W_l||^2"""
-        squared_norm, _ = self.squared_norms(self.state.theta)
-        return self.alpha / 2 * squared_norm
 
     def record_epoch(self, loss, n_updates, n_done, seconds):
         """Append an epoch that visited `n_done` rows to the curves."""
@@ -299,7 +287,7 @@ class Descent(Minimizer):
         rows.prepare_epochs(
             network, state, update_rule, self.batch_size, shuffle, n_epochs
         )
-        self.squared_weight_norm, _ = self.squared_norms(self.state.theta)
+        self.penalty, _ = self.objective.penalty_and_norm(state.theta)
 
     @property
     def eta(self):
@@ -345,9 +333,9 @@ class Descent(Minimizer):
     def _finish_epoch(self, total, n_done, start):
         """Append an epoch over `n_done` rows to the curves; ValueError if diverged."""
         n_done = int(n_done)
-        loss = float(total) / max(n_done, 1) + self.alpha / 2 * self.squared_weight_norm
+        loss = float(total) / max(n_done, 1) + self.penalty
         # The norm shows whether the parameters after the last step are finite.
-        self.squared_weight_norm, norm = self.squared_norms(self.state.theta)
+        self.penalty, norm = self.objective.penalty_and_norm(self.state.theta)
         quantity = self._non_finite_quantity(loss, norm)
         if quantity is not None:
             raise ValueError(self.divergence_message(quantity))
@@ -367,18 +355,18 @@ class Descent(Minimizer):
 
     def divergence_message(self, quantity):
         # The schedule changes the step size; the user can set eta.
-        eta = self.update_rule.eta
+        eta, alpha = self.update_rule.eta, self.update_rule.alpha
         step_size = eta if self.last_eta is None else self.last_eta
         by_schedule = "" if step_size == eta else f" (step size {step_size:g})"
         message = (
             f"{quantity} is no longer finite in epoch {self.state.n_iter + 1} with "
-            f"learning_rate={eta:g}{by_schedule} and alpha={self.alpha:g}: the descent "
+            f"learning_rate={eta:g}{by_schedule} and alpha={alpha:g}: the descent "
             "has diverged. Try a smaller learning_rate."
         )
-        if step_size * self.alpha > 1:
+        if step_size * alpha > 1:
             message += (
                 " A smaller alpha would help too: each step multiplies the weights by "
-                f"1 - step size * alpha = {1 - step_size * self.alpha:g}, which should "
+                f"1 - step size * alpha = {1 - step_size * alpha:g}, which should "
                 "be between 0 and 1."
             )
         return message + self.rows.sample().scaling_advice(self.network)

@@ -81,13 +81,9 @@ class QuasiNewton(Minimizer):
         """Compute J and its gradient at x, and store them for `end_iteration`."""
         theta = x.astype(self.state.theta.dtype)
         loss, gradient = self.rows.loss_gradient(self.network, theta)
-        # J = loss + alpha / 2 sum_l ||W_l||^2
-        penalty, _ = self.squared_norms(theta)
-        J = loss + self.alpha / 2 * penalty
-        # dJ/dW_l = dloss/dW_l + alpha W_l;  b_l carries no penalty
+        J = self.objective.value(loss, theta)
         gradient = gradient.astype(float, copy=False)
-        for W, _, _ in self.network.layers:
-            gradient[W] += self.alpha * theta[W]
+        self.objective.add_penalty_gradient(theta, gradient)
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
             raise ValueError(self.divergence_message("The loss or its gradient"))
@@ -97,7 +93,7 @@ class QuasiNewton(Minimizer):
     def divergence_message(self, quantity):
         return (
             f"{quantity} is no longer finite in epoch {self.state.n_iter + 1} of "
-            f"L-BFGS with alpha={self.alpha:g}. Try another alpha, or solver='sgd'."
+            f"L-BFGS with alpha={self.objective.alpha:g}. Try another alpha, or solver='sgd'."
             f"{self.rows.sample().scaling_advice(self.network)}"
         )
 

@@ -160,42 +160,48 @@ class Network:
         if len(self.layers) > 1 and 0 < rms < np.inf:
             theta[self.layers[0][0]] /= rms if rms < 1 else np.sqrt(rms)
 
-    # Predictions. `outputs(activated, rows)` returns A_L or Z_L for a subset of rows.
+    # Predictions
 
     @quiet
-    def probabilities(self, outputs):
+    def probabilities(self, Z):
         """Probabilities of the classes, (n, max(K, 2)), or of the labels, (n, K).
 
-        - Softmax units: the outputs.
-        - One sigmoid unit: the output is the probability of the second class.
+        Z are the pre-activations of the output layer, (n, K).
+
+        - Softmax units: softmax(z).
+        - One sigmoid unit: sigma(z) is the probability of the second class.
         - Several sigmoid units for exclusive classes: normalized to sum to 1,
           p_k = sigma(z_k) / sum_j sigma(z_j).
-        - Sigmoid units for multilabel targets: the outputs.
+        - Sigmoid units for multilabel targets: sigma(z).
         """
         if self.exclusive and self.units[-1] == 1:
-            Z = outputs(False)
-            return expit(np.hstack([-Z, Z]))  # 1 - sigma(z) would lose digits
-        A = outputs(True)
+            return expit(_of_both_classes(Z))
+        A = Z.copy()
+        backprop.activation(self.output_activation, A)
         if self.output_activation == "softmax" or not self.exclusive:
             return A
         total = A.sum(axis=1, keepdims=True)
         tiny = total[:, 0] < 100 * np.finfo(A.dtype).tiny  # 0 or inaccurate
         np.divide(A, total, out=A, where=~tiny[:, np.newaxis])
         if tiny.any():
-            A[tiny] = np.exp(self.log_probabilities(outputs, tiny))
+            A[tiny] = np.exp(self.log_probabilities(Z[tiny]))
         return A
 
     @quiet
-    def log_probabilities(self, outputs, rows=slice(None)):
+    def log_probabilities(self, Z):
         """Logarithms of the probabilities, finite where these round to 0."""
-        Z = outputs(False, rows)
         if self.output_activation == "softmax":
             return log_softmax(Z, axis=1)
         if not self.exclusive:
             return log_expit(Z)
         if Z.shape[1] == 1:
-            return log_expit(np.hstack([-Z, Z]))
+            return log_expit(_of_both_classes(Z))
         return log_softmax(log_expit(Z), axis=1)
+
+
+def _of_both_classes(Z):
+    """[-Z, Z], whose sigmoids are the probabilities: 1 - sigma(z) would lose digits."""
+    return Z * np.array([-1, 1], dtype=Z.dtype)
 
 
 # Weights set by the user -------------------------------------------------------------

@@ -339,24 +339,23 @@ def sum_of_losses(network, theta, X, Y, weights, gradient=None, n_jobs=1):
         )
 
 
-def output_layer(network, theta, X, activated, n_jobs=None, check_finite=False):
-    """The output layer, of shape (n, K): A_L if `activated`, otherwise Z_L.
+def pre_activations(X, network, theta, n_jobs, check_finite=False):
+    """Z_L, the pre-activations of the output layer, (n, K).
 
     None if `check_finite` is True and dense X has a NaN or an infinity.
     """
     data = data_for(network, X)
-    out = np.empty((data.n, network.units[-1]), dtype=theta.dtype)
+    Z = np.empty((data.n, network.units[-1]), dtype=theta.dtype)
     with thread_pool_for(network, data, data.n, n_jobs) as pool:
         finite = pool.run(
             backprop.outputs,
             backprop.Model(network.layout, theta),
             data,
-            out,
-            activated,
+            Z,
             check_finite,
             workspace_for(network, data, data.n, pool.n_threads),
         )
-    return out if finite else None
+    return Z if finite else None
 
 
 @quiet

@@ -95,7 +95,7 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     # `loss_curve_` is no reference: with small batches the loss decreases within the
     # first epoch.
     initial_loss = clf._state.stopping.initial_loss
-    loss = model_loss + minimizer.penalty()
+    loss = minimizer.objective.value(model_loss, clf._state.theta)
     relative, absolute = MAX_INCREASE
     limit = initial_loss * (1 + relative) + absolute
     if minimizer.last_eta is not None and loss > limit:

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from skbgd import _descent, _moments, _network, _rows
+from skbgd import _moments, _network, _objective, _rows
 from skbgd._core import COMPILED, _numpy, backprop, threads
 from skbgd._network import Network
 
@@ -92,7 +92,7 @@ def eager_threads(n_cpus=2):
 def numpy_core():
     """Use the core in NumPy."""
     with ExitStack() as stack:
-        for module in (_descent, _moments, _network, _rows, threads):
+        for module in (_moments, _network, _objective, _rows, threads):
             stack.enter_context(patch.object(module, "backprop", _numpy))
         stack.enter_context(patch.object(threads, "COMPILED", False))
         yield

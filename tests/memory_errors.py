@@ -42,7 +42,7 @@ def calls_of_the_core():
         "run_batches": (parameters, 0, rows, 2, rule, work),
         "loss_gradient": (parameters, rows, work),
         "apply_gradient": (parameters, 0, rule),
-        "outputs": (parameters, backprop.Data(X[:n]), Z, True, True, work),
+        "outputs": (parameters, backprop.Data(X[:n]), Z, True, work),
         "squared_row_norms": (rows, np.empty(n)),
         "squared_weight_norms": (network.layout, theta),
         "shuffle": (order, 1),

@@ -49,9 +49,9 @@ def activate(request):
     core = backprop if compiled else _numpy
 
     def activate(name, values, dtype):
-        result = np.array(values, dtype=dtype)
+        result = np.array([values], dtype=dtype)
         core.activation(name, result)
-        return result
+        return result[0]
 
     with instruction_set(request.param) if compiled else nullcontext():
         yield activate

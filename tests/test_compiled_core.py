@@ -231,7 +231,7 @@ def test_invalid_output_array(invalid):
     workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
     Z = INVALID_OUTPUTS[invalid](np.empty((N, 2)))
     with pytest.raises(ValueError, match=r"Z must be an array of \(6, 2\)"):
-        backprop.outputs(model, backprop.Data(VALID["X"]), Z, True, True, workspace)
+        backprop.outputs(model, backprop.Data(VALID["X"]), Z, True, workspace)
 
 
 @compiled
@@ -242,7 +242,7 @@ def test_workspace_for_another_number_of_threads():
     data, Z = backprop.Data(VALID["X"]), np.empty((N, 2))
     pool = backprop.NativeThreadPool(2)
     with pytest.raises(ValueError, match="for 1 threads"):
-        backprop.outputs(model, data, Z, True, True, workspace, pool)
+        backprop.outputs(model, data, Z, True, workspace, pool)
 
 
 @compiled
@@ -252,9 +252,9 @@ def test_read_only_arrays_predict():
     Z = np.empty((N, 2))
     workspace = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
     model, data = backprop.Model(NETWORK.layout, theta), backprop.Data(X)
-    assert backprop.outputs(model, data, Z, True, True, workspace)
+    assert backprop.outputs(model, data, Z, True, workspace)
     (W_1, W_2), (b_1, b_2) = NETWORK.coefs(theta), NETWORK.intercepts(theta)
-    np.testing.assert_allclose(Z, expit(expit(X @ W_1 + b_1) @ W_2 + b_2), rtol=1e-13)
+    np.testing.assert_allclose(Z, expit(X @ W_1 + b_1) @ W_2 + b_2, rtol=1e-13)
 
 
 @compiled
@@ -289,7 +289,7 @@ def test_targets_are_checked_when_they_are_first_used(Y, match):
     model = backprop.Model(NETWORK.layout, VALID["theta"])
     workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
     data = backprop.Data(VALID["X"], Y)
-    backprop.outputs(model, data, np.empty((N, 2)), True, False, workspace)
+    backprop.outputs(model, data, np.empty((N, 2)), False, workspace)
     with pytest.raises(ValueError, match=match):
         backprop.loss_gradient(model, data, workspace)
 

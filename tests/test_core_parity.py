@@ -128,12 +128,14 @@ def test_outputs_and_norms(container, standardized, dtype):
         layout = layout_of(network, core)
         data = core.Data(container(X), standardizer=transform)
         parameters = core.Model(layout, theta)
-        Z, A, norms = np.empty((40, 3), dtype), np.empty((40, 3), dtype), np.empty(40)
+        Z, norms = np.empty((40, 3), dtype), np.empty(40)
         workspace = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
-        for out, activated in ((Z, False), (A, True)):
-            assert core.outputs(parameters, data, out, activated, False, workspace)
+        assert core.outputs(parameters, data, Z, False, workspace)
+        A, sigmoids = Z.copy(), Z.copy()
+        core.activation("softmax", A)
+        core.activation("logistic", sigmoids)
         core.squared_row_norms(data, norms)
-        results.append([Z, A, norms, core.squared_weight_norms(layout, theta)])
+        results.append([Z, A, sigmoids, norms, core.squared_weight_norms(layout, theta)])
         assert (layout.d, layout.K, layout.offsets) == (5, 3, network.layout.offsets)
         assert layout.scratch_per_row(True) == network.layout.scratch_per_row(True)
     for ours, theirs in zip(*results, strict=True):

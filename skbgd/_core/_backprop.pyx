@@ -75,12 +75,12 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
             const Call &call, const UpdateRule &rule, long long n_steps,
             Py_ssize_t batch_size, double *loss_sum, Py_ssize_t *n_done)
         void apply_gradient(const Call &call, const UpdateRule &rule, long long n_steps)
-        bint outputs(const Call &call, bint activated, bint check_finite, void *out)
+        bint outputs(const Call &call, bint check_finite, void *Z)
         void squared_row_norms(const Call &call, double *norms)
         double column_moments(
             const Call &call, Py_ssize_t start, Py_ssize_t n, double *moments)
         void squared_weight_norms(const Call &call, double *norms)
-        void apply_activation(Activation f, void *Z, Py_ssize_t n)
+        void apply_activation(Activation f, Py_ssize_t m, Py_ssize_t units, void *Z)
         void compute_product(const Product &product)
     cdef cppclass InstructionSet:
         const char *name
@@ -363,13 +363,12 @@ def apply_gradient(model, long long n_steps, rule):
 def outputs(
     model,
     data,
-    Z,  # OUT (n, K) Z_L, or A_L if activated
-    bint activated,
+    Z,  # OUT (n, K)
     bint check_finite,  # dense X only
     workspace,
     NativeThreadPool pool=None,
 ):
-    """Compute the output layer for every row.
+    """Compute Z_L for every row, into Z.
 
     Returns False if `check_finite` found a NaN or an infinity in X; Z is then
     incomplete. Raises KeyboardInterrupt soon after Ctrl-C.
@@ -387,7 +386,7 @@ def outputs(
     out = _address(checked("Z", Z, shape, model.theta.dtype.char, True))
     call = _checked_call(model, data, workspace, pool, False)
     with nogil:
-        finite = entry_points.outputs(call, activated, check_finite, out)
+        finite = entry_points.outputs(call, check_finite, out)
     _raise_if_interrupted(pool)
     return finite
 
@@ -470,6 +469,14 @@ def shuffle(
     return state
 
 
+def activation(name, Z):
+    """A = f(Z), in place; Z is (m, units)."""
+    cdef int code = ACTIVATIONS.index(name)
+    checked("Z", Z, 2, "fd", True)
+    _entry_points(Z.dtype).apply_activation(
+        <Activation> code, Z.shape[0], Z.shape[1], _address(Z))
+
+
 # For the tests -------------------------------------------------------------------------
 
 cdef class ModeSelector:
@@ -486,14 +493,6 @@ cdef class ModeSelector:
         """Return whether the leader computes the run that starts now alone."""
         self.selector.update(now)
         return self.selector.sequential
-
-
-def activation(name, values):
-    """Apply the activation function `name` to `values`, (n,), in place."""
-    cdef int code = ACTIVATIONS.index(name)
-    checked("values", values, 1, "fd", True)
-    _entry_points(values.dtype).apply_activation(
-        <Activation> code, _address(values), values.shape[0])
 
 
 def product(

@@ -56,8 +56,12 @@ def use_instruction_set(name):
 
 
 def activation(name, Z):
-    """A = f(Z), in place."""
-    if name == "logistic":
+    """A = f(Z), in place; Z is (m, units)."""
+    if name == "softmax":
+        Z -= Z.max(axis=1, keepdims=True)
+        np.exp(Z, out=Z)
+        Z /= Z.sum(axis=1, keepdims=True)
+    elif name == "logistic":
         expit(Z, out=Z)
     elif name == "tanh":
         np.tanh(Z, out=Z)
@@ -280,8 +284,8 @@ def apply_gradient(model, n_steps, rule):
 
 
 @quiet
-def outputs(model, data, Z, activated, check_finite, workspace):
-    """Compute the output layer for every row, into Z: Z_L, or A_L if activated.
+def outputs(model, data, Z, check_finite, workspace):
+    """Compute Z_L for every row, into Z.
 
     Returns False if `check_finite` found a NaN or an infinity in X; Z is then
     incomplete.
@@ -293,12 +297,6 @@ def outputs(model, data, Z, activated, check_finite, workspace):
         if check_finite and not np.isfinite(X).all():
             return False
         out[...] = forward(layers, data.standardized(X), layout.hidden)[-1]
-        if activated and layout.output == "softmax":
-            out -= out.max(axis=1, keepdims=True)
-            np.exp(out, out=out)
-            out /= out.sum(axis=1, keepdims=True)
-        elif activated:
-            expit(out, out=out)
     return True
 
 

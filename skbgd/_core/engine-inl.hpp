@@ -116,7 +116,7 @@ template <class real> class Engine {
         return true;
     }
 
-    bool outputs(bool activated, bool check_finite, real *out)
+    bool outputs(bool check_finite, real *out)
     {
         const ptrdiff_t n = c.data.n, K = c.K;
         std::atomic<ptrdiff_t> next{0};
@@ -125,7 +125,6 @@ template <class real> class Engine {
             for (ptrdiff_t start; finite && (start = next.fetch_add(c.tile)) < n;) {
                 const Tile<real> tile = {start, std::min(c.tile, n - start), scratch(chunk),
                                          c.stride, panel(thread)};
-                const ptrdiff_t size = tile.m * K;
                 if (!may_continue(thread, tile.m))
                     break;
                 if (check_finite
@@ -133,13 +132,8 @@ template <class real> class Engine {
                     finite = false;
                     break;
                 }
-                real *Z = forward(c, tile, 1);
-                if (activated && c.output == SOFTMAX)
-                    softmax(tile.m, K, Z, static_cast<const int *>(nullptr),
-                            static_cast<real *>(nullptr));
-                else if (activated)
-                    activate(LOGISTIC, Z, size);
-                std::memcpy(out + start * K, Z, size * sizeof(real));
+                std::memcpy(out + start * K, forward(c, tile, 1),
+                            tile.m * K * sizeof(real));
             }
         });
         return finite;

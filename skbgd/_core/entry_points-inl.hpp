@@ -34,12 +34,12 @@ static void apply_gradient(const Call<void> &call, const UpdateRule &rule,
     Engine<real>(call).step(rule, n_steps);
 }
 
-/* Z_L, or A_L if activated, of each row, into out (n, K). Returns false if `check_finite`
-   found a NaN or an infinity in dense X. */
+/* Z_L of each row, into Z (n, K). Returns false if `check_finite` found a NaN or an infinity
+   in dense X. */
 template <class real>
-static bool outputs(const Call<void> &call, bool activated, bool check_finite, void *out)
+static bool outputs(const Call<void> &call, bool check_finite, void *Z)
 {
-    return Engine<real>(call).outputs(activated, check_finite, static_cast<real *>(out));
+    return Engine<real>(call).outputs(check_finite, static_cast<real *>(Z));
 }
 
 /* ||x_i||^2 of each row */
@@ -134,9 +134,14 @@ static void squared_weight_norms(const Call<void> &call, double *norms)
     norms[1] = norms[0] + intercepts;
 }
 
-template <class real> static void apply_activation(Activation f, void *Z, ptrdiff_t n)
+/* A = f(Z), in place; Z is (m, units) */
+template <class real>
+static void apply_activation(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z)
 {
-    activate(f, static_cast<real *>(Z), n);
+    if (f == SOFTMAX)
+        softmax<real>(m, units, static_cast<real *>(Z), nullptr, nullptr);
+    else
+        activate(f, static_cast<real *>(Z), m * units);
 }
 
 template <class real> static void compute_product(const Product<void> &product)

@@ -131,13 +131,13 @@ struct EntryPoints {
                         ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done);
     void (*apply_gradient)(const Call<void> &call, const UpdateRule &rule,
                            long long n_steps);
-    bool (*outputs)(const Call<void> &call, bool activated, bool check_finite, void *out);
+    bool (*outputs)(const Call<void> &call, bool check_finite, void *Z);
     void (*squared_row_norms)(const Call<void> &call, double *norms);
     double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
                              double *moments);
     void (*squared_weight_norms)(const Call<void> &call, double *norms);
+    void (*apply_activation)(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z);
     /* For the tests: */
-    void (*apply_activation)(Activation f, void *Z, ptrdiff_t n);
     void (*compute_product)(const Product<void> &product);
 };
 
