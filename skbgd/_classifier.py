@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,12 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ._callbacks import (
-    CallbackSupportMixin,
-    Progress,
-    validation_criterion,
-    with_callbacks,
+from ._array_layout import (
+    check_core_layout,
+    explain_bad_columns,
+    has_core_layout,
+    without_duplicates,
 )
+from ._callbacks import CallbackSupportMixin, Progress, with_callbacks
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
 from ._network import Network, write_array, write_arrays
@@ -39,14 +41,7 @@ from ._parameters import (
     hidden_units,
     unavailable_with_lbfgs,
 )
-from ._rows import (
-    LocalRows,
-    check_core_layout,
-    explain_bad_columns,
-    has_core_layout,
-    pre_activations,
-    without_duplicates,
-)
+from ._rows import LocalRows
 from ._saving import from_plain, to_plain
 from ._settings import Settings, resolve_batch_size
 from ._targets import (
@@ -59,7 +54,9 @@ from ._targets import (
     class_weights,
     classes_for_partial_fit,
 )
+from ._trainer import pre_activations
 from ._update_rules import UpdateRule
+from ._validation import validation_criterion
 from ._warnings import convergence_warning, dissimilar_rows_warning
 
 FLOAT_DTYPES = (np.float64, np.float32)
@@ -806,8 +803,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             fit_warnings = trained._fit(
                 X, y, sample_weight, X_val, y_val, sample_weight_val
             )
-        except self._INTERRUPTS as interrupt:
-            if getattr(interrupt, "keeps_epochs", False):
+        except self._INTERRUPTS:
+            if trained._has_new_epochs(before.get("_state")):
                 self._commit(trained, before)
             raise
         self._commit(trained, before)
@@ -1120,6 +1117,14 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
     # Exceptions after which `fit` keeps the epochs made before.
     _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
+    def _has_new_epochs(self, before):
+        """Whether `fit` has made an epoch since the state of the earlier calls."""
+        state = vars(self).get("_state")
+        if state is None or state is before:
+            return False
+        resumed = before is not None and self.warm_start
+        return state.n_iter > (before.n_iter if resumed else 0)
+
     @with_callbacks
     def _fit(self, X, y, sample_weight, *validation):
         """`fit` on a copy of the estimator, which an error may leave half trained.
@@ -1147,14 +1152,17 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 # Arrays, without feature names.
                 callback_args = rows.X, rows.y, rows.sample_weight
                 has_feature_names = False
-            self._set_targets(rows, "sample_weight times class weight", validation_rows)
-            self._reset_stopping_rule_if_changed(rows, validation_rows)
-            settings = self._resolve_settings(rows)
+            name = "sample_weight times class weight"
+            data, validation_data = self._encode(rows, name, validation_rows)
+            self._reset_stopping_rule_if_changed(data, validation_data)
+            settings = self._resolve_settings(data)
             progress = Progress(self, self._state, *callback_args, has_feature_names)
-            minimizer = self._make_minimizer(rows, settings)
-            with rows:
+            self._initialize_first_layer(data)
+            minimizer = self._make_minimizer(data, settings)
+            validate = validation_criterion(self, validation_rows, validation_data)
+            with minimizer.trainer:
                 nonconvergence = self._run_epochs(
-                    minimizer, settings, validation_rows, progress
+                    minimizer, settings, validate, progress
                 )
         messages = (UserWarning, dissimilarity), (ConvergenceWarning, nonconvergence)
         return [category(text) for category, text in messages if text is not None]
@@ -1168,36 +1176,37 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "not see all samples; pass a dict {label: weight}."
             )
         is_first_call = not hasattr(self, "_state")
-        with self._load_local_rows(X, y, sample_weight, reset=is_first_call) as rows:
-            if is_first_call:
-                multilabel = rows.multilabel
-                classes = classes_for_partial_fit(rows.y, classes, multilabel)
-                self._initialize(rows, classes)
-            else:
-                self._check_same_network()
-                if classes is not None:
-                    self._check_same_classes(check_classes(classes))
-            self._set_targets(rows)
-            # The curves are shared, not copied, so the time of a call does not depend
-            # on their length. An epoch appends to them last, after all that may fail.
-            self._state = self._state.copy(curves=False)
-            self._state.restart_from_best()
-            if rows.total_weight > 0:
-                settings = self._resolve_settings(rows, streaming=True)
-                averaged = settings.schedule == "averaged"
-                if not averaged:
-                    self._state.continue_from_average()
-                descent = self._make_minimizer(rows, settings)
+        rows = self._load_local_rows(X, y, sample_weight, reset=is_first_call)
+        if is_first_call:
+            classes = classes_for_partial_fit(rows.y, classes, rows.multilabel)
+            self._initialize(rows, classes)
+        else:
+            self._check_same_network()
+            if classes is not None:
+                self._check_same_classes(check_classes(classes))
+        data, _ = self._encode(rows)
+        # The curves are shared, not copied, so the time of a call does not depend on
+        # their length. An epoch appends to them last, after all that may fail.
+        self._state = self._state.copy(curves=False)
+        self._state.restart_from_best()
+        if data.total_weight > 0:
+            settings = self._resolve_settings(data, streaming=True)
+            averaged = settings.schedule == "averaged"
+            if not averaged:
+                self._state.continue_from_average()
+            self._initialize_first_layer(data)
+            descent = self._make_minimizer(data, settings)
+            with descent.trainer:
                 descent.epoch()
-                if averaged:
-                    self._state.update_average()
-                self.learning_rate_ = descent.last_eta
-                self.learning_rate_init_ = descent.update_rule.eta
+            if averaged:
+                self._state.update_average()
+            self.learning_rate_ = descent.last_eta
+            self.learning_rate_init_ = descent.update_rule.eta
         self._set_fitted_attributes()
 
     def _load_rows(self, X, y, sample_weight, reset):
-        """The training rows of `fit`."""
-        return self._load_local_rows(X, y, sample_weight, reset)
+        """A context of the training rows of `fit`."""
+        return nullcontext(self._load_local_rows(X, y, sample_weight, reset))
 
     def _load_local_rows(self, X, y, sample_weight, reset, name="sample_weight"):
         """Checked rows in memory, as arrays in the layout of the core."""
@@ -1301,8 +1310,8 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 "classes fit a new estimator."
             )
 
-    def _set_targets(self, rows, weight_name=None, validation_rows=None):
-        """Encode the labels and set the weights of the rows.
+    def _encode(self, rows, weight_name=None, validation_rows=None):
+        """Rows and validation rows with encoded labels and normalized weights.
 
         `weight_name` describes the weights in the error if all are 0; None: no error.
         """
@@ -1313,15 +1322,16 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             lambda: rows.class_totals(self.classes_),
         )
         encoding = self.classes_, self._multilabel, weights_of_classes
-        rows.set_targets(*encoding)
+        data, validation_data = rows.encoded(*encoding), None
         if weight_name is not None:
-            check_positive_weight(rows.total_weight, weight_name)
+            check_positive_weight(data.total_weight, weight_name)
         if validation_rows is not None:
-            validation_rows.set_targets(*encoding)
+            validation_data = validation_rows.encoded(*encoding)
             name = "of the validation rows, times class weight"
-            check_positive_weight(validation_rows.total_weight, name)
+            check_positive_weight(validation_data.total_weight, name)
+        return data, validation_data
 
-    def _reset_stopping_rule_if_changed(self, rows, validation_rows):
+    def _reset_stopping_rule_if_changed(self, data, validation_data):
         """Restart the stopping rule if the rows or its parameters have changed."""
         if not self.warm_start:
             return
@@ -1334,19 +1344,19 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 for name, value in values
                 if name not in NOT_IN_STOPPING_KEY
             ),
-            rows.key,
-            None if validation_rows is None else validation_rows.key,
+            data.key,
+            None if validation_data is None else validation_data.key,
         )
         if self._state.stopping.key != key:
             self._state.restart_from_best(key)
 
     _resolve_batch_size = staticmethod(resolve_batch_size)
 
-    def _resolve_settings(self, rows, streaming=False):
+    def _resolve_settings(self, data, streaming=False):
         """Resolve the parameters. Sets `batch_size_`, `alpha_`, in fit `max_iter_`."""
         settings = Settings.resolve(
             self,
-            rows,
+            data,
             self._state.stopping.first_epoch,
             streaming=streaming,
             batch_size_resolver=self._resolve_batch_size,
@@ -1356,36 +1366,47 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             self.max_iter_ = settings.max_iter
         return settings
 
-    def _make_minimizer(self, rows, settings):
-        """The minimizer. The first one computes how the network standardizes rows."""
-        problem = self._network, self._state, rows
-        if self.solver == "lbfgs":
-            minimizer = QuasiNewton(*problem, settings.alpha, settings.tol)
+    def _initialize_first_layer(self, data):
+        """Let the first rows scale W_1 and determine how rows are standardized."""
+        state = self._state
+        if state.mean_squared_row_norm is not None:
+            return
+        moments = data.moments() if self._network.standardize else None
+        if moments is None:
+            state.mean_squared_row_norm = float(data.mean_squared_row_norm())
         else:
-            update_rule = UpdateRule(
-                eta=self.learning_rate,
-                alpha=settings.alpha,
-                solver=self.solver,
-                momentum=0.0 if self.solver == "adam" else float(self.momentum),
-                nesterov=self.nesterov,
-                beta_1=float(self.beta_1),
-                beta_2=float(self.beta_2),
-                epsilon=float(self.epsilon),
-                max_gradient_norm=float(self.max_gradient_norm or 0),
+            self._network, state.mean_squared_row_norm = self._network.standardized(
+                moments, state.theta.dtype
             )
-            minimizer = Descent(
-                *problem, update_rule, settings, self.power_t, self.shuffle
+        if state.t == 0 and not state.theta_set_by_user:
+            self._network.scale_initial_weights(
+                state.theta, state.mean_squared_row_norm
             )
-        self._network = minimizer.network
-        return minimizer
 
-    def _run_epochs(self, minimizer, settings, validation_rows, progress):
+    def _make_minimizer(self, data, settings):
+        problem = self._network, self._state, data
+        if self.solver == "lbfgs":
+            return QuasiNewton(*problem, settings.alpha, settings.tol)
+        update_rule = UpdateRule(
+            eta=self.learning_rate,
+            alpha=settings.alpha,
+            solver=self.solver,
+            momentum=0.0 if self.solver == "adam" else float(self.momentum),
+            nesterov=self.nesterov,
+            beta_1=float(self.beta_1),
+            beta_2=float(self.beta_2),
+            epsilon=float(self.epsilon),
+            max_gradient_norm=float(self.max_gradient_norm or 0),
+        )
+        return Descent(*problem, update_rule, settings, self.power_t, self.shuffle)
+
+    def _run_epochs(self, minimizer, settings, validate, progress):
         """Run the epochs and set the fitted attributes; returns a warning or None."""
         state = self._state
         n_before = state.n_iter
-        sample = minimizer.rows.sample()
+        sample = minimizer.data.sample()
         if state.stopping.initial_loss is None:
-            loss = minimizer.mean_loss(sample)
+            loss = sample.mean_loss(self._network, state.theta)
             state.stopping.initial_loss = minimizer.objective.value(loss, state.theta)
         try:
             self.stop_reason_ = minimize(
@@ -1394,14 +1415,13 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 tol=settings.tol,
                 n_iter_no_change=settings.n_iter_no_change,
                 adaptive=settings.schedule == "adaptive",
-                validate=validation_criterion(self, validation_rows),
+                validate=validate,
                 early_stopping=self.early_stopping,
                 progress=progress,
             )
         except self._INTERRUPTS as interrupt:
             self.stop_reason_ = "interrupted"
-            interrupt.keeps_epochs = state.n_iter > n_before
-            if interrupt.keeps_epochs:
+            if state.n_iter > n_before:
                 interrupt.add_note(
                     f"fit was interrupted in epoch {state.n_iter}. The parameters "
                     "reached by then are kept: the estimator is fitted."
@@ -1413,7 +1433,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
                 self.learning_rate_ = minimizer.last_eta
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
-        loss = minimizer.mean_loss(sample)
+        loss = sample.mean_loss(self._network, state.theta)
         if not np.isfinite(minimizer.objective.value(loss, state.theta)):
             quantity = "The loss after the last step"
             raise ValueError(minimizer.divergence_message(quantity))
@@ -1462,7 +1482,7 @@ class BGDClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimatorWithHint
             X, theta.dtype, self.n_features_in_
         ):
             Z = pre_activations(X, *given, check_finite=True)
-        if Z is None:  # also for NaN or infinity in X: an error, unless config allows it
+        if Z is None:  # or NaN or infinity in X: an error, unless config allows it
             X = self._validate_X(X, theta)
             Z = pre_activations(X, *given)
         if np.isnan(Z).any():

@@ -178,30 +178,22 @@ class Minimizer:
     Parameters
     ----------
     network : Network
-        If it standardizes and `rows` are the first rows, the attribute `network` is a
-        copy with their shift and scale.
     state : State
         Changed in place.
-    rows : LocalRows or DaskRows
-        With their targets set.
+    data : Dataset or DaskRows
     alpha : float
+
+    Attributes
+    ----------
+    trainer : LocalTrainer or DaskTrainer
+        A context manager, to be entered before `run`.
     """
 
     last_eta: float | None = None  # step size of the last epoch; None for L-BFGS
 
-    def __init__(self, network, state, rows, alpha):
-        self.network, self.state, self.rows = network, state, rows
-        if state.mean_squared_row_norm is None:  # the first rows
-            moments = rows.moments() if network.standardize else None
-            if moments is None:
-                state.mean_squared_row_norm = float(rows.mean_squared_row_norm())
-            else:
-                self.network, state.mean_squared_row_norm = network.standardized(
-                    moments, state.theta.dtype
-                )
-            if state.t == 0 and not state.theta_set_by_user:
-                network.scale_initial_weights(state.theta, state.mean_squared_row_norm)
-        self.objective = Objective(self.network, alpha)
+    def __init__(self, network, state, data, alpha):
+        self.network, self.state, self.data = network, state, data
+        self.objective = Objective(network, alpha)
 
     def run(self, before_epoch, after_epoch):
         """Run epochs until `after_epoch` returns a reason to stop, and return it.
@@ -217,10 +209,6 @@ class Minimizer:
     def unconverged_message(self, stop_reason, settings):
         """The message of a warning if `tol` was not reached, otherwise ""."""
         raise NotImplementedError
-
-    def mean_loss(self, rows):
-        """The mean loss of the given rows, whose weights are not rescaled."""
-        return rows.mean_loss(self.network, self.state.theta)
 
     def record_epoch(self, loss, n_updates, n_done, seconds):
         """Append an epoch that visited `n_done` rows to the curves."""
@@ -247,7 +235,7 @@ class Descent(Minimizer):
 
     Parameters
     ----------
-    network, state, rows
+    network, state, data
         As for `Minimizer`.
     update_rule : UpdateRule
         Its `eta` is a number or "auto".
@@ -257,10 +245,9 @@ class Descent(Minimizer):
     """
 
     def __init__(
-        self, network, state, rows, update_rule, settings, power_t=0.5, shuffle=True
+        self, network, state, data, update_rule, settings, power_t=0.5, shuffle=True
     ):
-        super().__init__(network, state, rows, update_rule.alpha)
-        network = self.network
+        super().__init__(network, state, data, update_rule.alpha)
         self.batch_size = settings.batch_size
         self.factor = schedule_factor(
             settings.schedule,
@@ -283,9 +270,14 @@ class Descent(Minimizer):
             state.velocity = None
         elif state.velocity is None:
             state.velocity = np.zeros_like(state.theta)
-        n_epochs = settings.max_iter - state.n_iter
-        rows.prepare_epochs(
-            network, state, update_rule, self.batch_size, shuffle, n_epochs
+        self.trainer = data.trainer(
+            network,
+            state.theta,
+            velocity=state.velocity,
+            second_moment=state.second_moment,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            n_epochs=settings.max_iter - state.n_iter,
         )
         self.penalty, _ = self.objective.penalty_and_norm(state.theta)
 
@@ -316,23 +308,23 @@ class Descent(Minimizer):
         state = self.state
         self.last_eta = self.eta
         update_rule = self.update_rule._replace(eta=self.last_eta)
-        totals = np.zeros(2)  # sum of the losses, number of rows used
         shuffle_state = state.shuffle_state
+        self.trainer.reset()
         try:
-            self.rows.run_epoch(state, update_rule, totals)
+            self.trainer.epoch(state, update_rule)
         except KeyboardInterrupt:
-            if totals[1] == 0:
+            if self.trainer.n_done == 0:
                 state.shuffle_state = shuffle_state  # as before the epoch
             else:
-                self._finish_epoch(*totals, start)
+                self._finish_epoch(self.trainer.loss_sum, start)
             raise
-        if totals[1] < self.rows.n_samples:
-            totals[0] = inf  # it stopped early, at a loss that is not finite
-        self._finish_epoch(*totals, start)
+        # It stops early at a loss that is not finite.
+        complete = self.trainer.n_done == self.data.n_samples
+        self._finish_epoch(self.trainer.loss_sum if complete else inf, start)
 
-    def _finish_epoch(self, total, n_done, start):
-        """Append an epoch over `n_done` rows to the curves; ValueError if diverged."""
-        n_done = int(n_done)
+    def _finish_epoch(self, total, start):
+        """Append the epoch to the curves; ValueError if it has diverged."""
+        n_done = int(self.trainer.n_done)
         loss = float(total) / max(n_done, 1) + self.penalty
         # The norm shows whether the parameters after the last step are finite.
         self.penalty, norm = self.objective.penalty_and_norm(self.state.theta)
@@ -369,7 +361,7 @@ class Descent(Minimizer):
                 f"1 - step size * alpha = {1 - step_size * alpha:g}, which should "
                 "be between 0 and 1."
             )
-        return message + self.rows.sample().scaling_advice(self.network)
+        return message + self.data.sample().scaling_advice(self.network)
 
     def unconverged_message(self, stop_reason, settings):
         if stop_reason != "max_iter" or settings.schedule == "cosine":

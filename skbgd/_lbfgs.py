@@ -22,18 +22,19 @@ class QuasiNewton(Minimizer):
 
     Parameters
     ----------
-    network, state, rows, alpha
+    network, state, data, alpha
         As for `Minimizer`.
     tol : float or None
         Training converges when no entry of the gradient is larger in absolute value.
         None means 0.
     """
 
-    def __init__(self, network, state, rows, alpha, tol):
-        super().__init__(network, state, rows, alpha)
+    def __init__(self, network, state, data, alpha, tol):
+        super().__init__(network, state, data, alpha)
         self.tol = tol or 0.0
         state.velocity = state.second_moment = None  # kept by other solvers
-        rows.prepare_loss_gradient(self.network)
+        self.theta = state.theta.copy()  # of the last evaluation
+        self.trainer = data.trainer(network, self.theta)
 
     def run(self, before_epoch, after_epoch):
         state = self.state
@@ -44,7 +45,7 @@ class QuasiNewton(Minimizer):
             if not np.array_equal(x, self.x):
                 self.evaluate(x)
             state.theta[:] = self.theta
-            n_done = self.n_evaluations * self.rows.n_samples
+            n_done = self.n_evaluations * self.data.n_samples
             self.record_epoch(
                 self.J, self.n_evaluations, n_done, perf_counter() - self.start
             )
@@ -79,22 +80,23 @@ class QuasiNewton(Minimizer):
     @quiet
     def evaluate(self, x):
         """Compute J and its gradient at x, and store them for `end_iteration`."""
-        theta = x.astype(self.state.theta.dtype)
-        loss, gradient = self.rows.loss_gradient(self.network, theta)
-        J = self.objective.value(loss, theta)
+        self.theta[:] = x
+        loss, gradient = self.trainer.loss_gradient()
+        J = self.objective.value(loss, self.theta)
         gradient = gradient.astype(float, copy=False)
-        self.objective.add_penalty_gradient(theta, gradient)
+        self.objective.add_penalty_gradient(self.theta, gradient)
         self.n_evaluations += 1
         if not (isfinite(J) and np.isfinite(gradient).all()):
             raise ValueError(self.divergence_message("The loss or its gradient"))
-        self.x, self.theta, self.J, self.gradient = x.copy(), theta, J, gradient
+        self.x, self.J, self.gradient = x.copy(), J, gradient
         return J, gradient
 
     def divergence_message(self, quantity):
         return (
             f"{quantity} is no longer finite in epoch {self.state.n_iter + 1} of "
-            f"L-BFGS with alpha={self.objective.alpha:g}. Try another alpha, or solver='sgd'."
-            f"{self.rows.sample().scaling_advice(self.network)}"
+            f"L-BFGS with alpha={self.objective.alpha:g}. Try another alpha, or "
+            "solver='sgd'."
+            f"{self.data.sample().scaling_advice(self.network)}"
         )
 
     def unconverged_message(self, stop_reason, settings):

@@ -46,14 +46,16 @@ class Moments:
     def from_rows(cls, X, weights):
         """Compute the moments of dense rows, block by block."""
         n, d = X.shape
-        data, step = backprop.Data(X, None, weights), max(1, BLOCK_ELEMENTS // d)
-        blocks = (cls._from_block(data, i, min(i + step, n)) for i in range(0, n, step))
-        return reduce(add, blocks)
+        step = max(1, BLOCK_ELEMENTS // d)
+        starts = range(0, n, step)
+        return reduce(
+            add, (cls._from_block(X, weights, i, min(i + step, n)) for i in starts)
+        )
 
     @classmethod
-    def _from_block(cls, data, start, stop):
-        moments = np.empty((6, data.d))
-        weight = float(backprop.column_moments(data, start, stop, moments))
+    def _from_block(cls, X, weights, start, stop):
+        moments = np.empty((6, X.shape[1]))
+        weight = float(backprop.column_moments(X, weights, start, stop, moments))
         low, high, _, mean, variance, between = moments
         with np.errstate(all="ignore"):  # `standardization` checks for infinities
             # mean and variance are those of u, where x = low + u (high - low)

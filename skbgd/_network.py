@@ -19,6 +19,9 @@ ACTIVATIONS, OUTPUT_ACTIVATIONS = arguments.HIDDEN, arguments.OUTPUT
 # mean square of relu units, and 1 that of identity units.
 FIRST_LAYER_GAIN = {"logistic": 3.0, "tanh": 1.5, "relu": 2**0.5, "identity": 1.0}
 
+# Of both classes, see `_of_both_classes`. int8 does not change the type of a product.
+SIGNS = np.array([-1, 1], dtype=np.int8)
+
 # Random numbers are drawn in float64, this many at a time to save memory in float32.
 DRAW_SIZE = 1 << 16
 
@@ -78,7 +81,7 @@ class Network:
     @cached_property
     def layout(self):
         """The offsets of all arrays in theta, shared with the core."""
-        return backprop.Layout(self.units, self.activation, self.output_activation)
+        return arguments.Layout(self.units, self.activation, self.output_activation)
 
     @cached_property
     def layers(self):
@@ -201,7 +204,7 @@ class Network:
 
 def _of_both_classes(Z):
     """[-Z, Z], whose sigmoids are the probabilities: 1 - sigma(z) would lose digits."""
-    return Z * np.array([-1, 1], dtype=Z.dtype)
+    return Z * SIGNS
 
 
 # Weights set by the user -------------------------------------------------------------

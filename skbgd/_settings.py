@@ -63,14 +63,13 @@ class Settings(NamedTuple):
     n_iter_no_change: float
 
     @classmethod
-    def resolve(cls, clf, rows, first_epoch, *, streaming, batch_size_resolver):
+    def resolve(cls, clf, data, first_epoch, *, streaming, batch_size_resolver):
         """Resolve the parameters of an estimator for the given rows.
 
         Parameters
         ----------
         clf : BGDClassifier
-        rows : LocalRows or DaskRows
-            With their targets set.
+        data : Dataset or DaskRows
         first_epoch : int
             The number of epochs of earlier calls. With ``max_iter="auto"`` the epochs
             of this call are added to them, and a cosine schedule starts after them.
@@ -79,7 +78,7 @@ class Settings(NamedTuple):
         batch_size_resolver : callable
             `resolve_batch_size`, or a function with the same arguments.
         """
-        n_samples, n_effective = rows.n_samples, rows.effective_samples()
+        n_samples, n_effective = data.n_samples, data.effective_samples()
         full_batch = uses_full_batch(clf, n_samples, streaming)
         batch_size = batch_size_resolver(
             "full" if full_batch else clf.batch_size, n_samples, streaming=streaming

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,15 +37,6 @@ template <class real> static void check_close(const char *what, real got, double
                                               double bound)
 {
     check(std::fabs((double)got - expected) <= bound, what, (double)got, expected);
-}
-
-/* The same struct, for numbers of another type. */
-template <class To, class From> static To typed(const From &from)
-{
-    To result;
-    static_assert(sizeof result == sizeof from, "structs of different sizes");
-    std::memcpy((void *)&result, &from, sizeof result);
-    return result;
 }
 
 /* A generator of its own, for the same numbers everywhere. */
@@ -92,7 +84,7 @@ template <class real> class Guarded {
 /* C = P - decay P + scale A B in every order of A and B, with and without gaps between the
    rows, from P = 0, one row for all, or C. */
 template <class real>
-static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+static void check_product(const Kernels &core, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                           int variant)
 {
     const bool A_transposed = variant & 1, B_transposed = variant & 2;
@@ -127,8 +119,8 @@ static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptr
             bound[i * n + j] = eps * (k + 4) * (size + 4);
         }
     ThreadPool pool(1);
-    Product<void> product;
-    const Product<real> given = {
+    const real *P[] = {nullptr, bias.data(), C.data()};
+    const Product<void> product = {
         m,
         n,
         k,
@@ -136,18 +128,15 @@ static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptr
         {B.data(), B_transposed ? 1 : ld_B, B_transposed ? ld_B : 1},
         scale,
         decay,
-        start == 0   ? nullptr
-        : start == 1 ? bias.data()
-                     : C.data(),
+        P[start],
         start == 1 ? 0 : ld_C,
         C.data(),
         ld_C,
-        (real *)pool.panel(0)};
-    product = typed<Product<void>>(given);
+        pool.panel(0)};
     char name[80];
     snprintf(name, sizeof name, "product %dx%dx%d, variant %d", (int)m, (int)n, (int)k,
              variant);
-    core.compute_product(product);
+    core.product(product);
     for (ptrdiff_t i = 0; i < m; i++) {
         for (ptrdiff_t j = 0; j < n; j++)
             check_close(name, C[i * ld_C + j], expected[i * n + j], bound[i * n + j]);
@@ -157,7 +146,7 @@ static void check_product(const EntryPoints &core, ptrdiff_t m, ptrdiff_t n, ptr
     C.check_guards(name);
 }
 
-template <class real> static void check_products(const EntryPoints &core)
+template <class real> static void check_products(const Kernels &core)
 {
     std::vector<ptrdiff_t> sizes = {33, 63, 64, 65, 100};
     for (ptrdiff_t n = 20; n > 0; n--)
@@ -179,7 +168,7 @@ template <class real> static void check_products(const EntryPoints &core)
 }
 
 /* Functions of one number against those of libm in the widest type. */
-template <class real> static void check_functions(const EntryPoints &core)
+template <class real> static void check_functions(const Kernels &core)
 {
     typedef long double wide;
     const double limit = sizeof(real) == 4 ? 87 : 708,
@@ -200,7 +189,7 @@ template <class real> static void check_functions(const EntryPoints &core)
         for (ptrdiff_t i = 0; i < N; i++)
             z[i] *= i % 2 ? (real)limit : (real)3;
         std::vector<real> before(z.data(), z.data() + N);
-        core.apply_activation(f.code, 1, N, z.data());
+        core.activation(f.code, 1, N, z.data());
         for (ptrdiff_t i = 0; i < N; i++) {
             const double expected = (double)f.expected(before[i]);
             check_close(f.name, z[i], expected, 8 * eps * std::fabs(expected));
@@ -209,7 +198,7 @@ template <class real> static void check_functions(const EntryPoints &core)
         real special[3] = {std::numeric_limits<real>::quiet_NaN(),
                            std::numeric_limits<real>::infinity(),
                            -std::numeric_limits<real>::infinity()};
-        core.apply_activation(f.code, 3, 1, special);
+        core.activation(f.code, 3, 1, special);
         check(special[0] != special[0], "NaN stays NaN", (double)special[0], NAN);
         for (int i : {1, 2}) {
             const double expected = (double)f.expected(i == 1 ? INFINITY : -INFINITY);
@@ -218,7 +207,6 @@ template <class real> static void check_functions(const EntryPoints &core)
     }
 }
 
-/* A network with its rows and memory, as `skbgd/_core/arguments.py` lays them out. */
 struct Problem {
     std::vector<ptrdiff_t> units;
     Activation hidden, output;
@@ -229,37 +217,27 @@ struct Problem {
 
 enum { ROWS = 53, TILE = 16 };
 
+/* A network with its rows. */
 template <class real> class Example {
   public:
     const Problem p;
-    std::vector<Layer> layers;
-    ptrdiff_t n_parameters = 0;
-    Guarded<real> theta, gradient, velocity, second_moment, X, weights, scratch;
+    const Network network;
+    const std::vector<Layer> &layers;
+    const ptrdiff_t n_parameters;
+    Guarded<real> theta, gradient, velocity, second_moment, X, weights;
     std::vector<real> elements;
     std::vector<int> indices, indptr, Y;
     std::vector<ptrdiff_t> order;
-    ThreadPool pool;
-    Call<real> call;
+    Call<void> call;
 
     explicit Example(const Problem &problem)
-        : p(problem), theta(size(p)), gradient(size(p), (real)0.5),
-          velocity(size(p), (real)0.5), second_moment(size(p), (real)0.5),
-          X(ROWS * p.units[0]), weights(ROWS),
-          scratch(p.n_threads * scratch_size(p) + 16, (real)0.5), pool(p.n_threads)
+        : p(problem), network(p.units, p.hidden, p.output), layers(network.layers),
+          n_parameters(network.n_parameters), theta(n_parameters),
+          gradient(n_parameters, (real)0.5), velocity(n_parameters, (real)0.5),
+          second_moment(n_parameters, (real)0.5), X(ROWS * p.units[0]), weights(ROWS),
+          call()
     {
-        const ptrdiff_t d = p.units[0], K = p.units.back(),
-                        L = (ptrdiff_t)p.units.size() - 1;
-        ptrdiff_t A = 0, D = 0;
-        for (ptrdiff_t l = 0; l < L; l++)
-            D += p.units[l + 1];
-        for (ptrdiff_t l = 0; l < L; l++) {
-            const ptrdiff_t q = p.units[l + 1];
-            layers.push_back({n_parameters, n_parameters + p.units[l] * q, p.units[l], q, A,
-                              l == L - 1 ? A : D});
-            n_parameters += (p.units[l] + 1) * q;
-            A += q;
-            D += l < L - 1 ? q : 0;
-        }
+        const ptrdiff_t d = p.units[0];
         indptr.push_back(0);
         for (ptrdiff_t i = 0; i < ROWS; i++) {
             for (ptrdiff_t j = 0; j < d; j++) {
@@ -271,51 +249,21 @@ template <class real> class Example {
                 }
             }
             indptr.push_back((int)elements.size());
-            Y.push_back((int)((uniform() + 1) / 2 * std::max<ptrdiff_t>(K, 2)));
+            Y.push_back((int)((uniform() + 1) / 2 * std::max<ptrdiff_t>(network.K, 2)));
             weights[i] = (real)(1 + uniform() / 2);
             order.push_back(i * 17 % ROWS);
         }
-        std::memset((void *)&call, 0, sizeof call);
-        call.layers = layers.data();
-        call.n_layers = L, call.K = K, call.n_parameters = n_parameters;
-        call.Y_offset = D, call.loss_offset = D + K;
-        call.weight_offset = D + 2 * K, call.X_offset = D + 2 * K + 1;
-        call.hidden = p.hidden, call.output = p.output;
+        static_cast<Network &>(call) = network;
         call.theta = theta.data();
-        Data<real> &data = call.data;
+        Data<void> &data = call.data;
         data.n = ROWS, data.d = d, data.sparse = p.sparse;
         data.X = p.sparse ? elements.data() : X.data();
         data.indices = indices.data(), data.indptr = indptr.data();
         data.Y = Y.data(), data.n_targets = 1;
         data.weights = weights.data(), data.order = order.data();
-        call.scratch = (real *)(((uintptr_t)scratch.data() + 63) / 64 * 64);
-        call.scratch_size = scratch_size(p);
-        call.stride = TILE, call.tile = TILE;
-        call.gradient_offset = p.own_gradients ? TILE * row_size(p) : 0;
-        call.pool = &pool;
+        call.tile = TILE, call.own_gradients = p.own_gradients;
         call.check_signals = [] { return 0; };
     }
-
-    static ptrdiff_t size(const Problem &p)
-    {
-        ptrdiff_t n = 0;
-        for (size_t l = 0; l + 1 < p.units.size(); l++)
-            n += (p.units[l] + 1) * p.units[l + 1];
-        return n;
-    }
-    static ptrdiff_t row_size(const Problem &p)
-    {
-        ptrdiff_t n = 2 * p.units.back() + 1 + p.units[0];
-        for (size_t l = 1; l < p.units.size(); l++)
-            n += 2 * p.units[l];
-        return n;
-    }
-    static ptrdiff_t scratch_size(const Problem &p)
-    {
-        return (TILE * row_size(p) + (p.own_gradients ? size(p) : 0) + 15) / 16 * 16;
-    }
-
-    Call<void> untyped() const { return typed<Call<void>>(call); }
 
     /* sum_i w_i l_i over rows first ... last - 1 of the order, in plain loops and double. */
     double plain_loss(const std::vector<double> &theta, ptrdiff_t first, ptrdiff_t last)
@@ -370,17 +318,18 @@ template <class real> class Example {
     void check_guards(const char *what)
     {
         theta.check_guards(what), gradient.check_guards(what), velocity.check_guards(what);
-        second_moment.check_guards(what), scratch.check_guards(what);
+        second_moment.check_guards(what);
     }
 
-    /* body() while other threads work for the pool */
-    void with_workers(const std::function<void()> &body)
+    /* body(core) while other threads work for the core */
+    void with_core(const Kernels &kernels, const std::function<void(Core &)> &body)
     {
+        const std::unique_ptr<Core> core = kernels.make_core(call, p.n_threads);
         std::vector<std::thread> workers;
         for (int i = 1; i < p.n_threads; i++)
-            workers.emplace_back([this] { pool.run_worker(); });
-        body();
-        pool.stop();
+            workers.emplace_back([&core] { core->pool->run_worker(); });
+        body(*core);
+        core->pool->stop();
         for (std::thread &worker : workers)
             worker.join();
     }
@@ -404,7 +353,7 @@ static const char *name_of(const Problem &p)
     return name;
 }
 
-template <class real> static void check_gradients(const EntryPoints &core)
+template <class real> static void check_gradients(const Kernels &core)
 {
     for (const Problem &problem : problems) {
         Example<real> example(problem);
@@ -413,10 +362,9 @@ template <class real> static void check_gradients(const EntryPoints &core)
         const double expected = example.plain_loss(theta, 0, ROWS);
         const std::vector<double> gradient = example.plain_gradient(theta, 0, ROWS);
         double loss = 0, alone = 0;
-        example.with_workers([&] {
-            alone = core.loss_gradient(example.untyped());
-            example.call.gradient = example.gradient.data();
-            loss = core.loss_gradient(example.untyped());
+        example.with_core(core, [&](Core &bound) {
+            alone = bound.loss_gradient(nullptr);
+            loss = bound.loss_gradient(example.gradient.data());
         });
         const double bound = sizeof(real) == 4 ? 1e-4 : 1e-6;
         check_close(name_of(problem), loss, expected, bound * expected);
@@ -429,8 +377,8 @@ template <class real> static void check_gradients(const EntryPoints &core)
             continue;
         example.call.data.order = nullptr;
         Guarded<real> out(ROWS * example.call.K, (real)0.5);
-        check(core.outputs(example.untyped(), false, out.data()), "outputs");
-        core.apply_activation(problem.output, ROWS, example.call.K, out.data());
+        check(core.make_core(example.call, 1)->outputs(false, out.data()), "outputs");
+        core.activation(problem.output, ROWS, example.call.K, out.data());
         for (ptrdiff_t i = 0; problem.output == SOFTMAX && i < ROWS; i++) {
             double sum = 0;
             for (ptrdiff_t k = 0; k < example.call.K; k++)
@@ -442,7 +390,7 @@ template <class real> static void check_gradients(const EntryPoints &core)
 }
 
 /* An epoch by each rule, against the rule in plain loops on gradients by differences. */
-template <class real> static void check_descent(const EntryPoints &core)
+template <class real> static void check_descent(const Kernels &core)
 {
     enum { PLAIN, MOMENTUM, NESTEROV, ADAM, N_RULES };
     for (const Problem &problem : problems)
@@ -484,16 +432,13 @@ template <class real> static void check_descent(const EntryPoints &core)
                             }
                         }
                 }
-                /* Plain descent changes theta in place, if all rows of a batch fit the tiles. */
-                const bool in_place = kind == PLAIN && !problem.own_gradients
-                                      && batch <= TILE * problem.n_threads;
-                example.call.gradient = in_place ? nullptr : example.gradient.data();
-                example.call.velocity = kind == PLAIN ? nullptr : example.velocity.data();
-                example.call.second_moment = kind == ADAM ? example.second_moment.data()
-                                                          : nullptr;
+                if (kind != PLAIN)
+                    example.call.velocity = example.velocity.data();
+                if (kind == ADAM)
+                    example.call.second_moment = example.second_moment.data();
                 ptrdiff_t n_done = 0;
-                example.with_workers([&] {
-                    core.run_batches(example.untyped(), rule, 0, batch, &loss, &n_done);
+                example.with_core(core, [&](Core &bound) {
+                    bound.epoch(rule, 0, batch, &loss, &n_done);
                 });
                 char name[120];
                 snprintf(name, sizeof name, "%s, rule %d, batches of %d", name_of(problem),
@@ -510,11 +455,11 @@ template <class real> static void check_descent(const EntryPoints &core)
 }
 
 template <class real> static void check_all(const char *set, const char *type,
-                                            const EntryPoints &core)
+                                            const Kernels &core)
 {
     const struct {
         const char *name;
-        void (*run)(const EntryPoints &core);
+        void (*run)(const Kernels &core);
     } parts[] = {{"products", check_products<real>},
                  {"functions", check_functions<real>},
                  {"gradients", check_gradients<real>},

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from skbgd import _moments, _network, _objective, _rows
+from skbgd import _dataset, _moments, _network, _objective, _trainer
 from skbgd._core import COMPILED, _numpy, backprop, threads
 from skbgd._network import Network
 
@@ -50,10 +50,6 @@ def make_problem(
     return network, theta, X, Y, one_hot, weights
 
 
-def layout_of(network, core):
-    return core.Layout(network.units, network.activation, network.output_activation)
-
-
 def read_only(array):
     array.setflags(write=False)
     return array
@@ -92,22 +88,34 @@ def eager_threads(n_cpus=2):
 def numpy_core():
     """Use the core in NumPy."""
     with ExitStack() as stack:
-        for module in (_moments, _network, _objective, _rows, threads):
+        for module in (_dataset, _moments, _network, _objective, _trainer):
             stack.enter_context(patch.object(module, "backprop", _numpy))
-        stack.enter_context(patch.object(threads, "COMPILED", False))
         yield
 
 
 @contextmanager
-def ctrl_c_during(function, call=1):
-    """Expect a KeyboardInterrupt that ends a call of a core's function.
+def replaced_method(name, replacement):
+    """Let the core's trainers call replacement(original, *args) for this method."""
+    original = getattr(backprop.Trainer, name)
 
-    The signal comes 50 ms after the start of call number `call` of the function of this
+    def method(*args):
+        return replacement(original, *args)
+
+    cls = type("Trainer", (backprop.Trainer,), {name: method})
+    with patch.object(backprop, "Trainer", cls):
+        yield
+
+
+@contextmanager
+def ctrl_c_during(name, call=1):
+    """Expect a KeyboardInterrupt that ends a call of a method of the core's trainer.
+
+    The signal comes 50 ms after the start of call number `call` of the method of this
     name, which must take much longer.
     """
-    original, running, n_calls = getattr(backprop, function), threading.Event(), 0
+    running, n_calls = threading.Event(), 0
 
-    def counted(*args):
+    def counted(original, *args):
         nonlocal n_calls
         n_calls += 1
         if n_calls == call:
@@ -122,10 +130,10 @@ def ctrl_c_during(function, call=1):
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
     with (
-        patch.object(backprop, function, counted),
+        replaced_method(name, counted),
         pytest.raises(KeyboardInterrupt) as raised,
     ):
         yield raised
         thread.join(60)
     names = [entry.name.split(".")[-1] for entry in raised.traceback]
-    assert function in names, "the interrupt came before or after the call"
+    assert name in names, "the interrupt came before or after the call"

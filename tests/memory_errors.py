@@ -10,6 +10,7 @@ errors than a MemoryError come from NumPy and Python themselves. Needs `_testcap
 
 import pickle
 import sys
+import traceback
 from collections import Counter
 from copy import deepcopy
 
@@ -32,29 +33,29 @@ SETTINGS = {
 def calls_of_the_core():
     network, n = Network((4, 3, 2), "logistic", "logistic"), 6
     theta, Y = np.ones(network.n_parameters), np.ones((n, 1), np.intc)
-    vectors = [theta, *(np.zeros_like(theta) for _ in range(3))]
-    parameters = backprop.Model(network.layout, *vectors)
-    order, Z = np.arange(n), np.empty((n, 2))
-    rows = backprop.Data(X[:n], Y, np.ones(n), order)
-    work = backprop.Workspace(network.layout, theta.dtype, 4, gathered=True)
+    velocity, second_moment, gradient = (np.zeros_like(theta) for _ in range(3))
+    order, Z, norms = np.arange(n), np.empty((n, 2)), np.empty(n)
     rule = UpdateRule(0.1, solver="adam")
+
+    def trainer(**arrays):
+        moments = {"velocity": velocity, "second_moment": second_moment}
+        given = network.layout, theta, X[:n], Y, np.ones(n)
+        return backprop.Trainer(*given, **moments, **arrays)
+
     calls = {
-        "run_batches": (parameters, 0, rows, 2, rule, work),
-        "loss_gradient": (parameters, rows, work),
-        "apply_gradient": (parameters, 0, rule),
-        "outputs": (parameters, backprop.Data(X[:n]), Z, True, work),
-        "squared_row_norms": (rows, np.empty(n)),
-        "squared_weight_norms": (network.layout, theta),
-        "shuffle": (order, 1),
-        "NativeThreadPool": (2,),
+        "epoch": lambda: trainer(order=order, batch_size=2).epoch(rule, 0),
+        "loss_gradient": lambda: trainer().loss_gradient(gradient),
+        "step": lambda: trainer().step(rule, 0, gradient),
+        "outputs": lambda: trainer().outputs(Z, True),
+        "threads": lambda: trainer(n_threads=2),
+        "squared_row_norms": lambda: backprop.squared_row_norms(X[:n], norms),
+        "squared_weight_norms": lambda: backprop.squared_weight_norms(
+            network.layout, theta
+        ),
+        "shuffle": lambda: backprop.shuffle(order, 1),
     }
-
-    def call(name):
-        work.prepared_call = None  # check and allocate again
-        getattr(backprop, name)(*calls[name])
-
-    for name in calls:
-        yield name, lambda: None, lambda _, name=name: call(name)
+    for name, call in calls.items():
+        yield name, lambda: None, lambda _, call=call: call()
 
 
 def calls_of_the_estimator():
@@ -91,7 +92,10 @@ def sweep(make, call, step):
             finally:
                 _testcapi.remove_mem_hooks()
         except Exception as error:
-            counts[type(error).__name__] += 1
+            # Some reductions of NumPy fail without an exception of their own.
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            of_numpy = isinstance(error, SystemError) and "numpy" in str(frame)
+            counts["NumPy" if of_numpy else type(error).__name__] += 1
             last = number
             if pickle.dumps(clf) != before:
                 changed.append(number)
@@ -111,9 +115,10 @@ def main(step=1):
             print(f"{name}: {dict(counts.most_common())}", flush=True)
             if changed:
                 print(f"  FAILED: the estimator has changed, allocations {changed}")
-            if strict and counts.keys() != {"MemoryError"}:
+            other = strict and counts.keys() - {"NumPy"} != {"MemoryError"}
+            if other:
                 print("  FAILED: not a MemoryError")
-            failed |= bool(changed) or strict and counts.keys() != {"MemoryError"}
+            failed |= bool(changed) or other
     return failed
 
 

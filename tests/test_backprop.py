@@ -14,7 +14,6 @@ from core_helpers import (
     FLOATS,
     RTOL,
     instruction_set,
-    layout_of,
     make_problem,
 )
 from hypothesis import given
@@ -64,17 +63,13 @@ def ulps(a, b):
 
 def loss_gradient(core, network, theta, X, Y, weights, tile=16, standardizer=None):
     gradient = np.full_like(theta, np.nan)
-    layout = layout_of(network, core)
-    data = core.Data(X, Y, weights, None, standardizer)
-    loss = core.loss_gradient(
-        core.Model(layout, theta, gradient=gradient),
-        data,
-        core.Workspace(layout, theta.dtype, tile, gathered=data.gathered),
+    trainer = core.Trainer(
+        network.layout, theta, X, Y, weights, standardizer=standardizer, tile=tile
     )
-    return loss, gradient
+    return trainer.loss_gradient(gradient), gradient
 
 
-def run_batches(
+def epoch(
     core,
     network,
     theta,
@@ -89,17 +84,12 @@ def run_batches(
     **rule,
 ):
     """One epoch. Plain steps are made in place where a batch is within a tile."""
-    layout = layout_of(network, core)
-    in_place = velocity is None and min(batch_size, len(X)) <= tile
-    gradient = None if in_place else np.empty_like(theta)
-    return core.run_batches(
-        core.Model(layout, theta, velocity, None, gradient),
-        0,
-        core.Data(X, Y, weights, order),
-        batch_size,
-        UpdateRule(eta, **rule),
-        core.Workspace(layout, theta.dtype, tile, gathered=True),
-    )
+    trainer = core.Trainer(
+        network.layout, theta, X, Y, weights,
+        order=order, velocity=velocity, batch_size=batch_size, tile=tile,
+    )  # fmt: skip
+    trainer.epoch(UpdateRule(eta, **rule), 0)
+    return trainer.loss_sum, trainer.n_done
 
 
 # Elementary functions
@@ -288,7 +278,7 @@ def test_gradient_equals_finite_differences(
     # theta - theta_new = eta g, in place (tile=16) and with a stored gradient
     for tile, eta in product((16, 4), (0.5, 1.0)):
         stepped = theta.copy()
-        run_batches(
+        epoch(
             core, network, stepped, X, Y, weights, batch_size=11, eta=eta, alpha=alpha,
             tile=tile,
         )  # fmt: skip
@@ -375,10 +365,10 @@ def test_order_is_the_order_of_the_rows(core, batch_size):
     network, theta, X, Y, _, weights = make_problem(weighted=True)
     order = np.random.default_rng(1).permutation(len(X)).astype(np.intp)
     by_order, stored = theta.copy(), theta.copy()
-    total, _ = run_batches(
+    total, _ = epoch(
         core, network, by_order, X, Y, weights, order=order, batch_size=batch_size
     )
-    expected, _ = run_batches(
+    expected, _ = epoch(
         core, network, stored, X[order], Y[order], weights[order], batch_size=batch_size
     )
     np.testing.assert_array_equal(by_order, stored)
@@ -396,9 +386,7 @@ def test_penalty_too_small_for_a_float32_factor(core):
         ends = {alpha: theta.copy() for alpha in (0.0, 1e-4)}
         for alpha, end in ends.items():
             for _ in range(100):
-                run_batches(
-                    core, network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha
-                )
+                epoch(core, network, end, X, Y, batch_size=1, eta=2e-4, alpha=alpha)
         shift[dtype] = (ends[1e-4] - ends[0.0])[:5]
     assert np.abs(shift[np.float64]).max() > 1e-3
     np.testing.assert_allclose(shift[np.float32], shift[np.float64], rtol=0, atol=1e-4)
@@ -415,8 +403,8 @@ def test_batch_of_zero_weight_makes_no_step(core, dtype):
     with np.errstate(over="ignore", invalid="ignore"):
         assert not np.isfinite(X[8:] @ network.coefs(theta)[0]).all()
     expected = theta.copy()
-    run_batches(core, network, expected, X[:8], Y[:8])
-    total, n_done = run_batches(core, network, theta, X, Y, weights)
+    epoch(core, network, expected, X[:8], Y[:8])
+    total, n_done = epoch(core, network, theta, X, Y, weights)
     assert n_done == 16
     assert np.isfinite(total)
     np.testing.assert_array_equal(theta, expected)
@@ -429,12 +417,12 @@ def test_non_finite_loss_ends_the_epoch(core, momentum, tile):
     network, theta, X, Y, _, _ = make_problem(activation="relu")
     velocity = np.zeros_like(theta) if momentum else None
     expected, expected_velocity = theta.copy(), np.zeros_like(theta)
-    run_batches(
+    epoch(
         core, network, expected, X[:16], Y[:16], None,
         expected_velocity if momentum else None, momentum=momentum, tile=tile,
     )  # fmt: skip
     X[20] = np.inf
-    total, n_done = run_batches(
+    total, n_done = epoch(
         core, network, theta, X, Y, None, velocity, momentum=momentum, tile=tile
     )
     assert n_done == 16

@@ -3,6 +3,8 @@
 test_backprop.py tests what it computes, test_threads.py its threads.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from core_helpers import (
@@ -24,7 +26,7 @@ from sklearn.linear_model import SGDClassifier
 
 from skbgd import BGDClassifier
 from skbgd._core import backprop
-from skbgd._core.arguments import standardizer
+from skbgd._core.arguments import Layout, standardizer
 from skbgd._network import Network
 from skbgd._update_rules import UpdateRule
 
@@ -52,32 +54,24 @@ def arguments():
         "theta": rng.normal(size=n),
         "velocity": np.zeros(n),
         "second_moment": np.zeros(n),
-        "gradient": np.zeros(n),
         "X": rng.normal(size=(N, 4)),
         "Y": rng.integers(2, size=(N, 1)).astype(np.intc),
         "weights": np.ones(N),
         "order": np.arange(N),
         "standardizer": None,
         "batch_size": 2,
-        "layout": NETWORK.layout,
-        "dtype": np.dtype(float),
-        "gathered": True,
+        "n_threads": 1,
+        "tile": 4,
+        "n_steps": 0,
         "solver": "adam",
     }
 
 
-def call(
-    theta, velocity, second_moment, gradient, X, Y, weights, order, standardizer,
-    batch_size, layout, dtype, gathered, solver,
-):  # fmt: skip
-    return backprop.run_batches(
-        backprop.Model(NETWORK.layout, theta, velocity, second_moment, gradient),
-        0,
-        backprop.Data(X, Y, weights, order, standardizer),
-        batch_size,
-        UpdateRule(0.1, solver=solver),
-        backprop.Workspace(layout, dtype, 4, gathered=gathered),
-    )
+def call(theta, X, Y, weights, n_steps, solver, **arrays):
+    """An epoch; returns the number of rows."""
+    trainer = backprop.Trainer(NETWORK.layout, theta, X, Y, weights, **arrays)
+    trainer.epoch(UpdateRule(0.1, solver=solver), n_steps)
+    return trainer.n_done
 
 
 def csr(**members):
@@ -95,7 +89,7 @@ def changed(array, index, value):
 
 
 VALID, CSR = arguments(), csr()
-OUTPUTS = ["theta", "velocity", "second_moment", "gradient"]
+OUTPUTS = ["theta", "velocity", "second_moment"]
 VECTORS = [*OUTPUTS, "weights"]
 # What makes an array invalid, and for which arguments.
 CHANGES = {
@@ -114,7 +108,6 @@ CHANGES = {
     "floats": (lambda a: a.astype(float), ["Y", "order"]),
     "int32": (lambda a: a.astype(np.int32), ["order"]),
 }
-NO_SPACE = "workspace is too small"
 DAMAGED = "The sparse matrix X of shape .* is damaged"
 # The arguments that change, and the message.
 INVALID = {
@@ -140,30 +133,20 @@ INVALID = {
     "Y: None": ({"Y": None}, "no targets"),
     "Y: 5 rows": ({"Y": VALID["Y"][:-1]}, "Y must have 6 rows; got 5"),
     "Y: 3 columns": ({"Y": np.zeros((N, 3), np.intc)}, "1 or 2 columns .* got 3"),
-    "Y: label 2": ({"Y": changed(VALID["Y"], 5, 2)}, "Y must be less than 2; got 2"),
-    "Y: label -1": ({"Y": changed(VALID["Y"], 0, -1)}, "Y must not be negative"),
+    "Y: label 2": ({"Y": changed(VALID["Y"], 5, 2)}, "less than 2; got 0 to 2"),
+    "Y: label -1": ({"Y": changed(VALID["Y"], 0, -1)}, "less than 2; got -1 to 1"),
     "Y: indicator 2": (
         {"Y": changed(np.zeros((N, 2), np.intc), (5, 1), 2)},
-        "Y must be less than 2; got 2",
+        "less than 2; got 0 to 2",
     ),
+    "order: short": ({"order": VALID["order"][:-1]}, "order must be an array of"),
     "order: n": ({"order": changed(VALID["order"], 3, N)}, "from 0 to 5"),
     "order: -1": ({"order": changed(VALID["order"], 3, -1)}, "from 0 to 5"),
-    "batch_size: 0": ({"batch_size": 0}, "batch_size must be positive"),
-    "batch_size: -1": ({"batch_size": -1}, "batch_size must be positive"),
-    "workspace: other layout": (
-        {"layout": Network((4, 2), "logistic", "logistic").layout}, NO_SPACE,
-    ),
-    "workspace: float32": (
-        {"dtype": np.dtype(np.float32)}, "workspace must have the dtype of theta",
-    ),
-    "workspace: integers": ({"dtype": np.dtype(int)}, "dtype must be float32 or"),
-    "workspace: order": ({"gathered": False}, NO_SPACE),
-    "workspace: standardizer": (
-        {"gathered": False, "order": None, "standardizer": np.ones((3, 4))}, NO_SPACE,
-    ),
-    "workspace: standardized csr": (
-        {"gathered": False, "standardizer": np.ones((3, 4)), "X": csr()}, NO_SPACE,
-    ),
+    "batch_size: 0": ({"batch_size": 0}, "batch_size and n_threads must be positive"),
+    "batch_size: -1": ({"batch_size": -1}, "batch_size and n_threads must be positive"),
+    "n_threads: 0": ({"n_threads": 0}, "batch_size and n_threads must be positive"),
+    "tile: 0": ({"tile": 0}, "tile must be positive"),
+    "n_steps: -1": ({"n_steps": -1}, "n_steps must not be negative"),
     "data: integers": (
         {"X": csr(data=CSR.data.astype(int))}, "X.data must be an array of",
     ),
@@ -206,7 +189,7 @@ def test_invalid_arguments(case):
     """They raise an error before any memory is read or written."""
     changes, match = INVALID[case]
     given = arguments()
-    assert call(**given)[1] == N
+    assert call(**given) == N
     given |= changes
     before = {k: np.array(given[k]) for k in OUTPUTS if given[k] is not None}
     with pytest.raises(ValueError, match=match):
@@ -227,22 +210,69 @@ INVALID_OUTPUTS = {
 @pytest.mark.parametrize("invalid", INVALID_OUTPUTS)
 def test_invalid_output_array(invalid):
     """An array for the outputs must be exactly what the core writes."""
-    model = backprop.Model(NETWORK.layout, VALID["theta"])
-    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
+    trainer = backprop.Trainer(NETWORK.layout, VALID["theta"], VALID["X"])
     Z = INVALID_OUTPUTS[invalid](np.empty((N, 2)))
     with pytest.raises(ValueError, match=r"Z must be an array of \(6, 2\)"):
-        backprop.outputs(model, backprop.Data(VALID["X"]), Z, True, workspace)
+        trainer.outputs(Z, True)
 
 
 @compiled
-def test_workspace_for_another_number_of_threads():
-    """A workspace serves only a thread pool of its own size."""
-    model = backprop.Model(NETWORK.layout, VALID["theta"])
-    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
-    data, Z = backprop.Data(VALID["X"]), np.empty((N, 2))
-    pool = backprop.NativeThreadPool(2)
-    with pytest.raises(ValueError, match="for 1 threads"):
-        backprop.outputs(model, data, Z, True, workspace, pool)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: g[:-1],
+        lambda g: np.append(g, 0.0),
+        lambda g: read_only(g.copy()),
+        lambda g: g.astype(np.float32),
+        lambda g: np.repeat(g, 2)[::2],
+        unaligned,
+    ],
+    ids=["short", "long", "read-only", "float32", "strided", "unaligned"],
+)
+def test_invalid_gradient(change):
+    """An array for the gradient must be exactly what the core reads and writes."""
+    trainer = backprop.Trainer(NETWORK.layout, VALID["theta"], VALID["X"], VALID["Y"])
+    gradient = change(np.zeros(NETWORK.n_parameters))
+    for call in (
+        trainer.loss_gradient,
+        lambda gradient: trainer.step(UpdateRule(0.1), 0, gradient),
+    ):
+        with pytest.raises(ValueError, match="gradient must be an array of"):
+            call(gradient)
+
+
+@compiled
+def test_calls_that_a_trainer_does_not_allow():
+    """Passes over all rows take no order; a step takes one thread."""
+    layout, theta, Z = NETWORK.layout, VALID["theta"], np.empty((N, 2))
+    rows = VALID["X"], VALID["Y"]
+    ordered = backprop.Trainer(layout, theta, *rows, order=VALID["order"])
+    with pytest.raises(ValueError, match="without order"):
+        ordered.outputs(Z)
+    with pytest.raises(ValueError, match="without order"):
+        ordered.loss_gradient()
+    with pytest.raises(ValueError, match="needs dense X"):
+        backprop.Trainer(layout, theta, csr()).outputs(Z, True)
+    with pytest.raises(ValueError, match="one thread"):
+        backprop.Trainer(layout, theta, *rows, n_threads=2).step(
+            UpdateRule(0.1), 0, np.zeros_like(theta)
+        )
+
+
+@compiled
+def test_one_call_at_a_time():
+    """A second call during an epoch is an error, as both use the same memory."""
+    network = Network((8, 1500, 1500, 1), "tanh", "logistic")
+    theta = np.zeros(network.n_parameters)
+    trainer = backprop.Trainer(
+        network.layout, theta, np.zeros((3000, 8)), np.zeros((3000, 1), np.intc)
+    )
+    with ThreadPoolExecutor(1) as executor:
+        first = executor.submit(trainer.loss_gradient)
+        with pytest.raises(RuntimeError, match="in use by another call"):
+            while not first.done():
+                trainer.outputs(np.empty((3000, 1)))
+        assert first.result() == pytest.approx(3000 * np.log(2))
 
 
 @compiled
@@ -250,9 +280,7 @@ def test_read_only_arrays_predict():
     """Outputs need neither theta nor X to be writable."""
     theta, X = read_only(VALID["theta"].copy()), read_only(VALID["X"].copy())
     Z = np.empty((N, 2))
-    workspace = backprop.Workspace(NETWORK.layout, theta.dtype, 4)
-    model, data = backprop.Model(NETWORK.layout, theta), backprop.Data(X)
-    assert backprop.outputs(model, data, Z, True, workspace)
+    assert backprop.Trainer(NETWORK.layout, theta, X).outputs(Z, True)
     (W_1, W_2), (b_1, b_2) = NETWORK.coefs(theta), NETWORK.intercepts(theta)
     np.testing.assert_allclose(Z, expit(X @ W_1 + b_1) @ W_2 + b_2, rtol=1e-13)
 
@@ -261,69 +289,56 @@ def test_read_only_arrays_predict():
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_softmax_over_one_class(dtype):
     """Its only label is 0 and nothing is learned; label 1 is out of bounds."""
-    layout = backprop.Layout((2, 1), "logistic", "softmax")
+    layout = Layout((2, 1), "logistic", "softmax")
     theta, gradient = np.ones(3, dtype), np.empty(3, dtype)
-    model = backprop.Model(layout, theta, gradient=gradient)
-    workspace = backprop.Workspace(layout, np.dtype(dtype), 4)
     X, Y = np.ones((4, 2), dtype), np.zeros((4, 1), np.intc)
-    data = backprop.Data(X, Y)
-    assert backprop.loss_gradient(model, data, workspace) == 0
+    trainer = backprop.Trainer(layout, theta, X, Y, batch_size=1)
+    assert trainer.loss_gradient(gradient) == 0
     np.testing.assert_array_equal(gradient, 0)
     with pytest.raises(ValueError, match="less than 1"):
-        backprop.loss_gradient(model, backprop.Data(X, Y + 1), workspace)
+        backprop.Trainer(layout, theta, X, Y + 1)
     Y[:] = 1  # after it was checked
-    assert backprop.loss_gradient(model, data, workspace) == 0
-    model, rule = backprop.Model(layout, theta), UpdateRule(0.1)
-    assert backprop.run_batches(model, 0, data, 1, rule, workspace) == (0, 4)
+    assert trainer.loss_gradient() == 0
+    trainer.epoch(UpdateRule(0.1), 0)
+    assert (trainer.loss_sum, trainer.n_done) == (0, 4)
     np.testing.assert_array_equal(theta, 1)
 
 
 @compiled
-@pytest.mark.parametrize(
-    "Y, match",
-    [(None, "no targets"), (np.full((N, 1), 7, np.intc), "less than 2")],
-    ids=["None", "label 7"],
-)
-def test_targets_are_checked_when_they_are_first_used(Y, match):
-    """A call without targets does not count as their check."""
-    model = backprop.Model(NETWORK.layout, VALID["theta"])
-    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
-    data = backprop.Data(VALID["X"], Y)
-    backprop.outputs(model, data, np.empty((N, 2)), False, workspace)
-    with pytest.raises(ValueError, match=match):
-        backprop.loss_gradient(model, data, workspace)
+def test_rows_without_targets_have_outputs_only():
+    """Losses and epochs need targets."""
+    trainer = backprop.Trainer(NETWORK.layout, VALID["theta"], VALID["X"])
+    assert trainer.outputs(np.empty((N, 2)))
+    with pytest.raises(ValueError, match="no targets"):
+        trainer.loss_gradient()
+    with pytest.raises(ValueError, match="no targets"):
+        trainer.epoch(UpdateRule(0.1), 0)
 
 
 @compiled
 def test_no_rows():
-    """The gradient over no rows is 0; norms ignore the order."""
+    """The loss and gradient over no rows are 0."""
     gradient = np.ones(NETWORK.n_parameters)
-    model = backprop.Model(NETWORK.layout, VALID["theta"], gradient=gradient)
-    data = backprop.Data(VALID["X"][:0], VALID["Y"][:0])
-    workspace = backprop.Workspace(NETWORK.layout, gradient.dtype, 4)
-    assert backprop.loss_gradient(model, data, workspace) == 0
+    rows = VALID["X"][:0], VALID["Y"][:0]
+    trainer = backprop.Trainer(NETWORK.layout, VALID["theta"], *rows)
+    assert trainer.loss_gradient(gradient) == 0
     np.testing.assert_array_equal(gradient, 0)
-    norms = np.empty(N)
-    data = backprop.Data(VALID["X"], None, None, np.zeros(99, int))
-    backprop.squared_row_norms(data, norms)
-    np.testing.assert_allclose(norms, (VALID["X"] ** 2).sum(axis=1))
 
 
 @compiled
 def test_checked_arguments_cannot_change():
-    """Neither an attribute nor a second __init__ replaces what was checked."""
-    model = backprop.Model(NETWORK.layout, VALID["theta"])
-    data = backprop.Data(VALID["X"], VALID["Y"])
-    workspace = backprop.Workspace(NETWORK.layout, np.dtype(float), 4)
-    loss = backprop.loss_gradient(model, data, workspace)
+    """A trainer keeps the arrays alive, and a second __init__ replaces nothing."""
+    X = VALID["X"].copy()
+    trainer = backprop.Trainer(NETWORK.layout, VALID["theta"].copy(), X, VALID["Y"])
+    loss = trainer.loss_gradient()
+    trainer.__init__(NETWORK.layout, VALID["theta"], np.ones((1000, 4)))
     with pytest.raises(AttributeError):
-        data.Y = VALID["Y"]
-    data.__init__(np.ones((1000, 4)))
-    assert data.n == N
-    assert backprop.loss_gradient(model, data, workspace) == loss
-    for cls in (backprop.Model, backprop.Data):
-        with pytest.raises(TypeError):
-            cls.__new__(cls)
+        trainer.theta = None
+    with pytest.raises(ValueError, match="resize"):
+        X.resize((1, 4))
+    assert (trainer.n, trainer.loss_gradient()) == (N, loss)
+    with pytest.raises(TypeError):
+        backprop.Trainer.__new__(backprop.Trainer)
 
 
 # Products
@@ -406,19 +421,15 @@ def test_instruction_sets_agree(
         transform = standardizer(shift, scale, start.dtype)
 
     def results():
-        layout = network.layout
-        workspace = backprop.Workspace(layout, start.dtype, 16, gathered=True)
-        rows = csr_array(X) if sparse else X
-        data = backprop.Data(rows, Y, weights, order, transform)
         theta, gradient = start.copy(), np.empty_like(start)
-        model = backprop.Model(layout, theta, gradient=gradient)
-        loss = backprop.loss_gradient(model, data, workspace)
-        model, rule = backprop.Model(layout, theta), UpdateRule(0.1, alpha=0.01)
-        loss_sum, n_done = backprop.run_batches(
-            model, 0, data, batch_size, rule, workspace
-        )
-        assert n_done == 40
-        return [loss, loss_sum, gradient, theta]
+        rows = csr_array(X) if sparse else X
+        given = network.layout, theta, rows, Y, weights
+        shared = {"standardizer": transform, "tile": 16}
+        loss = backprop.Trainer(*given, **shared).loss_gradient(gradient)
+        trainer = backprop.Trainer(*given, **shared, order=order, batch_size=batch_size)
+        trainer.epoch(UpdateRule(0.1, alpha=0.01), 0)
+        assert trainer.n_done == 40
+        return [loss, trainer.loss_sum, gradient, theta]
 
     ours = results()
     with instruction_set("baseline"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import CORES, FLOATS, RTOL, layout_of, make_problem
+from core_helpers import CORES, FLOATS, RTOL, make_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -41,7 +41,7 @@ def random_standardizer(d, dtype, rng):
     activation=st.sampled_from(["logistic", "tanh", "relu", "identity"]),
     output=st.sampled_from(["logistic", "softmax", "multilabel"]),
     alpha=st.sampled_from([0.0, 1e-3, 0.1]),
-    rule=st.sampled_from(["plain", "in place", "momentum", "nesterov", "adam"]),
+    rule=st.sampled_from(["plain", "momentum", "nesterov", "adam"]),
     max_gradient_norm=st.sampled_from([0.0, 0.1]),
     weighted=st.booleans(),
     ordered=st.booleans(),
@@ -82,30 +82,25 @@ def test_steps(
     }
     results = []
     for core in CORES.values():
-        layout, end, gradient = layout_of(network, core), theta.copy(), theta.copy()
+        layout, end, gradient = network.layout, theta.copy(), theta.copy()
         velocity = np.zeros_like(theta) if adam or step["momentum"] else None
         second_moment = np.zeros_like(theta) if adam else None
-        data = core.Data(X, Y, weights, order, transform)
-        workspace = core.Workspace(layout, theta.dtype, tile, gathered=True)
-        loss = core.loss_gradient(
-            core.Model(layout, theta, gradient=gradient), data, workspace
-        )
-        in_place = rule == "in place" and not max_gradient_norm
-        in_place = in_place and min(batch_size, n) <= tile
-        buffer = None if in_place else np.empty_like(theta)
-        epochs = [
-            core.run_batches(
-                core.Model(layout, end, velocity, second_moment, buffer),
-                2 * adam,
-                data,
-                batch_size,
-                UpdateRule(0.02, **step),
-                workspace,
-            )
-            for _ in range(2)
-        ]
-        assert [n_done for _, n_done in epochs] == [n, n]
-        results.append([loss, gradient, [total for total, _ in epochs], end, velocity])
+        rows = {"standardizer": transform, "tile": tile}
+        passes = core.Trainer(layout, theta, X, Y, weights, **rows)
+        loss = passes.loss_gradient(gradient)
+        assert passes.loss_gradient() == pytest.approx(loss, rel=1e-12)
+        trainer = core.Trainer(
+            layout, end, X, Y, weights, **rows, order=order, velocity=velocity,
+            second_moment=second_moment, batch_size=batch_size,
+        )  # fmt: skip
+        totals = []
+        for _ in range(2):
+            trainer.epoch(UpdateRule(0.02, **step), 2 * adam)
+            assert trainer.n_done == n
+            totals.append(trainer.loss_sum)
+        # A step on the whole gradient, which it overwrites
+        trainer.step(UpdateRule(0.02, **step), 2, gradient / n)
+        results.append([loss, gradient, totals, end, velocity])
     for ours, theirs in zip(*results, strict=True):
         if ours is not None:
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
@@ -125,19 +120,17 @@ def test_outputs_and_norms(container, standardized, dtype):
         transform = random_standardizer(5, X.dtype, np.random.default_rng(0))
     results = []
     for core in CORES.values():
-        layout = layout_of(network, core)
-        data = core.Data(container(X), standardizer=transform)
-        parameters = core.Model(layout, theta)
         Z, norms = np.empty((40, 3), dtype), np.empty(40)
-        workspace = core.Workspace(layout, theta.dtype, 16, gathered=standardized)
-        assert core.outputs(parameters, data, Z, False, workspace)
+        trainer = core.Trainer(
+            network.layout, theta, container(X), standardizer=transform, tile=16
+        )
+        assert trainer.outputs(Z)
         A, sigmoids = Z.copy(), Z.copy()
         core.activation("softmax", A)
         core.activation("logistic", sigmoids)
-        core.squared_row_norms(data, norms)
-        results.append([Z, A, sigmoids, norms, core.squared_weight_norms(layout, theta)])
-        assert (layout.d, layout.K, layout.offsets) == (5, 3, network.layout.offsets)
-        assert layout.scratch_per_row(True) == network.layout.scratch_per_row(True)
+        core.squared_row_norms(container(X), norms)
+        squares = core.squared_weight_norms(network.layout, theta)
+        results.append([Z, A, sigmoids, norms, squares])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
 
@@ -153,8 +146,7 @@ def test_moments(weighted, dtype):
         results = []
         for core in CORES.values():
             moments = np.full((6, 19), np.nan)
-            data = core.Data(X, None, weights)
-            total = core.column_moments(data, start, stop, moments)
+            total = core.column_moments(X, weights, start, stop, moments)
             results.append([np.array(total), moments])
         for ours, theirs in zip(*results, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
@@ -178,37 +170,33 @@ def test_ctrl_c_leaves_whole_steps(n_steps):
     The signal comes after `n_steps` steps, at any instruction of a later one.
     """
     network, start, X, Y, _, _ = make_problem((20,), n=400_000)
-    layout = layout_of(network, _numpy)
+    rule = UpdateRule(0.01, momentum=0.9)
 
-    def arguments(n):
+    def trainer(n):
         theta, velocity = start.copy(), np.zeros_like(start)
-        workspace = _numpy.Workspace(layout, start.dtype, 16)
-        model = _numpy.Model(layout, theta, velocity)
-        return model, _numpy.Data(X[:n], Y[:n]), workspace
-
-    def run(model, data, workspace):
-        rule = UpdateRule(0.01, momentum=0.9)
-        _numpy.run_batches(model, 0, data, 2, rule, workspace)
+        return _numpy.Trainer(
+            network.layout, theta, X[:n], Y[:n], velocity=velocity, batch_size=2
+        )
 
     def press():
-        while workspace.n_done < 2 * n_steps:
+        while interrupted.n_done < 2 * n_steps:
             time.sleep(0)
         signal.raise_signal(signal.SIGINT)
 
-    model, data, workspace = arguments(len(X))
+    interrupted = trainer(len(X))
     thread = threading.Thread(target=press, daemon=True)
     with pytest.raises(KeyboardInterrupt):
         thread.start()
-        run(model, data, workspace)
+        interrupted.epoch(rule, 0)
         thread.join(60)
-    n_done = workspace.n_done
+    n_done = interrupted.n_done
     assert 2 * n_steps <= n_done < len(X)
     if n_done:
-        expected, data, progress = arguments(n_done)
-        run(expected, data, progress)
-        np.testing.assert_array_equal(model.theta, expected.theta)
-        np.testing.assert_array_equal(model.velocity, expected.velocity)
-        assert workspace.loss_sum == progress.loss_sum
+        expected = trainer(n_done)
+        expected.epoch(rule, 0)
+        np.testing.assert_array_equal(interrupted.theta, expected.theta)
+        np.testing.assert_array_equal(interrupted.velocity, expected.velocity)
+        assert interrupted.loss_sum == expected.loss_sum
 
 
 # Which core is used

@@ -36,6 +36,7 @@ distributed = pytest.importorskip("distributed")
 import dask.array as da  # noqa: E402
 
 from skbgd.dask import DaskBGDClassifier, _rows  # noqa: E402
+from skbgd.dask._trainer import DaskTrainer  # noqa: E402
 
 LONG = ["binary, weights", "softmax", "multilabel"]
 CASES = {
@@ -140,12 +141,14 @@ def test_an_epoch_uses_each_row_once(lengths, n_batches):
     """Each batch takes about the same part of every block."""
     rows = object.__new__(_rows.DaskRows)
     rows.lengths = lengths
+    trainer = object.__new__(DaskTrainer)
+    trainer.rows = rows
     blocks = list(range(len(lengths)))
     rows.shards = [_rows.Shard("a", blocks[::2]), _rows.Shard("b", blocks[1::2])]
     taken = np.zeros((len(lengths), n_batches))
     end = np.zeros(len(lengths), dtype=int)
     for k in range(n_batches):
-        all_bounds = rows.batch_bounds(k, n_batches)
+        all_bounds = trainer.batch_bounds(k, n_batches)
         for shard, bounds in zip(rows.shards, all_bounds, strict=True):
             for block, (first, last) in zip(shard.blocks, bounds, strict=True):
                 assert first == end[block]

@@ -17,6 +17,7 @@ import dask.array as da  # noqa: E402
 from dask import delayed  # noqa: E402
 
 from skbgd.dask import _rows  # noqa: E402
+from skbgd.dask._trainer import DaskTrainer  # noqa: E402
 
 # Faults
 
@@ -64,14 +65,14 @@ def test_killed_worker_during_lbfgs(client, monkeypatch):
     undisturbed = clone(clf).fit(X, y)
     kill, killed = killing(client, 4)
     calls = []
-    loss_gradient = _rows.DaskRows.loss_gradient
+    loss_gradient = DaskTrainer.loss_gradient
 
     def killed_before(*args):
         kill(len(calls))
         calls.append(args)
         return loss_gradient(*args)
 
-    monkeypatch.setattr(_rows.DaskRows, "loss_gradient", killed_before)
+    monkeypatch.setattr(DaskTrainer, "loss_gradient", killed_before)
     disturbed = clf.fit(X, y)
     assert killed
     same(undisturbed, disturbed)

@@ -51,7 +51,7 @@ def test_completed_steps_are_kept(batch_size, epoch):
         (300, 300), batch_size=batch_size, learning_rate=0.01,
         max_iter=10_000, tol=None, random_state=0, n_jobs=1,
     )  # fmt: skip
-    with ctrl_c_during("run_batches", call=epoch) as interrupt:
+    with ctrl_c_during("epoch", call=epoch) as interrupt:
         clf.fit(X, y)
     assert "kept" in interrupt.value.__notes__[0]
     assert clf.stop_reason_ == "interrupted"
@@ -79,7 +79,7 @@ def test_interrupted_partial_fit_changes_nothing():
     )
     clf.partial_fit(X[:100], y[:100], classes=[False, True])
     before = pickle.dumps(clf)
-    with ctrl_c_during("run_batches"):
+    with ctrl_c_during("epoch"):
         clf.partial_fit(X, y)
     assert clf.n_iter_ == len(clf.loss_curve_) == 1
     assert pickle.dumps(clf) == before

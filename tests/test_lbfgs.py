@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
-from skbgd._rows import LocalRows
+from skbgd._trainer import LocalTrainer
 
 
 def lbfgs(hidden=(8,), **params):
@@ -280,9 +280,9 @@ def test_a_failure_leaves_the_estimator_unchanged(monkeypatch):
     X, y = targets("binary")
     clf = lbfgs(standardize=False).fit(X, y)
     before = parameters(clf).copy()
-    loss_gradient = LocalRows.loss_gradient
+    loss_gradient = LocalTrainer.loss_gradient
     monkeypatch.setattr(
-        LocalRows, "loss_gradient", lambda *args: (np.inf, loss_gradient(*args)[1])
+        LocalTrainer, "loss_gradient", lambda *args: (np.inf, loss_gradient(*args)[1])
     )
     with pytest.raises(ValueError, match="epoch 1 of L-BFGS .*solver='sgd'\\.$"):
         clf.fit(X, y)
@@ -296,7 +296,7 @@ def test_ctrl_c_keeps_the_last_iteration(monkeypatch):
     X, y = targets("binary", n=300)
     whole = lbfgs(max_iter=7, tol=None).fit(X, y)
     n_calls = 0
-    loss_gradient = LocalRows.loss_gradient
+    loss_gradient = LocalTrainer.loss_gradient
 
     def interrupted(*args):
         nonlocal n_calls
@@ -305,7 +305,7 @@ def test_ctrl_c_keeps_the_last_iteration(monkeypatch):
             raise KeyboardInterrupt
         return loss_gradient(*args)
 
-    monkeypatch.setattr(LocalRows, "loss_gradient", interrupted)
+    monkeypatch.setattr(LocalTrainer, "loss_gradient", interrupted)
     clf = lbfgs()
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)

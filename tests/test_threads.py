@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import ctrl_c_during, eager_threads
+from core_helpers import ctrl_c_during, eager_threads, replaced_method
 from helpers import same, small
 from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.datasets import load_digits, make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skbgd import BGDClassifier, _rows
+from skbgd import BGDClassifier
 from skbgd._core import COMPILED, backprop, threads
-from skbgd._core.threads import ThreadPool, allowed_threads
+from skbgd._core.arguments import Layout
+from skbgd._core.threads import allowed_threads, n_threads_for
 
 X, y = make_classification(
     150, 13, n_informative=6, n_classes=3, random_state=0, shuffle=True
@@ -119,22 +120,24 @@ def test_diverging_fit_in_threads(eager):
 
 @compiled
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_waiting_workers_are_stopped(eager, monkeypatch, error):
+def test_waiting_workers_are_stopped(eager, error):
     """An error between two epochs ends the workers, which wait for the next one."""
-    core, calls, before = _rows.backprop.run_batches, [], _thread._count()
+    calls, before = [], _thread._count()
 
-    def run_batches(*args):
+    def epoch(original, *args):
         calls.append(args)
         if len(calls) == 3:
             time.sleep(0.05)
             raise error("not enough")
-        return core(*args)
+        return original(*args)
 
-    monkeypatch.setattr(_rows.backprop, "run_batches", run_batches)
     clf = BGDClassifier(
         max_iter=8, tol=None, random_state=0, learning_rate=0.1, n_jobs=3
     )
-    with pytest.raises(error, match="not enough"):
+    with (
+        replaced_method("epoch", epoch),
+        pytest.raises(error, match="not enough"),
+    ):
         clf.fit(X, y)
     deadline = time.monotonic() + 10  # they have left the core and end soon
     while _thread._count() > before and time.monotonic() < deadline:
@@ -178,6 +181,7 @@ import numpy as np
 from core_helpers import eager_threads
 from skbgd import BGDClassifier
 from skbgd._core import backprop
+from skbgd._core.arguments import Layout
 eager_threads(4).start()
 X = np.random.default_rng(0).normal(size=(600, 20))
 
@@ -201,7 +205,9 @@ def outcome(beyond, call):
 coefs = [outcome(beyond, fit) for beyond in range(0, 64 << 20, 1 << 20)]
 assert all(W is None or (W == expected).all() for W in coefs)
 assert coefs[-1] is not None
-assert outcome(64 << 20, lambda: backprop.NativeThreadPool(10**7)) is None
+layout, theta = Layout((20, 1), "tanh", "logistic"), np.zeros(21)
+trainer = lambda: backprop.Trainer(layout, theta, X, n_threads=10**7)
+assert outcome(64 << 20, trainer) is None
 """
 
 
@@ -223,16 +229,17 @@ import threading, time
 import numpy as np
 from core_helpers import eager_threads
 from skbgd import BGDClassifier
-from skbgd._core import threads
+from skbgd._core import backprop, threads
+from skbgd._core.arguments import Layout
 eager_threads(2).start()
 X = np.random.default_rng(0).normal(size=(1000, 20))
 clf = BGDClassifier(max_iter=10**6, tol=None, batch_size=200, n_jobs=2)
 threading.Thread(target=clf.fit, args=(X, X[:, 0] > 0), daemon=True).start()
 while not threads._running:
     time.sleep(0.01)
-pool = threads.ThreadPool(2, 100, 100, 100)
-assert pool.n_threads == 2
-pool.run(lambda native_pool: None)
+layout, theta = Layout((20, 1), "tanh", "logistic"), np.zeros(21)
+trainer = backprop.Trainer(layout, theta, X, n_threads=2).__enter__()
+assert trainer.outputs(np.empty((1000, 1)))
 """
 
 
@@ -295,12 +302,13 @@ def test_leader_adapts_to_other_processes():
 @compiled
 def test_more_workers_than_needed():
     """The surplus worker returns at once, the other when the pool is stopped."""
-    native_pool = backprop.NativeThreadPool(2)
+    layout, theta = Layout((1, 1), "tanh", "logistic"), np.zeros(2)
+    trainer = backprop.Trainer(layout, theta, np.zeros((2, 1)), n_threads=2)
     with ThreadPoolExecutor(2) as executor:
-        workers = [executor.submit(native_pool.run_worker) for _ in range(2)]
+        workers = [executor.submit(trainer.run_worker) for _ in range(2)]
         done, _ = wait(workers, timeout=10, return_when="FIRST_COMPLETED")
         assert len(done) == 1
-        native_pool.stop()
+        trainer.stop()
     assert all(worker.done() for worker in workers)
 
 
@@ -310,7 +318,7 @@ def test_ctrl_c_in_a_fit_with_threads(eager):
     clf = BGDClassifier(
         (400,), tol=None, batch_size=64, shuffle=False, random_state=0, n_jobs=3
     )
-    with ctrl_c_during("run_batches"):
+    with ctrl_c_during("epoch"):
         clf.fit(X, X[:, 0] > 0)
     assert clf.n_iter_ == 1
     assert 0 < clf.t_ < len(X)
@@ -326,10 +334,10 @@ def test_default_number_of_threads(monkeypatch):
         assert allowed_threads(None) == 1
     with threadpool_limits(2, user_api="blas"):
         assert allowed_threads(None) == min(blas_threads())
-        with ThreadPool(None, 1 << 20, 1 << 40, 1 << 40) as pool:
-            assert pool.n_threads == allowed_threads(None) == min(blas_threads())
-            with ThreadPoolExecutor(1) as other:
-                assert other.submit(allowed_threads, None).result() == pool.n_threads
+        n_threads = n_threads_for(None, 1 << 20, 1 << 40, 1 << 40)
+        assert n_threads == allowed_threads(None) == min(blas_threads())
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(allowed_threads, None).result() == n_threads
     assert allowed_threads(3) == 3
     assert allowed_threads(-1) >= 1
 

@@ -196,7 +196,7 @@ def test_loss_of_the_class_priors(kind, output, weighted):
     w = np.random.default_rng(0).integers(3, size=len(y)) * 1.0 if weighted else None
     clf = small(output_activation=output, max_iter=1).fit(X, y)
     rows = LocalRows(X, y, w, n_jobs=1)
-    rows.set_targets(clf.classes_, kind == "multilabel", None)
+    data = rows.encoded(clf.classes_, kind == "multilabel", None)
     units = [y]
     if clf.n_outputs_ > 1 and clf.out_activation_ == "logistic":
         units = y.T if kind == "multilabel" else [y == k for k in range(4)]
@@ -204,7 +204,7 @@ def test_loss_of_the_class_priors(kind, output, weighted):
     for unit in units:
         dummy = DummyClassifier(strategy="prior").fit(X, unit, w)
         expected += log_loss(unit, dummy.predict_proba(X), sample_weight=w)
-    assert class_prior_loss(rows, clf._network) == pytest.approx(expected, rel=1e-12)
+    assert class_prior_loss(data, clf._network) == pytest.approx(expected, rel=1e-12)
 
 
 # Badly scaled features

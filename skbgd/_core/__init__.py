@@ -3,8 +3,8 @@
 Glossary: a *row* is one sample; a *step* is one update of the parameters; a *batch*
 holds the rows of one step; a *tile* holds the rows of a batch that are processed
 together and fit the cache; a *chunk* is the part of the work that is given to one
-thread of the *thread pool*; a *panel* is a part of a matrix, packed for the cache; an
-*entry point* is a C++ function that the bindings call.
+thread of the *thread pool*; a *panel* is a part of a matrix, packed for the cache; a
+*trainer* is a network bound to rows and to a number of threads.
 
 The core is compiled for several instruction sets: "baseline", "avx2" and "avx512". The
 package uses the widest one that the processor supports. The environment variable
@@ -55,7 +55,7 @@ def _select() -> ModuleType:
 
 
 backprop = _select()
-COMPILED = hasattr(backprop, "NativeThreadPool")
+COMPILED = hasattr(backprop, "ModeSelector")
 _names = backprop.instruction_sets()
 INSTRUCTION_SET = INSTRUCTION_SET or _names[-1]
 if INSTRUCTION_SET not in _names:

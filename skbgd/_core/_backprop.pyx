@@ -3,16 +3,20 @@
 # cython: initializedcheck=False, freethreading_compatible=True
 """Python bindings of the compiled core.
 
-The functions are those of `_numpy.py`, the reference implementation, which shows the
-mathematics. A binding checks its arguments, passes their addresses to an entry point of
-the C++ core, and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations
-of the forward and backward pass, and `engine-inl.hpp` the batches, steps and threads.
+The functions and the Trainer are those of `_numpy.py`, the reference implementation, which
+shows the mathematics. A binding checks its arguments, passes their addresses to the C++ core
+and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations of the forward
+and backward pass, and `engine-inl.hpp` the batches, steps and threads.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
+from libcpp.vector cimport vector
 
 from .arguments import ACTIVATIONS, SPLITMIX_INCREMENT, checked
-from .arguments import Data, Layout, Model, Workspace  # no-cython-lint
+from .arguments import check_fit, check_rows, check_step, check_vectors
+from .threads import start_workers, stop_workers
 
 
 cdef extern from "interface.hpp" namespace "skbgd" nogil:
@@ -22,8 +26,10 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
         void update(double now)
     cdef cppclass ThreadPool:
         int n_threads
-        bint interrupted
+        cbool interrupted
         ThreadPool(int n_threads) except +
+        bint enter()
+        void leave()
         void run_worker()
         void stop()
         void *panel(int thread)
@@ -39,7 +45,8 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
         const void *P
         void *C
         void *panel
-    cdef cppclass CData "skbgd::Data<void>":
+    cdef cppclass Data "skbgd::Data<void>":
+        Data()
         Py_ssize_t n, d, n_targets
         bint sparse, wide_indices, wide_indptr
         const void *X
@@ -52,39 +59,39 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
     cdef cppclass UpdateRule:
         double eta, alpha, momentum, beta_1, beta_2, epsilon, max_gradient_norm
         bint adam, nesterov
-    cdef cppclass Layer:
-        pass
-    cdef cppclass Call "skbgd::Call<void>":
+    cdef cppclass Network:
+        Network()
+        Network(const vector[Py_ssize_t] &units, Activation hidden, Activation output)
+        Py_ssize_t n_parameters
+    cdef cppclass Call "skbgd::Call<void>" (Network):
         Call()
-        const Layer *layers
-        Py_ssize_t n_layers, K, n_parameters
-        Py_ssize_t Y_offset, loss_offset, weight_offset, X_offset
-        Activation hidden, output
         void *theta
-        void *gradient
         void *velocity
         void *second_moment
-        CData data
-        void *scratch
-        Py_ssize_t scratch_size, stride, tile, gradient_offset
-        ThreadPool *pool
+        Data data
+        Py_ssize_t tile
+        bint own_gradients
         int (*check_signals)() noexcept nogil
-    cdef cppclass EntryPoints:
-        double loss_gradient(const Call &call)
-        void run_batches(
-            const Call &call, const UpdateRule &rule, long long n_steps,
-            Py_ssize_t batch_size, double *loss_sum, Py_ssize_t *n_done)
-        void apply_gradient(const Call &call, const UpdateRule &rule, long long n_steps)
-        bint outputs(const Call &call, bint check_finite, void *Z)
-        void squared_row_norms(const Call &call, double *norms)
+    cdef cppclass Core:
+        unique_ptr[ThreadPool] pool
+        double loss_gradient(void *gradient)
+        void epoch(
+            const UpdateRule &rule, long long n_steps, Py_ssize_t batch_size,
+            double *loss_sum, Py_ssize_t *n_done) except +
+        void step(const UpdateRule &rule, long long n_steps, void *gradient)
+        bint outputs(bint check_finite, void *Z)
+    cdef cppclass Kernels:
+        unique_ptr[Core] make_core(const Call &call, int n_threads) except +
+        void squared_row_norms(const Data &data, double *norms)
         double column_moments(
-            const Call &call, Py_ssize_t start, Py_ssize_t n, double *moments)
-        void squared_weight_norms(const Call &call, double *norms)
-        void apply_activation(Activation f, Py_ssize_t m, Py_ssize_t units, void *Z)
-        void compute_product(const Product &product)
+            const Data &data, Py_ssize_t start, Py_ssize_t n, double *moments)
+        void squared_weight_norms(const Network &network, const void *theta, double *norms)
+        void activation(Activation f, Py_ssize_t m, Py_ssize_t units, void *Z)
+        void product(const Product &product)
     cdef cppclass InstructionSet:
         const char *name
-        EntryPoints f32, f64
+        const Kernels &f32
+        const Kernels &f64
     const InstructionSet *baseline_instruction_set()
     const InstructionSet *avx2_instruction_set()
     const InstructionSet *avx512_instruction_set()
@@ -117,34 +124,12 @@ def use_instruction_set(name):
     return previous
 
 
-cdef const EntryPoints *_entry_points(dtype) except NULL:
-    return &_selected.f32 if dtype.char == "f" else &_selected.f64
+cdef const Kernels *_kernels(array) except NULL:
+    """The kernels for the type of numbers of a checked array."""
+    return &_selected.f32 if array.itemsize == 4 else &_selected.f64
 
 
-# Checked calls -------------------------------------------------------------------------
-
-cdef class NativeThreadPool:
-    """Owner of a C++ thread pool: the calling thread and the workers that join it."""
-    cdef ThreadPool *pool
-
-    def __cinit__(self, int n_threads=1):
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be positive; got {n_threads}.")
-        self.pool = new ThreadPool(n_threads)
-
-    def __dealloc__(self):
-        del self.pool
-
-    def run_worker(self):
-        """Work for the pool in the current thread; returns when the pool is stopped."""
-        with nogil:
-            self.pool.run_worker()
-
-    def stop(self):
-        """Stop the workers; returns when all of them have returned."""
-        with nogil:
-            self.pool.stop()
-
+# Checked arguments ---------------------------------------------------------------------
 
 cdef void *_address(array) except? NULL:
     """Address of a checked array, which must outlive its use; NULL for None."""
@@ -156,112 +141,26 @@ cdef void *_address(array) except? NULL:
     return view.buf
 
 
-# The exception of a signal handler. Only the main thread runs signal handlers.
-cdef object _signal_error = None
+cdef Network _network(layout) except *:
+    cdef int hidden = ACTIVATIONS.index(layout.hidden)
+    cdef int output = ACTIVATIONS.index(layout.output)
+    return Network(layout.units, <Activation> hidden, <Activation> output)
 
 
-cdef int _check_signals() noexcept nogil:
-    """Run pending signal handlers; returns 1 if one raised an exception.
-
-    `_raise_if_interrupted` raises this exception again.
-    """
-    global _signal_error
-    with gil:
-        try:
-            PyErr_CheckSignals()
-        except BaseException as error:
-            _signal_error = error
-            return 1
-    return 0
-
-
-cdef int _raise_if_interrupted(NativeThreadPool pool) except -1:
-    global _signal_error
-    if pool.pool.interrupted:
-        error, _signal_error = _signal_error, None
-        raise error
-
-
-cdef int _set_model(Call *call, model) except -1:
-    layout = model.layout
-    call.layers = <const Layer *> _address(layout.table)
-    call.n_layers, call.n_parameters = layout.n_layers, layout.n_parameters
-    call.K = layout.K
-    call.Y_offset, call.loss_offset = layout.Y_offset, layout.loss_offset
-    call.weight_offset, call.X_offset = layout.weight_offset, layout.X_offset
-    hidden, output = layout.activation_codes
-    call.hidden, call.output = <Activation> <int> hidden, <Activation> <int> output
-    call.theta = _address(model.theta)
-    call.gradient = _address(model.gradient)
-    call.velocity = _address(model.velocity)
-    call.second_moment = _address(model.second_moment)
-
-
-cdef int _set_data(Call *call, data) except -1:
-    cdef CData *c_data = &call.data
-    c_data.n, c_data.d, c_data.sparse = data.n_used, data.d, data.sparse
-    c_data.X = _address(data.values)
+cdef Data _data(rows, Y=None, weights=None, order=None, standardizer=None) except *:
+    """Addresses of what `check_rows` has checked and returned; the caller keeps it."""
+    cdef Data data = Data()
+    shape, elements, indices, indptr = rows
+    data.n, data.d = shape
+    data.X, data.sparse = _address(elements), indptr is not None
     if data.sparse:
-        c_data.indices, c_data.indptr = _address(data.indices), _address(data.indptr)
-        c_data.wide_indices = data.indices.itemsize == 8
-        c_data.wide_indptr = data.indptr.itemsize == 8
-    if data.Y is not None:
-        c_data.Y, c_data.n_targets = <const int *> _address(data.Y), data.Y.shape[1]
-    c_data.weights = _address(data.weights)
-    c_data.order = <const Py_ssize_t *> _address(data.order)
-    c_data.standardizer = _address(data.standardizer)
-
-
-cdef class PreparedCall:
-    """A checked call; keeps its arguments alive. A workspace stores it for the next."""
-    cdef Call call
-    cdef object model, data, memory
-    cdef bint with_targets  # whether the targets were checked
-
-    def __cinit__(self, model, data, workspace, bint with_targets):
-        cdef Call *call = &self.call
-        cdef size_t start
-        data.check(model, with_targets)
-        workspace.check(model, data)
-        self.model, self.data, self.memory = model, data, workspace.memory
-        self.with_targets = with_targets
-        _set_model(call, model)
-        _set_data(call, data)
-        start = (<size_t> _address(workspace.memory) + 63) // 64 * 64
-        call.scratch, call.scratch_size = <void *> start, workspace.size
-        call.stride, call.tile = workspace.stride, workspace.tile
-        call.check_signals = _check_signals
-        if workspace.gradients:
-            call.gradient_offset = workspace.stride * workspace.row_size
-
-
-cdef Call _checked_call(
-    model, data, workspace, NativeThreadPool pool, bint with_targets
-) except *:
-    """The call for these arguments; arguments of the previous call were checked then."""
-    cdef PreparedCall prepared = workspace.prepared_call
-    cdef Call call
-    cdef size_t n = data.n
-    cdef const Py_ssize_t *order
-    cdef Py_ssize_t i
-    cdef bint outside = False
-    if workspace.n_threads != pool.pool.n_threads:
-        raise ValueError(f"The workspace is for {workspace.n_threads} threads, "
-                         f"not {pool.pool.n_threads}.")
-    if (prepared is None or prepared.model is not model
-            or prepared.data is not data or with_targets > prepared.with_targets):
-        prepared = PreparedCall(model, data, workspace, with_targets)
-        workspace.prepared_call = prepared
-    # The order may have changed since. A negative number is a large unsigned one.
-    call = prepared.call
-    order = call.data.order
-    for i in range(call.data.n if order != NULL else 0):
-        outside |= <size_t> order[i] >= n
-    if outside:
-        raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
-    call.pool = pool.pool
-    pool.pool.interrupted = False
-    return call
+        data.indices, data.indptr = _address(indices), _address(indptr)
+        data.wide_indices, data.wide_indptr = indices.itemsize == 8, indptr.itemsize == 8
+    if Y is not None:
+        data.Y, data.n_targets = <const int *> _address(Y), Y.shape[1]
+    data.weights, data.standardizer = _address(weights), _address(standardizer)
+    data.order = <const Py_ssize_t *> _address(order)
+    return data
 
 
 cdef UpdateRule _update_rule(rule) except *:
@@ -275,185 +174,245 @@ cdef UpdateRule _update_rule(rule) except *:
     return result
 
 
-# Bindings ------------------------------------------------------------------------------
+# Trainer -------------------------------------------------------------------------------
 
-def loss_gradient(model, data, workspace, NativeThreadPool pool=None):
-    """sum_i w_i l_i over the rows; its gradient is written to `model.gradient`, if any.
+# The exception of a signal handler. Only the main thread runs signal handlers.
+cdef object _signal_error = None
 
-    Both are plain sums without penalty: results for parts of the data can be added.
-    Raises KeyboardInterrupt soon after Ctrl-C.
+
+cdef int _check_signals() noexcept nogil:
+    """Run pending signal handlers; returns 1 if one raised an exception.
+
+    `Trainer.leave` raises this exception again.
     """
-    cdef const EntryPoints *entry_points = _entry_points(model.theta.dtype)
-    cdef Call call
-    cdef double loss
-    pool = NativeThreadPool() if pool is None else pool
-    if data.n_used != data.n:
-        raise ValueError("order must hold every row.")
-    call = _checked_call(model, data, workspace, pool, True)
-    with nogil:
-        loss = entry_points.loss_gradient(call)
-    _raise_if_interrupted(pool)
-    return loss
+    global _signal_error
+    with gil:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            _signal_error = error
+            return 1
+    return 0
 
 
-def run_batches(
-    model,
-    long long n_steps,  # number of earlier steps; Adam needs it
-    data,
-    Py_ssize_t batch_size,
-    rule,  # UpdateRule
-    workspace,
-    NativeThreadPool pool=None,
-):
-    """One step of gradient descent per batch of `batch_size` rows.
+cdef class Trainer:
+    """The Trainer of `_numpy.py`, with memory and threads of its own.
 
-        g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
-        theta = theta - eta g        or the rule of momentum, Nesterov or Adam
-
-    The last batch may be smaller; m is the number of its own rows. The weights are
-    expected to average 1 over the data. `model.gradient` may be None for plain descent
-    if the workspace allows steps in place (`Workspace.allows_in_place`): these are
-    added to theta while they are computed.
-
-    Returns sum_i w_i l_i, each loss computed just before its row's step, and the number
-    of rows processed. The first batch with a non-finite loss ends the call, without its
-    step. Raises KeyboardInterrupt soon after Ctrl-C; theta then holds the last complete
-    step, and the attributes `loss_sum` and `n_done` of the workspace hold the results.
+    A context manager, which starts the other threads and stops them. Its calls raise
+    KeyboardInterrupt soon after Ctrl-C.
     """
-    cdef:
-        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
-        Call call
-        UpdateRule update_rule = _update_rule(rule)
-        double loss_sum = 0
-        Py_ssize_t n_done = 0
-    workspace.reset()
-    pool = NativeThreadPool() if pool is None else pool
-    model.check_rule(rule)
-    if batch_size < 1 or n_steps < 0:
-        raise ValueError("batch_size must be positive and n_steps >= 0.")
-    if model.gradient is None and (
-            model.velocity is not None or update_rule.max_gradient_norm > 0
-            or not workspace.allows_in_place(min(batch_size, data.n_used))):
-        raise ValueError("These steps need a gradient.")
-    call = _checked_call(model, data, workspace, pool, True)
-    with nogil:
-        entry_points.run_batches(
-            call, update_rule, n_steps, batch_size, &loss_sum, &n_done)
-    workspace.loss_sum, workspace.n_done = loss_sum, n_done
-    _raise_if_interrupted(pool)
-    return loss_sum, n_done
+    cdef unique_ptr[Core] core
+    cdef object layout, theta, second_moment, arrays
+    cdef readonly Py_ssize_t n_done, batch_size, n
+    cdef readonly double loss_sum
+    cdef const Py_ssize_t *order
+    cdef cbool has_targets, sparse
+
+    def __cinit__(
+        self, layout, theta, X, Y=None, weights=None, *, order=None, standardizer=None,
+        velocity=None, second_moment=None, batch_size=None, int n_threads=1, tile=None,
+    ):
+        cdef Call call = Call()
+        check_vectors(layout, theta, velocity, second_moment)
+        rows = check_rows(X, Y, weights, order, standardizer)
+        (_, d), elements, _, _ = rows
+        check_fit(layout, theta, d, elements.dtype, Y)
+        call.data = _data(rows, Y, weights, order, standardizer)
+        (<Network *> &call)[0] = _network(layout)
+        self.n = call.data.n
+        self.batch_size = max(1, self.n) if batch_size is None else batch_size
+        if self.batch_size < 1 or n_threads < 1:
+            raise ValueError("batch_size and n_threads must be positive.")
+        dense = not call.data.sparse or standardizer is not None
+        sizes = dense, self.batch_size, n_threads
+        call.tile = layout.tile(theta.itemsize, *sizes) if tile is None else tile
+        if call.tile < 1 or call.n_parameters != theta.size:
+            raise ValueError(f"tile must be positive; got {tile}.")
+        call.own_gradients = layout.own_gradients(*sizes)
+        call.theta, call.velocity = _address(theta), _address(velocity)
+        call.second_moment = _address(second_moment)
+        call.check_signals = _check_signals
+        self.core = _kernels(theta).make_core(call, n_threads)
+        self.layout, self.theta, self.second_moment = layout, theta, second_moment
+        self.arrays = rows, Y, weights, order, standardizer, velocity, second_moment
+        self.order, self.has_targets = call.data.order, Y is not None
+        self.sparse = call.data.sparse
+
+    def __enter__(self):
+        if self.n_threads > 1:
+            start_workers(self)
+        return self
+
+    def __exit__(self, *error):
+        if self.n_threads > 1:
+            stop_workers(self)
+
+    @property
+    def n_threads(self):
+        return self.core.get().pool.get().n_threads
+
+    def run_worker(self):
+        """Work for the trainer in the current thread; returns after `stop`."""
+        with nogil:
+            self.core.get().pool.get().run_worker()
+
+    def stop(self):
+        """Stop the workers; returns when all of them have returned."""
+        with nogil:
+            self.core.get().pool.get().stop()
+
+    def replace_thread_pool(self):
+        """After a fork: use a pool without workers.
+
+        Locks and counters of the old pool may be in any state and must not be used, not
+        even to destroy it.
+        """
+        cdef int n_threads = self.n_threads
+        self.core.get().pool.release()
+        self.core.get().pool.reset(new ThreadPool(n_threads))
+
+    cdef int enter(self, cbool with_targets) except -1:
+        """Begin a call of the core."""
+        if with_targets and not self.has_targets:
+            raise ValueError("The rows have no targets.")
+        if not self.core.get().pool.get().enter():
+            raise RuntimeError("This trainer is in use by another call.")
+
+    cdef int leave(self) except -1:
+        """End a call of the core; raises the exception of a signal handler."""
+        global _signal_error
+        self.core.get().pool.get().leave()
+        if self.core.get().pool.get().interrupted:
+            error, _signal_error = _signal_error, None
+            raise error
+
+    def reset(self):
+        """Clear the results of the last `epoch`."""
+        self.loss_sum, self.n_done = 0.0, 0
+
+    def loss_gradient(self, gradient=None):
+        """sum_i w_i l_i over the rows; its gradient is written to `gradient`, if given."""
+        cdef double loss
+        cdef void *G = NULL
+        if gradient is not None:
+            G = _address(checked(
+                "gradient", gradient, self.theta.shape, self.theta.dtype.char, True))
+        if self.order != NULL:
+            raise ValueError("loss_gradient takes rows without order.")
+        self.enter(True)
+        with nogil:
+            loss = self.core.get().loss_gradient(G)
+        self.leave()
+        return loss
+
+    def epoch(self, rule, long long n_steps):
+        """One step of gradient descent per batch; sets `loss_sum` and `n_done`."""
+        cdef UpdateRule update_rule = _update_rule(rule)
+        cdef Py_ssize_t i, n = self.n
+        cdef cbool outside = False
+        check_step(rule, n_steps, self.theta, self.second_moment)
+        # A negative number is a large unsigned one.
+        for i in range(n if self.order != NULL else 0):
+            outside |= <size_t> self.order[i] >= <size_t> n
+        if outside:
+            raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
+        self.reset()
+        self.enter(True)
+        try:
+            with nogil:
+                self.core.get().epoch(
+                    update_rule, n_steps, self.batch_size, &self.loss_sum, &self.n_done)
+        finally:
+            self.leave()
+
+    def step(self, rule, long long n_steps, gradient):
+        """One step along 1 / n sum_i w_i dl_i/dtheta without penalty; overwrites it."""
+        cdef UpdateRule update_rule = _update_rule(rule)
+        cdef void *G
+        check_step(rule, n_steps, self.theta, self.second_moment)
+        if self.n_threads > 1:
+            raise ValueError("step takes one thread.")
+        G = _address(checked(
+            "gradient", gradient, self.theta.shape, self.theta.dtype.char, True))
+        self.enter(False)
+        with nogil:
+            self.core.get().step(update_rule, n_steps, G)
+        self.leave()
+
+    def outputs(self, Z, cbool check_finite=False):
+        """Compute Z_L for every row, into Z (n, K); False if X is checked and not finite."""
+        cdef cbool finite
+        cdef void *out
+        if self.order != NULL or check_finite and self.sparse:
+            raise ValueError(
+                "outputs takes rows without order, and check_finite needs dense X.")
+        shape = self.n, self.layout.K
+        out = _address(checked("Z", Z, shape, self.theta.dtype.char, True))
+        self.enter(False)
+        with nogil:
+            finite = self.core.get().outputs(check_finite, out)
+        self.leave()
+        return finite
 
 
-def apply_gradient(model, long long n_steps, rule):
-    """One step along `model.gradient`, 1 / n sum_i w_i dl_i/dtheta without penalty."""
-    cdef:
-        Call call = Call()
-        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
-        UpdateRule update_rule = _update_rule(rule)
-        NativeThreadPool pool = NativeThreadPool()
-    model.check_rule(rule)
-    if model.gradient is None or n_steps < 0:
-        raise ValueError("A step needs a gradient and n_steps >= 0.")
-    _set_model(&call, model)
-    call.pool = pool.pool
-    with nogil:
-        entry_points.apply_gradient(call, update_rule, n_steps)
+# Functions -----------------------------------------------------------------------------
 
-
-def outputs(
-    model,
-    data,
-    Z,  # OUT (n, K)
-    bint check_finite,  # dense X only
-    workspace,
-    NativeThreadPool pool=None,
-):
-    """Compute Z_L for every row, into Z.
-
-    Returns False if `check_finite` found a NaN or an infinity in X; Z is then
-    incomplete. Raises KeyboardInterrupt soon after Ctrl-C.
-    """
-    cdef:
-        const EntryPoints *entry_points = _entry_points(model.theta.dtype)
-        Call call
-        void *out
-        bint finite
-    pool = NativeThreadPool() if pool is None else pool
-    if data.order is not None or check_finite and data.sparse:
-        raise ValueError(
-            "outputs takes data without order, and check_finite needs dense X.")
-    shape = data.n, model.layout.K
-    out = _address(checked("Z", Z, shape, model.theta.dtype.char, True))
-    call = _checked_call(model, data, workspace, pool, False)
-    with nogil:
-        finite = entry_points.outputs(call, check_finite, out)
-    _raise_if_interrupted(pool)
-    return finite
-
-
-def squared_row_norms(data, double[::1] norms not None):
-    """||x_i||^2 of each row of X, as stored and in its own order, into norms (n,)."""
-    cdef Call call = Call()
-    cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)
+def squared_row_norms(X, double[::1] norms not None):
+    """||x_i||^2 of each row of X, as stored, into norms (n,)."""
+    rows = check_rows(X)
+    cdef Data data = _data(rows)
+    cdef const Kernels *kernels = _kernels(rows[1])
     if norms.shape[0] != data.n:
         raise ValueError(f"norms must have {data.n} elements; got {norms.shape[0]}.")
-    _set_data(&call, data)
-    call.data.n = norms.shape[0]
-    if call.data.n:
+    if data.n:
         with nogil:
-            entry_points.squared_row_norms(call, &norms[0])
+            kernels.squared_row_norms(data, &norms[0])
 
 
 def column_moments(
-    data,  # dense
+    X,  # dense
+    weights,
     Py_ssize_t start,
     Py_ssize_t stop,
     double[:, ::1] moments not None,  # OUT (6, d)
 ):
-    """Moments of each column of the rows start ... stop - 1 with a positive weight.
-
-    The rows of `moments` become
-
-        low, high, 1 / (high - low) or 0, mean and variance of u, between
-
-    with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
-    any x in the column, else 0. Returns sum_i w_i. X is read up to three times: the
-    rows should fit the cache.
-    """
-    cdef Call call = Call()
-    cdef const EntryPoints *entry_points = _entry_points(data.values.dtype)
+    """Moments of each column of the rows start ... stop - 1; returns sum_i w_i."""
+    rows = check_rows(X, None, weights)
+    cdef Data data = _data(rows, None, weights)
+    cdef const Kernels *kernels = _kernels(rows[1])
     cdef double total
     if data.sparse or not 0 <= start <= stop <= data.n or (
             moments.shape[0] != 6 or moments.shape[1] != data.d):
         raise ValueError(
             f"column_moments takes dense X, rows within 0 to {data.n} and moments of "
             f"shape {(6, data.d)}; got rows {start} to {stop}.")
-    _set_data(&call, data)
     with nogil:
-        total = entry_points.column_moments(call, start, stop - start, &moments[0, 0])
+        total = kernels.column_moments(data, start, stop - start, &moments[0, 0])
     return total
 
 
 def squared_weight_norms(layout, theta):
     """sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2."""
-    cdef Call call = Call()
+    cdef Network network = _network(layout)
     cdef double norms[2]
-    call.layers, call.n_layers = <const Layer *> _address(layout.table), layout.n_layers
-    call.theta = _address(checked("theta", theta, (layout.n_parameters,), "fd"))
-    _entry_points(theta.dtype).squared_weight_norms(call, norms)
+    checked("theta", theta, (network.n_parameters,), "fd")
+    _kernels(theta).squared_weight_norms(network, _address(theta), norms)
     return norms[0], norms[1]
+
+
+def activation(name, Z):
+    """A = f(Z), in place; Z is (m, units)."""
+    cdef int code = ACTIVATIONS.index(name)
+    checked("Z", Z, 2, "fd", True)
+    if Z.size:
+        _kernels(Z).activation(<Activation> code, Z.shape[0], Z.shape[1], _address(Z))
 
 
 def shuffle(
     Py_ssize_t[::1] order not None,  # OUT (n,) a random permutation of 0 ... n - 1
     unsigned long long state,
 ):
-    """Fill `order` with a random permutation; returns the state for the next call.
-
-    The inside-out variant of the Fisher-Yates shuffle on the generator SplitMix64
-    (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
-    whose whole state is one 64-bit integer.
-    """
+    """Fill `order` with a random permutation; returns the state for the next call."""
     cdef Py_ssize_t i, j
     cdef unsigned long long bits, increment = SPLITMIX_INCREMENT
     with nogil:
@@ -467,14 +426,6 @@ def shuffle(
             order[i] = order[j]
             order[j] = i
     return state
-
-
-def activation(name, Z):
-    """A = f(Z), in place; Z is (m, units)."""
-    cdef int code = ACTIVATIONS.index(name)
-    checked("Z", Z, 2, "fd", True)
-    _entry_points(Z.dtype).apply_activation(
-        <Activation> code, Z.shape[0], Z.shape[1], _address(Z))
 
 
 # For the tests -------------------------------------------------------------------------
@@ -503,7 +454,7 @@ def product(
 ):
     """C = P - decay P + scale A B; P is C if `accumulate`, else the bias, else 0."""
     cdef Product g
-    cdef NativeThreadPool pool = NativeThreadPool()
+    cdef unique_ptr[ThreadPool] pool
     (g.m, g.k), g.n = A.shape, B.shape[1]
     if B.shape != (g.k, g.n) or C.shape != (g.m, g.n) or (
             bias is not None and bias.shape != (g.n,)):
@@ -517,9 +468,10 @@ def product(
     if 1 not in (g.B.row_stride, g.B.column_stride):
         raise ValueError("The rows or the columns of B must be contiguous.")
     g.scale, g.decay, g.ld_P, g.ld_C = scale, decay, g.n, g.n
-    g.C, g.P, g.panel = _address(C), NULL, pool.pool.panel(0)
+    pool.reset(new ThreadPool(1))
+    g.C, g.P, g.panel = _address(C), NULL, pool.get().panel(0)
     if accumulate:
         g.P = g.C
     elif bias is not None:
         g.P, g.ld_P = _address(bias), 0
-    _entry_points(C.dtype).compute_product(g)
+    _kernels(C).product(g)

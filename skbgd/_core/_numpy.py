@@ -27,12 +27,13 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
 
-from .arguments import (  # noqa: F401
+from .arguments import (
     SPLITMIX_INCREMENT,
-    Data,
-    Layout,
-    Model,
-    Workspace,
+    check_fit,
+    check_rows,
+    check_step,
+    check_vectors,
+    checked,
     quiet,
 )
 
@@ -119,191 +120,260 @@ def cross_entropy(Z, Y, output):
     return losses[:, 0] if K == 1 else losses.sum(axis=1, dtype=float), D
 
 
-def backprop(layout, layers, data, start, stop, tile, gradients=None, scale=1.0):
-    """sum_i w_i l_i over rows; scale times its gradient into `gradients`, if given.
-
-    The sum is not finite as soon as the loss of a tile is not; the gradient is then
-    incomplete.
-    """
-    loss = 0.0
-    for first in range(start, stop, tile):
-        X, Y, weights = data.batch(first, min(first + tile, stop))
-        *A, Z = forward(layers, X, layout.hidden)
-        losses, D = cross_entropy(Z, Y, layout.output)
-        if weights is None:
-            loss += float(losses.sum(dtype=float))
-        else:
-            ignored = weights == 0
-            losses[ignored], D[ignored] = 0, 0  # 0 times a NaN is NaN
-            loss += float((weights * losses).sum(dtype=float))
-            D *= weights[:, np.newaxis]
-        if gradients is None:
-            continue
-        if not isfinite(loss):
-            break
-        if scale != 1:
-            D *= scale
-        for i in reversed(range(len(layers))):
-            G_W, G_b = gradients[i]
-            # dJ/dW_l = A_{l-1}^T D_l,  dJ/db_l = sum_i D_l[i]
-            if first == start and not issparse(A[i]):
-                np.matmul(A[i].T, D, out=G_W)
-                D.sum(axis=0, out=G_b)
-            elif first == start:
-                G_W[...], G_b[...] = A[i].T @ D, D.sum(axis=0)
-            else:
-                G_W += A[i].T @ D
-                G_b += D.sum(axis=0)
-            if i > 0:
-                # D_{l-1} = D_l W_l^T * f'(Z_{l-1})
-                D = times_derivative(layout.hidden, A[i], D @ layers[i][0].T)
-    return loss
-
-
-def compute_step(model, layers, g, gradients, rule, n_steps):
-    """The change of theta in one step, and the new velocity and second moment.
-
-    g is the gradient of the cross-entropy, which is overwritten; `gradients` are views
-    into g, and `layers` into theta. Returns None if the norm of the gradient is limited
-    and not finite.
-    """
-    eta, alpha, mu = float(rule.eta), float(rule.alpha), float(rule.momentum)
-    beta_1, beta_2 = float(rule.beta_1), float(rule.beta_2)
-    velocity, second_moment = model.velocity, model.second_moment
-    # g = dJ/dtheta + alpha W;  b has no penalty
-    if alpha:
-        for (G_W, _), (W, _) in zip(gradients, layers, strict=True):
-            G_W += alpha * W
-    if rule.max_gradient_norm > 0:
-        # g = g min(1, c / ||g||)
-        norm = sqrt(sum_of_squares(g))
-        if not isfinite(norm):
-            return None
-        if norm > rule.max_gradient_norm:
-            g *= float(rule.max_gradient_norm) / norm
-    if rule.solver == "adam":
-        # v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2
-        v = beta_1 * velocity + (1 - beta_1) * g
-        u = beta_2 * second_moment + (1 - beta_2) * g * g
-        # theta = theta - eta_t v / (sqrt(u) + epsilon) with the bias correction
-        # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t)
-        eta *= sqrt(1 - beta_2 ** (n_steps + 1)) / (1 - beta_1 ** (n_steps + 1))
-        return -eta * v / (np.sqrt(u) + float(rule.epsilon)), v, u
-    g *= -eta
-    if velocity is None:
-        # theta = theta - eta g
-        return g, None, None
-    # v = mu v - eta g;  theta = theta + v, or with Nesterov: theta + mu v - eta g
-    v = mu * velocity + g
-    return (mu * v + g if rule.nesterov else v), v, None
-
-
 def sum_of_squares(x):
     return float(np.einsum("i,i", x, x, dtype=float))
 
 
-# Functions of both cores --------------------------------------------------------------
+# Functions and classes of both cores --------------------------------------------------
 
 
-@quiet
-def loss_gradient(model, data, workspace):
-    """sum_i w_i l_i over the rows; its gradient is written to `model.gradient`, if any.
+class Trainer:
+    """A network bound to rows: losses and gradients, steps, and outputs.
 
-    Both are plain sums without penalty: results for parts of the data can be added.
+    A context manager, in which the compiled core has its threads; here the BLAS does.
+    One call at a time.
+
+    Parameters
+    ----------
+    layout : Layout
+    theta : array of float32 or float64
+        Changed by `epoch` and `step`, like velocity and second_moment.
+    X : array or CSR matrix of the same type, with n rows
+    Y : array of intc, or None
+        (n, 1) encoded labels or (n, K) indicators; only `outputs` needs none.
+    weights : array (n,) or None
+    order : array of intp, (n,), or None
+        The order of the rows in `epoch`. It may change between calls.
+    standardizer : array (3, d) or None
+        See `arguments.standardizer`.
+    velocity, second_moment : arrays like theta, or None
+    batch_size : int or None
+        Rows of a step; None: all.
+    n_threads : int
+    tile : int or None
+        Rows that are processed together; None: as many as fit in the cache.
+
+    Attributes
+    ----------
+    loss_sum, n_done
+        Results of the last `epoch`, also if it was interrupted.
     """
-    layout, gradients = model.layout, None
-    layers = layout.layers(model.theta)
-    if model.gradient is not None:
-        model.gradient[:] = 0
-        gradients = layout.layers(model.gradient)
-    return backprop(layout, layers, data, 0, data.n_used, workspace.tile, gradients)
+
+    def __init__(
+        self, layout, theta, X, Y=None, weights=None, *, order=None, standardizer=None,
+        velocity=None, second_moment=None, batch_size=None, n_threads=1, tile=None,
+    ):  # fmt: skip
+        check_vectors(layout, theta, velocity, second_moment)
+        (self.n, d), *_ = check_rows(X, Y, weights, order, standardizer)
+        check_fit(layout, theta, d, X.dtype, Y)
+        self.layout, self.theta = layout, theta
+        self.velocity, self.second_moment = velocity, second_moment
+        self.X, self.Y, self.weights, self.order = X, Y, weights, order
+        self.standardizer, self.n_threads = standardizer, 1
+        self.batch_size = max(1, self.n) if batch_size is None else batch_size
+        dense = standardizer is not None or not issparse(X)
+        if tile is None:
+            tile = layout.tile(theta.itemsize, dense, self.batch_size, 1)
+        if min(self.batch_size, n_threads, tile) < 1:
+            raise ValueError("batch_size, n_threads and tile must be positive.")
+        self.tile = tile
+        self.reset()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        """There are no threads to stop."""
+
+    def reset(self):
+        """Clear the results of the last `epoch`."""
+        self.loss_sum, self.n_done = 0.0, 0
+
+    def batch(self, start, stop):
+        """X (standardized), Y and weights of rows start ... stop - 1 in the order."""
+        rows = slice(start, stop)
+        if self.order is not None:
+            rows = self.order[rows]
+            if len(rows) == 1:
+                rows = slice(rows[0], rows[0] + 1)  # no copy
+        weights = None if self.weights is None else self.weights[rows]
+        if isinstance(rows, slice) or issparse(self.X):
+            X = self.X[rows]
+        else:
+            X = self.X.take(rows, axis=0)
+        return self.standardized(X), self.Y[rows], weights
+
+    def standardized(self, X):
+        """Some rows of X, standardized if the network standardizes."""
+        if self.standardizer is None:
+            return X
+        high, low, inverse = self.standardizer
+        X = (X.toarray() if issparse(X) else X) - high
+        X -= low
+        X *= inverse
+        return X
+
+    def backprop(self, start, stop, g=None, scale=1.0):
+        """sum_i w_i l_i over rows; scale times its gradient into g, if given.
+
+        The sum is not finite as soon as the loss of a tile is not; the gradient is then
+        incomplete.
+        """
+        loss, layers = 0.0, self.layout.layers(self.theta)
+        gradients = None if g is None else self.layout.layers(g)
+        for first in range(start, stop, self.tile):
+            X, Y, weights = self.batch(first, min(first + self.tile, stop))
+            *A, Z = forward(layers, X, self.layout.hidden)
+            losses, D = cross_entropy(Z, Y, self.layout.output)
+            if weights is None:
+                loss += float(losses.sum(dtype=float))
+            else:
+                ignored = weights == 0
+                losses[ignored], D[ignored] = 0, 0  # 0 times a NaN is NaN
+                loss += float((weights * losses).sum(dtype=float))
+                D *= weights[:, np.newaxis]
+            if gradients is None:
+                continue
+            if not isfinite(loss):
+                break
+            if scale != 1:
+                D *= scale
+            for i in reversed(range(len(layers))):
+                G_W, G_b = gradients[i]
+                # dJ/dW_l = A_{l-1}^T D_l,  dJ/db_l = sum_i D_l[i]
+                if first == start and not issparse(A[i]):
+                    np.matmul(A[i].T, D, out=G_W)
+                    D.sum(axis=0, out=G_b)
+                elif first == start:
+                    G_W[...], G_b[...] = A[i].T @ D, D.sum(axis=0)
+                else:
+                    G_W += A[i].T @ D
+                    G_b += D.sum(axis=0)
+                if i > 0:
+                    # D_{l-1} = D_l W_l^T * f'(Z_{l-1})
+                    D = times_derivative(self.layout.hidden, A[i], D @ layers[i][0].T)
+        return loss
+
+    def compute_step(self, rule, n_steps, g):
+        """The change of theta in one step, and the new velocity and second moment.
+
+        g is the gradient of the cross-entropy, which is overwritten. Returns None if
+        the norm of the gradient is limited and not finite.
+        """
+        eta, alpha, mu = float(rule.eta), float(rule.alpha), float(rule.momentum)
+        beta_1, beta_2 = float(rule.beta_1), float(rule.beta_2)
+        # g = dJ/dtheta + alpha W;  b has no penalty
+        if alpha:
+            for W, b, _, _ in self.layout.offsets:
+                g[W:b] += alpha * self.theta[W:b]
+        if rule.max_gradient_norm > 0:
+            # g = g min(1, c / ||g||)
+            norm = sqrt(sum_of_squares(g))
+            if not isfinite(norm):
+                return None
+            if norm > rule.max_gradient_norm:
+                g *= float(rule.max_gradient_norm) / norm
+        if rule.solver == "adam":
+            # v = beta_1 v + (1 - beta_1) g,  u = beta_2 u + (1 - beta_2) g^2
+            v = beta_1 * self.velocity + (1 - beta_1) * g
+            u = beta_2 * self.second_moment + (1 - beta_2) * g * g
+            # theta = theta - eta_t v / (sqrt(u) + epsilon) with the bias correction
+            # eta_t = eta sqrt(1 - beta_2^t) / (1 - beta_1^t)
+            eta *= sqrt(1 - beta_2 ** (n_steps + 1)) / (1 - beta_1 ** (n_steps + 1))
+            return -eta * v / (np.sqrt(u) + float(rule.epsilon)), v, u
+        g *= -eta
+        if self.velocity is None:
+            # theta = theta - eta g
+            return g, None, None
+        # v = mu v - eta g;  theta = theta + v, or with Nesterov: theta + mu v - eta g
+        v = mu * self.velocity + g
+        return (mu * v + g if rule.nesterov else v), v, None
+
+    @quiet
+    def loss_gradient(self, gradient=None):
+        """sum_i w_i l_i over the rows; its gradient is written to `gradient`, if given.
+
+        Both are plain sums without penalty: results for parts of the data can be added.
+        """
+        if self.Y is None or self.order is not None:
+            raise ValueError("The rows have no targets, or an order.")
+        if gradient is not None:
+            checked("gradient", gradient, self.theta.shape, self.theta.dtype.char, True)
+            gradient[:] = 0
+        return self.backprop(0, self.n, gradient)
+
+    @quiet
+    def epoch(self, rule, n_steps):
+        """One step of gradient descent per batch of `batch_size` rows.
+
+            g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
+            theta = theta - eta g        or the rule of momentum, Nesterov or Adam
+
+        The last batch may be smaller; m is the number of its own rows. `n_steps` is the
+        number of earlier steps, which Adam needs. The weights are expected to average 1
+        over the data.
+
+        Afterwards `loss_sum` is sum_i w_i l_i, each loss computed just before its row's
+        step, and `n_done` the number of rows processed. The first batch with a
+        non-finite loss ends the call, without its step. After a KeyboardInterrupt theta
+        holds the last complete step.
+        """
+        check_step(rule, n_steps, self.theta, self.second_moment)
+        self.reset()
+        g = np.empty_like(self.theta)
+        for start in range(0, self.n, self.batch_size):
+            stop = min(start + self.batch_size, self.n)
+            loss = self.backprop(start, stop, g, 1 / (stop - start))
+            step = None
+            if isfinite(loss):
+                step = self.compute_step(rule, n_steps, g)
+            if step is None:
+                self.loss_sum += nan if isfinite(loss) else loss
+                break
+            theta_step, v, u = step
+            # A step is complete or not made: Python handles Ctrl-C at calls and jumps,
+            # and there is none from here to the end of the loop.
+            self.theta += theta_step
+            if v is not None:
+                self.velocity[:] = v
+            if u is not None:
+                self.second_moment[:] = u
+            self.loss_sum += loss
+            self.n_done = stop
+            n_steps += 1
+
+    @quiet
+    def step(self, rule, n_steps, gradient):
+        """One step along 1 / n sum_i w_i dl_i/dtheta without penalty; overwrites it."""
+        check_step(rule, n_steps, self.theta, self.second_moment)
+        step = self.compute_step(rule, n_steps, gradient)
+        if step is not None:
+            theta_step, v, u = step
+            self.theta += theta_step
+            if v is not None:
+                self.velocity[:] = v
+            if u is not None:
+                self.second_moment[:] = u
+
+    @quiet
+    def outputs(self, Z, check_finite=False):
+        """Compute Z_L for every row, into Z (n, K).
+
+        Returns False if `check_finite` found a NaN or an infinity in X; Z is then
+        incomplete.
+        """
+        layers = self.layout.layers(self.theta)
+        for start in range(0, self.n, self.tile):
+            X, out = (array[start : start + self.tile] for array in (self.X, Z))
+            if check_finite and not np.isfinite(X).all():
+                return False
+            out[...] = forward(layers, self.standardized(X), self.layout.hidden)[-1]
+        return True
 
 
 @quiet
-def run_batches(model, n_steps, data, batch_size, rule, workspace):
-    """One step of gradient descent per batch of `batch_size` rows.
-
-        g = 1 / m sum_{i in batch} w_i dl_i/dtheta + alpha W
-        theta = theta - eta g        or the rule of momentum, Nesterov or Adam
-
-    The last batch may be smaller; m is the number of its own rows. `n_steps` is the
-    number of earlier steps, which Adam needs. The weights are expected to average 1
-    over the data.
-
-    Returns sum_i w_i l_i, each loss computed just before its row's step, and the number
-    of rows processed. The first batch with a non-finite loss ends the call, without its
-    step. After a KeyboardInterrupt theta holds the last complete step, and the
-    attributes `loss_sum` and `n_done` of the workspace hold the results.
-    """
-    workspace.reset()
-    layout, theta = model.layout, model.theta
-    velocity, second_moment = model.velocity, model.second_moment
-    layers, g = layout.layers(theta), model.gradient
-    if g is None:
-        g = np.empty_like(theta)
-    gradients = layout.layers(g)
-    for start in range(0, data.n_used, batch_size):
-        stop = min(start + batch_size, data.n_used)
-        m = stop - start
-        loss = backprop(
-            layout, layers, data, start, stop, workspace.tile, gradients, 1 / m
-        )
-        step = None
-        if isfinite(loss):
-            step = compute_step(model, layers, g, gradients, rule, n_steps)
-        if step is None:
-            workspace.loss_sum += nan if isfinite(loss) else loss
-            break
-        theta_step, v, u = step
-        # A step is complete or not made: Python handles Ctrl-C at calls and jumps, and
-        # there is none from here to the end of the loop.
-        theta += theta_step
-        if v is not None:
-            velocity[:] = v
-        if u is not None:
-            second_moment[:] = u
-        workspace.loss_sum += loss
-        workspace.n_done = stop
-        n_steps += 1
-    return workspace.loss_sum, workspace.n_done
-
-
-@quiet
-def apply_gradient(model, n_steps, rule):
-    """One step along `model.gradient`, 1 / n sum_i w_i dl_i/dtheta without penalty."""
-    g, layout = model.gradient, model.layout
-    layers, gradients = layout.layers(model.theta), layout.layers(g)
-    step = compute_step(model, layers, g, gradients, rule, n_steps)
-    if step is not None:
-        theta_step, v, u = step
-        model.theta += theta_step
-        if v is not None:
-            model.velocity[:] = v
-        if u is not None:
-            model.second_moment[:] = u
-
-
-@quiet
-def outputs(model, data, Z, check_finite, workspace):
-    """Compute Z_L for every row, into Z.
-
-    Returns False if `check_finite` found a NaN or an infinity in X; Z is then
-    incomplete.
-    """
-    layout = model.layout
-    layers = layout.layers(model.theta)
-    for start in range(0, len(Z), workspace.tile):
-        X, out = (array[start : start + workspace.tile] for array in (data.X, Z))
-        if check_finite and not np.isfinite(X).all():
-            return False
-        out[...] = forward(layers, data.standardized(X), layout.hidden)[-1]
-    return True
-
-
-@quiet
-def squared_row_norms(data, norms):
-    """||x_i||^2 of each row of X, as stored and in its own order, into norms (n,)."""
-    X = data.X
+def squared_row_norms(X, norms):
+    """||x_i||^2 of each row of X, as stored, into norms (n,)."""
     if issparse(X):
         numbers = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
         squares = X.data[: len(numbers)].astype(float) ** 2
@@ -313,7 +383,7 @@ def squared_row_norms(data, norms):
 
 
 @quiet
-def column_moments(data, start, stop, moments):
+def column_moments(X, weights, start, stop, moments):
     """Moments of each column of the rows start ... stop - 1 with a positive weight.
 
     The rows of `moments`, (6, d), become
@@ -323,9 +393,9 @@ def column_moments(data, start, stop, moments):
     with u = (x - low) / (high - low) in float64; `between` is 1 if low < x < high for
     any x in the column, else 0. Returns sum_i w_i.
     """
-    X, w = data.X[start:stop], np.ones(stop - start)
-    if data.weights is not None:
-        w = data.weights[start:stop].astype(float)
+    X, w = X[start:stop], np.ones(stop - start)
+    if weights is not None:
+        w = weights[start:stop].astype(float)
         X, w = X[w > 0], w[w > 0]
     total = w.sum()
     low, high, inverse, mean, variance, between = moments

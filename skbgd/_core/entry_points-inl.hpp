@@ -1,4 +1,4 @@
-/* The functions that the bindings call, see `EntryPoints`. */
+/* The functions that the bindings call, see `Kernels`. */
 #ifndef SKBGD_ENTRY_POINTS_INL_HPP
 #define SKBGD_ENTRY_POINTS_INL_HPP
 #include <algorithm>
@@ -10,42 +10,9 @@ BEGIN_TARGET();
 namespace skbgd {
 namespace TARGET_NAME {
 
-/* sum_i w_i l_i over all rows; its gradient is written to call.gradient, if any. */
-template <class real> static double loss_gradient(const Call<void> &call)
-{
-    return Engine<real>(call).loss_gradient();
-}
-
-/* One step for each batch. Adds the loss of each row, computed before its step, to
-   *loss_sum, and the number of processed rows to *n_done. The first batch with a loss that
-   is not finite ends the call, without its step. */
-template <class real>
-static void run_batches(const Call<void> &call, const UpdateRule &rule, long long n_steps,
-                        ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done)
-{
-    Engine<real>(call).run_batches(rule, n_steps, batch_size, loss_sum, n_done);
-}
-
-/* One step along call.gradient. */
-template <class real>
-static void apply_gradient(const Call<void> &call, const UpdateRule &rule,
-                           long long n_steps)
-{
-    Engine<real>(call).step(rule, n_steps);
-}
-
-/* Z_L of each row, into Z (n, K). Returns false if `check_finite` found a NaN or an infinity
-   in dense X. */
-template <class real>
-static bool outputs(const Call<void> &call, bool check_finite, void *Z)
-{
-    return Engine<real>(call).outputs(check_finite, static_cast<real *>(Z));
-}
-
 /* ||x_i||^2 of each row */
-template <class real> static void squared_row_norms(const Call<void> &call, double *norms)
+template <class real> static void squared_row_norms(const Data<real> &data, double *norms)
 {
-    const Data<real> data = bit_cast<Call<real>>(call).data;
     for (ptrdiff_t i = 0; i < data.n; i++)
         if (data.sparse) {
             const SparseRow<real> row(data, i);
@@ -63,10 +30,9 @@ template <class real> static void squared_row_norms(const Call<void> &call, doub
    far from 0. `between` is 1 if low < x < high for any x in the column, else 0. Returns
    sum_i w_i. X is read up to three times: the rows should fit the cache. */
 template <class real>
-static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
+static double column_moments(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
                              double *moments)
 {
-    const Data<real> data = bit_cast<Call<real>>(call).data;
     const ptrdiff_t d = data.d;
     double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
     double *variance = mean + d, *between = variance + d, total = 0;
@@ -121,42 +87,57 @@ static double column_moments(const Call<void> &call, ptrdiff_t start, ptrdiff_t 
     return total;
 }
 
-/* sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2 */
-template <class real>
-static void squared_weight_norms(const Call<void> &call, double *norms)
-{
-    const Call<real> c = bit_cast<Call<real>>(call);
-    double intercepts = norms[0] = 0;
-    for (const Layer *layer = c.layers; layer < c.layers + c.n_layers; layer++) {
-        norms[0] += sum_of_squares(c.theta + layer->W, layer->fan_in * layer->fan_out);
-        intercepts += sum_of_squares(c.theta + layer->b, layer->fan_out);
+template <class real> class KernelsOf : public Kernels {
+  public:
+    std::unique_ptr<Core> make_core(const Call<void> &call, int n_threads) const override
+    {
+        return std::unique_ptr<Core>(new Engine<real>(call, n_threads));
     }
-    norms[1] = norms[0] + intercepts;
-}
 
-/* A = f(Z), in place; Z is (m, units) */
-template <class real>
-static void apply_activation(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z)
-{
-    if (f == SOFTMAX)
-        softmax<real>(m, units, static_cast<real *>(Z), nullptr, nullptr);
-    else
-        activate(f, static_cast<real *>(Z), m * units);
-}
+    void squared_row_norms(const Data<void> &data, double *norms) const override
+    {
+        TARGET_NAME::squared_row_norms(typed<real>(data), norms);
+    }
 
-template <class real> static void compute_product(const Product<void> &product)
-{
-    gemm(bit_cast<Product<real>>(product));
-}
+    double column_moments(const Data<void> &data, ptrdiff_t start, ptrdiff_t n,
+                          double *moments) const override
+    {
+        return TARGET_NAME::column_moments(typed<real>(data), start, n, moments);
+    }
 
-template <class real> constexpr EntryPoints entry_points()
-{
-    return {loss_gradient<real>,        run_batches<real>,
-            apply_gradient<real>,       outputs<real>,
-            squared_row_norms<real>,    column_moments<real>,
-            squared_weight_norms<real>, apply_activation<real>,
-            compute_product<real>};
-}
+    /* sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2 */
+    void squared_weight_norms(const Network &network, const void *theta,
+                              double *norms) const override
+    {
+        const real *parameters = static_cast<const real *>(theta);
+        double intercepts = norms[0] = 0;
+        for (const Layer &layer : network.layers) {
+            norms[0] += sum_of_squares(parameters + layer.W, layer.fan_in * layer.fan_out);
+            intercepts += sum_of_squares(parameters + layer.b, layer.fan_out);
+        }
+        norms[1] = norms[0] + intercepts;
+    }
+
+    /* A = f(Z), in place; Z is (m, units) */
+    void activation(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z) const override
+    {
+        if (f == SOFTMAX)
+            softmax<real>(m, units, static_cast<real *>(Z), nullptr, nullptr);
+        else
+            activate(f, static_cast<real *>(Z), m * units);
+    }
+
+    void product(const Product<void> &x) const override
+    {
+        const auto typed = [](const Matrix<void> &M) {
+            return Matrix<real>{static_cast<const real *>(M.data), M.row_stride,
+                                M.column_stride};
+        };
+        gemm(Product<real>{x.m, x.n, x.k, typed(x.A), typed(x.B), x.scale, x.decay,
+                           static_cast<const real *>(x.P), x.ld_P, static_cast<real *>(x.C),
+                           x.ld_C, static_cast<real *>(x.panel)});
+    }
+};
 
 } // namespace TARGET_NAME
 } // namespace skbgd
@@ -168,8 +149,10 @@ END_TARGET();
 namespace skbgd {
 namespace TARGET_NAME {
 
-static const InstructionSet instruction_set = {
-    SKBGD_EXPANDED_STRINGIFY(TARGET_NAME), entry_points<float>(), entry_points<double>()};
+static const KernelsOf<float> f32;
+static const KernelsOf<double> f64;
+static const InstructionSet instruction_set = {SKBGD_EXPANDED_STRINGIFY(TARGET_NAME), f32,
+                                               f64};
 
 } // namespace TARGET_NAME
 } // namespace skbgd

@@ -9,7 +9,7 @@
  *     update-inl.hpp        update rules; SGD on a single sigmoid unit
  *     network-inl.hpp       forward and backward pass of a tile of rows
  *     engine-inl.hpp        batches, steps and predictions in a thread pool
- *     entry_points-inl.hpp  the functions that the bindings call
+ *     entry_points-inl.hpp  the other functions that the bindings call
  *
  * `baseline.cpp`, `avx2.cpp` and `avx512.cpp` compile all of these, each for one
  * instruction set and in a namespace of its own. The widest instruction set that the
@@ -20,6 +20,8 @@
 #define SKBGD_INTERFACE_HPP
 #include <cfloat>
 #include <cstddef>
+#include <memory>
+#include <vector>
 
 #include "thread_pool.hpp"
 
@@ -105,45 +107,94 @@ struct Layer {
     ptrdiff_t A, D; /* offsets in scratch memory */
 };
 
-/* The arguments of a call of the core: checked addresses that are valid until it returns.
-   Python fills in a Call<void>, with nullptr or 0 for missing arguments; the entry points
-   cast it to Call<float> or Call<double>. */
-template <class real> struct Call {
-    const Layer *layers;
-    ptrdiff_t n_layers, K, n_parameters;
-    ptrdiff_t Y_offset, loss_offset, weight_offset, X_offset; /* in scratch memory */
-    Activation hidden, output;
-    real *theta, *gradient, *velocity, *second_moment;
+/* The layers, and the offsets of everything in scratch memory. For each row of a tile this
+   stores A_1 ... A_{L-1}, Z_L, D_1 ... D_{L-1} (D_L overwrites Z_L), its targets (one-hot),
+   the losses of its output units, its weight and, if rows are gathered, the row. */
+struct Network {
+    std::vector<Layer> layers;
+    ptrdiff_t n_layers = 0, K = 0, n_parameters = 0;
+    ptrdiff_t Y_offset = 0, loss_offset = 0, weight_offset = 0, X_offset = 0;
+    Activation hidden = IDENTITY, output = IDENTITY;
+
+    Network() = default;
+    Network(const std::vector<ptrdiff_t> &units, Activation hidden, Activation output)
+        : n_layers(ptrdiff_t(units.size()) - 1), K(units.back()), hidden(hidden),
+          output(output)
+    {
+        ptrdiff_t A = 0, D = 0;
+        for (ptrdiff_t l = 1; l <= n_layers; l++)
+            D += units[l];
+        for (ptrdiff_t l = 0; l < n_layers; l++) {
+            const ptrdiff_t p = units[l], q = units[l + 1], W = n_parameters, b = W + p * q;
+            const bool last = l == n_layers - 1;
+            layers.push_back({W, b, p, q, A, last ? A : D});
+            n_parameters = b + q;
+            A += q;
+            D += last ? 0 : q;
+        }
+        Y_offset = D;
+        loss_offset = Y_offset + K;
+        weight_offset = loss_offset + K;
+        X_offset = weight_offset + 1;
+    }
+};
+
+/* What a core computes with: checked addresses, which outlive the core. The bindings fill
+   in a Call<void>, with nullptr for missing arguments. */
+template <class real> struct Call : Network {
+    real *theta, *velocity, *second_moment;
     Data<real> data;
-    real *scratch;             /* (n_threads, scratch_size) */
-    ptrdiff_t scratch_size;    /* of one thread */
-    ptrdiff_t tile;            /* rows of a tile */
-    ptrdiff_t stride;          /* the same, rounded up; offsets are multiplied by it */
-    ptrdiff_t gradient_offset; /* of a thread's gradient in its memory; 0: it has none */
-    ThreadPool *pool;
+    ptrdiff_t tile;         /* rows of a tile */
+    bool own_gradients;     /* whether each thread sums a gradient of its own */
     int (*check_signals)(); /* whether Python asks the call to end */
 };
 
-/* The functions that the bindings call; `entry_points-inl.hpp` describes them. */
-struct EntryPoints {
-    double (*loss_gradient)(const Call<void> &call);
-    void (*run_batches)(const Call<void> &call, const UpdateRule &rule, long long n_steps,
-                        ptrdiff_t batch_size, double *loss_sum, ptrdiff_t *n_done);
-    void (*apply_gradient)(const Call<void> &call, const UpdateRule &rule,
-                           long long n_steps);
-    bool (*outputs)(const Call<void> &call, bool check_finite, void *Z);
-    void (*squared_row_norms)(const Call<void> &call, double *norms);
-    double (*column_moments)(const Call<void> &call, ptrdiff_t start, ptrdiff_t n,
-                             double *moments);
-    void (*squared_weight_norms)(const Call<void> &call, double *norms);
-    void (*apply_activation)(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z);
-    /* For the tests: */
-    void (*compute_product)(const Product<void> &product);
+/* A network bound to rows, scratch memory and a thread pool. One call at a time. `Engine`
+   implements it for an instruction set and a type of numbers, that of all void pointers. */
+class Core {
+  public:
+    std::unique_ptr<ThreadPool> pool;
+
+    explicit Core(int n_threads) : pool(new ThreadPool(n_threads)) {}
+    virtual ~Core() {}
+
+    /* sum_i w_i l_i over all rows; its gradient is written to `gradient`, if any. */
+    virtual double loss_gradient(void *gradient) = 0;
+
+    /* One step for each batch of rows in the order. Adds the loss of each row, computed
+       before its step, to *loss_sum, and the number of processed rows to *n_done. The first
+       batch with a loss that is not finite ends the call, without its step. */
+    virtual void epoch(const UpdateRule &rule, long long n_steps, ptrdiff_t batch_size,
+                       double *loss_sum, ptrdiff_t *n_done) = 0;
+
+    /* One step along the gradient of the mean loss, which is overwritten. */
+    virtual void step(const UpdateRule &rule, long long n_steps, void *gradient) = 0;
+
+    /* Z_L of each row, into Z (n, K). Returns false if `check_finite` found a NaN or an
+       infinity in dense X. */
+    virtual bool outputs(bool check_finite, void *Z) = 0;
+};
+
+/* The functions of an instruction set for a type of numbers. */
+class Kernels {
+  public:
+    virtual std::unique_ptr<Core> make_core(const Call<void> &call,
+                                            int n_threads) const = 0;
+    virtual void squared_row_norms(const Data<void> &data, double *norms) const = 0;
+    virtual double column_moments(const Data<void> &data, ptrdiff_t start, ptrdiff_t n,
+                                  double *moments) const = 0;
+    virtual void squared_weight_norms(const Network &network, const void *theta,
+                                      double *norms) const = 0;
+    virtual void activation(Activation f, ptrdiff_t m, ptrdiff_t units, void *Z) const = 0;
+    virtual void product(const Product<void> &product) const = 0; /* for the tests */
+
+  protected:
+    ~Kernels() = default; /* there are only static objects */
 };
 
 struct InstructionSet {
     const char *name;
-    EntryPoints f32, f64;
+    const Kernels &f32, &f64;
 };
 
 #ifdef SKBGD_X86

@@ -128,6 +128,16 @@ class ThreadPool {
     {
     }
 
+    /* Begin a call of the core; returns false if another call is in progress. */
+    bool enter()
+    {
+        if (in_use.exchange(true))
+            return false;
+        interrupted = false;
+        return true;
+    }
+    void leave() { in_use = false; }
+
     /* Call body(chunk, thread) for every chunk; returns when all chunks are finished. */
     template <class Body> void run(const Body &body)
     {
@@ -203,7 +213,7 @@ class ThreadPool {
     Event work_available, all_finished, all_returned;
     std::atomic<unsigned> phase{0}; /* number of the parallel run */
     std::atomic<int> n_unfinished{0}, n_workers{0}, n_returned{0};
-    std::atomic<bool> stopped{false};
+    std::atomic<bool> stopped{false}, in_use{false};
     ModeSelector mode{seconds()};
     const void *context = nullptr;
     void (*call_body)(const void *context, int chunk, int thread) = nullptr;

@@ -8,10 +8,8 @@ workers that are lost and replaced.
 """
 
 import warnings
-from math import ceil, isfinite
+from math import ceil
 from numbers import Real
-from statistics import median
-from time import perf_counter
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -22,9 +20,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Future, futures_of, wait
 from sklearn.utils.validation import column_or_1d
 
-from .._core import backprop
 from .._core.arguments import quiet
-from .._rows import LocalRows
+from .._dataset import Dataset
 from .._targets import (
     check_positive_weight,
     check_sample_weight,
@@ -39,15 +36,14 @@ from ._tasks import (
     convert_block,
     encode_block,
     identity,
-    random_orders,
     sample_block,
-    sum_gradients,
     sum_losses,
     sum_moments,
     sum_squared_row_norms,
     sum_squared_weights,
     summarize_block,
 )
+from ._trainer import DaskTrainer, RowsLost, pinned_to
 
 # Maximum size of the rows in a task. A task holds them in memory, including those that
 # the worker had spilled to disk.
@@ -56,16 +52,9 @@ MAX_TASK_BYTES = 1 << 28
 # Number of terms that a task adds when it combines the sums of several workers.
 TERMS_PER_SUM = 8
 
-# Number of passes whose times are measured.
-TIMED_PASSES = 5
-
 # Parameters of up to this size, summed over all tasks, are sent inside the tasks, which
 # saves a round trip. Larger ones are sent to each worker once.
 MAX_EMBEDDED_BYTES = 1 << 21
-
-
-class RowsLost(RuntimeError):
-    """A pass over the workers failed: blocks are lost, or it kills the workers."""
 
 
 class Shard(NamedTuple):
@@ -94,8 +83,6 @@ class DaskRows:
     def __init__(self, client, verbose=0):
         self.client, self.verbose = client, verbose
         self.validation_rows = None  # another DaskRows, released with this one
-        self.pass_seconds: list[float] = []
-        self.max_passes: int | None = None  # unknown for L-BFGS
 
     def __enter__(self):
         return self
@@ -213,7 +200,7 @@ class DaskRows:
         futures_of_blocks = [[None] * n_blocks for _ in blocks_of]
         for worker, numbers in numbers_on.items():
             delayed = [blocks[i] for blocks in blocks_of for i in numbers]
-            self.computed += client.compute(delayed, **_pinned_to(worker))
+            self.computed += client.compute(delayed, **pinned_to(worker))
             computed = iter(self.computed[-len(delayed) :])
             for futures in futures_of_blocks:
                 for i in numbers:
@@ -293,8 +280,8 @@ class DaskRows:
         return totals
 
     @quiet
-    def set_targets(self, classes, multilabel, class_weights):
-        """Encode the labels on the workers, and compute row weights of mean 1."""
+    def encoded(self, classes, multilabel, class_weights):
+        """Encode the labels on the workers, normalize the weights; returns self."""
         factors, self.total_weight = None, self.n_samples
         self.weighted = class_weights is not None or self.weights[0] is not None
         if self.weighted:
@@ -304,7 +291,7 @@ class DaskRows:
                 factors = divided_by_max(class_weights)
             self.total_weight = factors @ totals
             if self.total_weight == 0:
-                return
+                return self
             factors = factors * (self.n_samples / self.total_weight)
         max_weight = max(summary.max_weight for summary in self.summaries)
         self.targets = [None] * len(self.X)
@@ -319,13 +306,14 @@ class DaskRows:
                 max_weight=max_weight,
                 dtype=self.dtype,
                 pure=False,
-                **_pinned_to(shard.worker),
+                **pinned_to(shard.worker),
             )
             for i, target in zip(shard.blocks, targets, strict=True):
                 self.targets[i] = target
         wait(self.targets)
         # If targets are lost, the scheduler still knows how to recompute these.
         _release(self.y + self.weights)
+        return self
 
     @property
     def key(self):
@@ -363,129 +351,15 @@ class DaskRows:
     def sample(self):
         """About a thousand rows of the first block, with their targets."""
         arrays = self.client.submit(sample_block, self.X[0], self.targets[0]).result()
-        return LocalRows.with_targets(*map(aligned, arrays))
+        return Dataset(*map(aligned, arrays))
 
     def mean_loss(self, network, theta):
         """1 / n sum_i w_i l_i, without penalty."""
         return self.sum_over_shards(sum_losses, theta, network)[0] / self.n_samples
 
-    def prepare_loss_gradient(self, network):
-        """Does nothing: the workers allocate memory in each pass."""
-
-    @quiet
-    def loss_gradient(self, network, theta):
-        """1 / n sum_i w_i l_i and its gradient, without penalty, in one pass."""
-        loss, gradient = self.timed_sum_over_shards(sum_gradients, theta, network)
-        return loss / self.n_samples, gradient / self.n_samples
-
-    # Epochs
-
-    def prepare_epochs(self, network, state, rule, batch_size, shuffle, n_epochs):
-        """Set what all calls of `run_epoch` use."""
-        self.network = network
-        self.n_batches = -(-self.n_samples // batch_size)
-        self.shuffled = shuffle and self.n_batches > 1
-        self.max_passes = self.n_batches * n_epochs
-
-    @quiet
-    def run_epoch(self, state, rule, progress):
-        """Same as `LocalRows.run_epoch`. Each step is one pass and an update here.
-
-        After `RowsLost` the state is that of the last complete epoch.
-        """
-        before = state.copy(curves=False)
-        try:
-            orders = None
-            if self.shuffled:
-                orders = self.draw_orders(state.shuffle_state)
-                state.shuffle_state += self.n_samples * backprop.SPLITMIX_INCREMENT
-                state.shuffle_state %= 1 << 64
-            for k in range(self.n_batches):
-                bounds, m = None, self.n_samples
-                if self.n_batches > 1:
-                    bounds = self.batch_bounds(k, self.n_batches)
-                    m = sum(int(np.diff(pairs).sum()) for pairs in bounds)
-                loss, gradient = self.timed_sum_over_shards(
-                    sum_gradients, state.theta, self.network, orders, bounds
-                )
-                progress[0] += loss
-                if not isfinite(loss):
-                    break
-                parameters = backprop.Model(
-                    self.network.layout,
-                    state.theta,
-                    state.velocity,
-                    state.second_moment,
-                    gradient / m,  # aligned, as it is new
-                )
-                backprop.apply_gradient(parameters, state.n_steps + k, rule)
-                progress[1] += m
-        except RowsLost:
-            vars(state).update(vars(before))
-            raise
-
-    def draw_orders(self, shuffle_state):
-        """For each shard, a future of random orders of the rows of its blocks.
-
-        All blocks together use the random numbers that one machine would use.
-        """
-        starts = np.cumsum([0, *self.lengths]).tolist()
-        self.orders = [
-            self.client.submit(
-                random_orders,
-                [self.lengths[i] for i in shard.blocks],
-                [
-                    (shuffle_state + starts[i] * backprop.SPLITMIX_INCREMENT)
-                    % (1 << 64)
-                    for i in shard.blocks
-                ],
-                pure=False,
-                **_pinned_to(shard.worker),
-            )
-            for shard in self.shards
-        ]
-        return self.orders
-
-    def batch_bounds(self, k, n_batches):
-        """For each shard, the bounds of batch k in each of its blocks.
-
-        In a block of n rows, batch k begins at row n k / n_batches plus an offset below
-        1, rounded down. The offsets differ between blocks, or many blocks would have
-        their larger parts in the same batch.
-        """
-        n_blocks = len(self.lengths)
-
-        def bound(block, k):
-            n = self.lengths[block]
-            if k in (0, n_batches):
-                return n * (k > 0)
-            twice = 2 * n_blocks  # n k / n_batches + (2 block + 1) / (2 n_blocks)
-            return min(
-                (n * k * twice + (2 * block + 1) * n_batches) // (n_batches * twice), n
-            )
-
-        return [
-            np.array([[bound(i, k), bound(i, k + 1)] for i in shard.blocks])
-            for shard in self.shards
-        ]
-
-    def timed_sum_over_shards(self, *args):
-        """Same as `sum_over_shards`; prints the median time of the first passes."""
-        start = perf_counter()
-        result = self.sum_over_shards(*args)
-        if len(self.pass_seconds) == TIMED_PASSES:
-            return result
-        self.pass_seconds.append(perf_counter() - start)
-        if self.verbose and len(self.pass_seconds) == TIMED_PASSES:
-            seconds = median(self.pass_seconds)
-            line = f"a pass over the workers takes {seconds:.2g} s"
-            if self.max_passes is not None:
-                line += (
-                    f"; {self.n_batches} per epoch and at most {self.max_passes} in "
-                    f"total, {self.max_passes * seconds:.2g} s"
-                )
-            print(line, flush=True)
-        return result
+    def trainer(self, network, theta, **kwargs):
+        """The network bound to these rows."""
+        return DaskTrainer(self, network, theta, **kwargs)
 
     def sum_over_shards(self, function, theta, network=None, orders=None, bounds=None):
         """One pass: a function of theta and a shard, summed over the shards.
@@ -530,7 +404,7 @@ class DaskRows:
         layers[f"{name}_sum-{tag}"] = None, last_layer
         graph = HighLevelGraph(
             {
-                key: MaterializedLayer(layer, annotations=_pinned_to(worker) or None)
+                key: MaterializedLayer(layer, annotations=pinned_to(worker) or None)
                 for key, (worker, layer) in layers.items()
             },
             {key: set() for key in layers},
@@ -590,10 +464,3 @@ def _balanced_parts(sizes, n_parts):
     middles = np.cumsum(sizes) - np.array(sizes) / 2
     parts = (middles * (n_parts / max(np.sum(sizes), 1))).astype(int)
     return np.minimum(parts, n_parts - 1).tolist()
-
-
-def _pinned_to(worker):
-    """Keyword arguments that let tasks run on this worker, if it is alive."""
-    if worker is None:
-        return {}
-    return {"workers": [worker], "allow_other_workers": True}

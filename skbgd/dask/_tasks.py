@@ -7,16 +7,13 @@ from dask.sizeof import sizeof
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from .._array_layout import check_core_layout, explain_bad_columns
 from .._core import backprop
 from .._core.arguments import quiet
+from .._dataset import mean_squared_row_norm, sample_rows
 from .._moments import Moments
-from .._rows import (
-    check_core_layout,
-    explain_bad_columns,
-    mean_squared_row_norm,
-    sum_of_losses,
-)
 from .._targets import as_label_array, check_sample_weight, divided_by_max, encode
+from .._trainer import sum_of_losses
 
 # Rows of a mini-batch that are gathered from a block at once.
 GATHER_CHUNK = 4096
@@ -202,8 +199,7 @@ def encode_block(y, weights, classes, multilabel, factors, max_weight, dtype):
 
 def sample_block(X, targets):
     """About a thousand evenly spaced rows of a block."""
-    rows = np.arange(0, X.shape[0], 1 + X.shape[0] // 1000)
-    return [take(array, rows) for array in (X, *targets)]
+    return sample_rows(X, *targets)
 
 
 def predict_block(X, model, method, like):
