@@ -260,6 +260,17 @@ def test_calls_that_a_trainer_does_not_allow():
 
 
 @compiled
+@pytest.mark.parametrize("sizes", [{"tile": 1 << 62}, {"n_threads": 2**31 - 1}])
+def test_memory_that_cannot_be_counted(sizes):
+    """Sizes whose product may overflow raise a MemoryError."""
+    units = (1000, 1000, 1)
+    layout = Layout(units, "tanh", "logistic")
+    theta, X = np.zeros(layout.n_parameters), np.zeros((2, 1000))
+    with pytest.raises(MemoryError):
+        backprop.Trainer(layout, theta, X, **{"tile": 4096} | sizes)
+
+
+@compiled
 def test_one_call_at_a_time():
     """A second call during an epoch is an error, as both use the same memory."""
     network = Network((8, 1500, 1500, 1), "tanh", "logistic")

@@ -3,10 +3,10 @@
 # cython: initializedcheck=False, freethreading_compatible=True
 """Python bindings of the compiled core.
 
-The functions and the Trainer are those of `_numpy.py`, the reference implementation, which
-shows the mathematics. A binding checks its arguments, passes their addresses to the C++ core
-and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations of the forward
-and backward pass, and `engine-inl.hpp` the batches, steps and threads.
+The functions and the Trainer are those of `_numpy.py`, the reference implementation,
+which shows the mathematics. A binding checks its arguments, passes their addresses to
+the C++ core and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations
+of the forward and backward pass, and `engine-inl.hpp` the batches, steps and threads.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
@@ -62,7 +62,7 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
     cdef cppclass Network:
         Network()
         Network(const vector[Py_ssize_t] &units, Activation hidden, Activation output)
-        Py_ssize_t n_parameters
+        Py_ssize_t n_parameters, X_offset
     cdef cppclass Call "skbgd::Call<void>" (Network):
         Call()
         void *theta
@@ -85,7 +85,8 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
         void squared_row_norms(const Data &data, double *norms)
         double column_moments(
             const Data &data, Py_ssize_t start, Py_ssize_t n, double *moments)
-        void squared_weight_norms(const Network &network, const void *theta, double *norms)
+        void squared_weight_norms(
+            const Network &network, const void *theta, double *norms)
         void activation(Activation f, Py_ssize_t m, Py_ssize_t units, void *Z)
         void product(const Product &product)
     cdef cppclass InstructionSet:
@@ -229,6 +230,9 @@ cdef class Trainer:
         if call.tile < 1 or call.n_parameters != theta.size:
             raise ValueError(f"tile must be positive; got {tile}.")
         call.own_gradients = layout.own_gradients(*sizes)
+        if 1.0 * call.tile * n_threads * (
+                call.X_offset + call.data.d + call.n_parameters) > 1e17:
+            raise MemoryError("A trainer with so many threads or rows is too large.")
         call.theta, call.velocity = _address(theta), _address(velocity)
         call.second_moment = _address(second_moment)
         call.check_signals = _check_signals
@@ -291,7 +295,7 @@ cdef class Trainer:
         self.loss_sum, self.n_done = 0.0, 0
 
     def loss_gradient(self, gradient=None):
-        """sum_i w_i l_i over the rows; its gradient is written to `gradient`, if given."""
+        """sum_i w_i l_i over the rows; its gradient is written to `gradient`, if any."""
         cdef double loss
         cdef void *G = NULL
         if gradient is not None:
@@ -340,7 +344,7 @@ cdef class Trainer:
         self.leave()
 
     def outputs(self, Z, cbool check_finite=False):
-        """Compute Z_L for every row, into Z (n, K); False if X is checked and not finite."""
+        """Compute Z_L for every row, into Z (n, K); False if X is not finite."""
         cdef cbool finite
         cdef void *out
         if self.order != NULL or check_finite and self.sparse:

@@ -74,13 +74,16 @@ _running: set = set()  # trainers with worker threads
 def start_workers(trainer):
     """Start the worker threads of a trainer of the compiled core."""
     _running.add(trainer)
-    for _ in range(1, trainer.n_threads):
-        try:
+    try:
+        for _ in range(1, trainer.n_threads):
             # threading.Thread.start would wait forever if the new thread ran out of
             # memory before it signalled that it had started.
             start_new_thread(trainer.run_worker, ())
-        except (RuntimeError, MemoryError):
-            break  # the threads there are process all chunks
+    except (RuntimeError, MemoryError):
+        pass  # the threads there are process all chunks
+    except BaseException:  # Ctrl-C
+        stop_workers(trainer)
+        raise
 
 
 def stop_workers(trainer):

@@ -369,7 +369,7 @@ class DaskBGDClassifier(BGDClassifier):
         local.__dict__ = deepcopy(self.__dict__)
         return local
 
-    # Called by `BGDClassifier._fit` --------------------------------------------------
+    # Called by `FittingMixin._fit` --------------------------------------------------
 
     _INTERRUPTS = KeyboardInterrupt, RowsLost
 
