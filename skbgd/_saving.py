@@ -110,8 +110,8 @@ def from_plain(attributes, name):
             _restore_training(attributes)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"This {name} is damaged: {error} Load another copy of it, or fit a new "
-                "one."
+                f"This {name} is damaged: {error} Load another copy of it, or fit a "
+                "new one."
             ) from error
     return attributes
 
@@ -250,6 +250,11 @@ def _checks(attributes):
         value = getattr(state, name)
         is_valid = isinstance(value, list) and all(isinstance(x, Real) for x in value)
         yield name, value, is_valid, "a list of numbers"
+    n_epochs, first_epoch = len(state.loss_curve), stopping.first_epoch
+    is_valid = state.n_iter <= n_epochs  # a copy may have appended to the curve
+    yield "n_iter", state.n_iter, is_valid, f"at most {n_epochs}, as in loss_curve"
+    is_valid = first_epoch <= state.n_iter
+    yield "first_epoch", first_epoch, is_valid, f"at most n_iter={state.n_iter}"
 
 
 def _is_integer(value, end=LARGEST_COUNT):

@@ -197,6 +197,7 @@ def test_the_memory_of_an_array_does_not_matter(kind, change):
         (("_state", "theta"), MISSING),
         (("_state", "second_moment"), np.full(92, -1.0)),
         (("_state", "velocity"), None),
+        (("_state", "n_iter"), 1 << 40),
         (("_state", "n_steps"), -1),
         (("_state", "n_steps"), 1 << 63),
         (("_state", "shuffle_state"), 1 << 64),
