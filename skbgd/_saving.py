@@ -4,13 +4,17 @@ A pickle then refers to no private module, and can be loaded after these have ch
 """
 
 import re
+import reprlib
 import warnings
+from itertools import pairwise
+from numbers import Integral, Real
 
+import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from . import __version__
 from ._descent import State
-from ._network import Network
+from ._network import ACTIVATIONS, OUTPUT_ACTIVATIONS, Network
 
 # The version of the output of `to_plain`. Increase it with each incompatible change.
 FORMAT = 1
@@ -21,6 +25,17 @@ RENAMED_FIELDS = {
     "given": "theta_set_by_user",
     "start": "first_epoch",
 }
+
+CURVES = (
+    "loss_curve",
+    "updates_curve",
+    "seconds_curve",
+    "validation_loss_curve",
+    "validation_scores",
+)
+
+# Numbers of epochs, steps and rows must stay below 2^63 in later training.
+LARGEST_COUNT = 1 << 62
 
 # Marks the placeholder of a callable.
 CALLABLE_MARKER = "callable parameter"
@@ -91,13 +106,25 @@ def from_plain(attributes, name):
         )
     attributes.setdefault("standardize", False)  # older versions did not standardize
     if "_state" in attributes:
-        attributes["_network"] = Network(**attributes["_network"])
-        state = _with_new_names(attributes["_state"])
-        state["stopping"] = _with_new_names(state["stopping"])
-        state = State.from_dict(state)
-        state.stopping.key = _key_from_plain(state.stopping.key, attributes)
-        attributes["_state"] = state
+        try:
+            _restore_training(attributes)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"This {name} is damaged: {error} Load another copy of it, or fit a "
+                "new one."
+            ) from error
     return attributes
+
+
+def _restore_training(attributes):
+    """Replace the plain network and state in the dict of attributes, and check them."""
+    attributes["_network"] = Network(**attributes["_network"])
+    state = _with_new_names(attributes["_state"])
+    state["stopping"] = _with_new_names(state["stopping"])
+    state = State.from_dict(state)
+    state.stopping.key = _key_from_plain(state.stopping.key, attributes)
+    attributes["_state"] = state
+    _check(attributes)
 
 
 def _with_new_names(fields):
@@ -128,3 +155,116 @@ def _key_from_plain(key, parameters):
         return value
 
     return tuple(map(restored, key))
+
+
+# Checks ------------------------------------------------------------------------------
+
+
+def _check(attributes):
+    """Raise a ValueError if a value is invalid: the file may be damaged.
+
+    The core relies on these values as on checked arguments.
+    """
+    for name, value, is_valid, rule in _checks(attributes):
+        if not is_valid:
+            got = " ".join(reprlib.repr(value).split())  # in one line
+            raise ValueError(f"{name} must be {rule}; got {got}.")
+
+
+def _checks(attributes):
+    """Yield the name of a value, the value, whether it is valid, and the rule.
+
+    Later checks rely on the earlier ones.
+    """
+    network, state = attributes["_network"], attributes["_state"]
+    units, stopping = network.units, state.stopping
+    rule = "a tuple of at least two positive integers"
+    is_valid = isinstance(units, tuple) and len(units) > 1
+    is_valid = is_valid and all(_is_integer(n, 1 << 31) and n > 0 for n in units)
+    yield "units", units, is_valid, rule
+    for name, names in (
+        ("activation", ACTIVATIONS),
+        ("output_activation", OUTPUT_ACTIVATIONS),
+    ):
+        value = getattr(network, name)
+        yield name, value, isinstance(value, str) and value in names, f"one of {names}"
+    n_features, shape = attributes.get("n_features_in_"), (units[0],)
+    is_valid = _is_integer(n_features) and n_features == units[0]
+    yield "n_features_in_", n_features, is_valid, f"{units[0]}, as in units"
+    if network.shift is not None or network.scale is not None:
+        rule = f"an array of shape {shape}, float64 and finite"
+        for name in ("shift", "scale"):
+            value = getattr(network, name)
+            yield name, value, _is_array(value, shape, "d"), rule
+        yield "scale", network.scale, (network.scale > 0).all(), "positive"
+    multilabel, exclusive = attributes.get("_multilabel"), network.exclusive
+    for name, value in (
+        ("_multilabel", multilabel),
+        ("exclusive", exclusive),
+        ("standardize", network.standardize),
+    ):
+        yield name, value, isinstance(value, bool | np.bool_), "a bool"
+    yield "exclusive", exclusive, exclusive != multilabel, f"{not multilabel}"
+    classes = attributes.get("classes_")
+    n_classes = 2 if exclusive and units[-1] == 1 else units[-1]
+    is_valid = isinstance(classes, np.ndarray) and classes.shape == (n_classes,)
+    is_valid = is_valid and bool((classes[1:] > classes[:-1]).all())
+    yield "classes_", classes, is_valid, f"a sorted array of {n_classes} labels"
+
+    shape = (sum((p + 1) * q for p, q in pairwise(units)),)
+    yield (
+        "theta",
+        state.theta,
+        _is_array(state.theta, shape, "fd"),
+        (f"an array of shape {shape}, float32 or float64, and finite"),
+    )
+    dtype = state.theta.dtype
+    for name in ("best_theta", "average", "velocity", "second_moment"):
+        value = getattr(state, name)
+        is_valid = value is None or _is_array(value, shape, dtype.char)
+        yield name, value, is_valid, f"an array of shape {shape}, {dtype} and finite"
+    if state.second_moment is not None:
+        is_valid = state.velocity is not None
+        yield "velocity", state.velocity, is_valid, "an array, as second_moment"
+        is_valid = (state.second_moment >= 0).all()
+        yield "second_moment", state.second_moment, is_valid, "0 or positive"
+    for name in ("n_iter", "n_steps", "t", "n_averaged", "shuffle_state", "split_seed"):
+        end = {"shuffle_state": 1 << 64, "split_seed": 1 << 32}.get(name, LARGEST_COUNT)
+        value = getattr(state, name)
+        yield name, value, _is_integer(value, end), f"an integer from 0 to {end - 1}"
+    for name in ("first_epoch", "n_no_improvement", "n_rate_cuts"):
+        value = getattr(stopping, name)
+        yield name, value, _is_integer(value), "0 or a positive integer"
+    for owner, name, is_optional in (
+        (state, "mean_squared_row_norm", True),
+        (state, "best_loss", False),
+        (stopping, "initial_loss", True),
+        (stopping, "criterion_to_beat", False),
+        (stopping, "best_criterion", False),
+    ):
+        value = getattr(owner, name)
+        is_valid = is_optional and value is None
+        is_valid = is_valid or (isinstance(value, Real) and value == value)
+        yield name, value, is_valid, "a number"
+    for name in CURVES:
+        value = getattr(state, name)
+        is_valid = isinstance(value, list) and all(isinstance(x, Real) for x in value)
+        yield name, value, is_valid, "a list of numbers"
+    n_epochs, first_epoch = len(state.loss_curve), stopping.first_epoch
+    is_valid = state.n_iter <= n_epochs  # a copy may have appended to the curve
+    yield "n_iter", state.n_iter, is_valid, f"at most {n_epochs}, as in loss_curve"
+    is_valid = first_epoch <= state.n_iter
+    yield "first_epoch", first_epoch, is_valid, f"at most n_iter={state.n_iter}"
+
+
+def _is_integer(value, end=LARGEST_COUNT):
+    return isinstance(value, Integral) and 0 <= value < end
+
+
+def _is_array(value, shape, types):
+    return (
+        isinstance(value, np.ndarray)
+        and value.shape == shape
+        and value.dtype.char in types
+        and bool(np.isfinite(value).all())
+    )

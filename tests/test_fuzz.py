@@ -93,8 +93,8 @@ WRONG = [
 ]
 
 
-def draw(number):
-    """The settings, X, y and weights of a case."""
+def draw(number, n=(1, 2, 3, 7, 12, 30, 30, 60, 60), d=(1, 1, 2, 5, 9)):
+    """The settings, X, y and weights of a case; n and d are the possible sizes."""
     rng = np.random.default_rng(number)
 
     def pick(options):
@@ -104,7 +104,7 @@ def draw(number):
     settings["random_state"] = int(rng.integers(1000))
     if rng.random() < 0.1:
         settings[pick([*SETTINGS])] = pick(WRONG)
-    n, d = pick([1, 2, 3, 7, 12, 30, 30, 60, 60]), pick([1, 1, 2, 5, 9])
+    n, d = pick(n), pick(d)
     X = contained(values(pick(VALUES), n, d, rng), pick(DTYPES), pick(CONTAINERS), rng)
     y = pick(WRONG_TARGETS if rng.random() < 0.1 else TARGETS)
     w = pick(WRONG_WEIGHTS if rng.random() < 0.05 else WEIGHTS)
