@@ -158,6 +158,57 @@ def test_moments(weighted, dtype):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        UpdateRule(0.1, alpha=0.01),
+        UpdateRule(0.1, alpha=0.01, momentum=0.9),
+        UpdateRule(0.1, momentum=0.9, nesterov=True),
+        UpdateRule(0.1, alpha=0.01, solver="adam"),
+        UpdateRule(0.1, max_gradient_norm=0.01),
+    ],
+    ids=["plain", "momentum", "nesterov", "adam", "limited"],
+)
+def test_step_along_a_given_gradient(core, dtype, rule):
+    """Along the mean gradient of all rows it is the step of a batch of all rows."""
+    network, start, X, Y, _, _ = make_problem((6,), dtype=dtype)
+    layout, data = layout_of(network, core), core.Data(X, Y)
+    workspace = core.Workspace(layout, start.dtype, 16)
+    gradient = np.empty_like(start)
+    core.loss_gradient(core.Model(layout, start, gradient=gradient), data, workspace)
+    gradient /= len(X)
+
+    def model(gradient):
+        velocity = np.full_like(start, 0.01) if rule.needs_velocity else None
+        second_moment = np.full_like(start, 0.01) if rule.needs_second_moment else None
+        return core.Model(layout, start.copy(), velocity, second_moment, gradient)
+
+    expected, result = model(np.empty_like(start)), model(gradient)
+    core.run_batches(expected, 3, data, len(X), rule, workspace)
+    core.apply_gradient(result, 3, rule)
+    for ours, theirs in (
+        (result.theta, expected.theta),
+        (result.velocity, expected.velocity),
+        (result.second_moment, expected.second_moment),
+    ):
+        if ours is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
+    assert (result.theta != start).all()
+
+
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+def test_no_step_along_an_endless_gradient(core):
+    """A gradient whose norm is limited and not finite changes nothing."""
+    network, start, *_ = make_problem((6,))
+    gradient = np.full_like(start, np.inf)
+    layout, theta = layout_of(network, core), start.copy()
+    rule = UpdateRule(0.1, max_gradient_norm=1.0)
+    core.apply_gradient(core.Model(layout, theta, gradient=gradient), 0, rule)
+    np.testing.assert_array_equal(theta, start)
+
+
 @both
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 @pytest.mark.parametrize("state", [0, 1, 12345, (1 << 64) - 1])

@@ -272,7 +272,7 @@ def apply_gradient(model, n_steps, rule):
     step = compute_step(model, layers, g, gradients, rule, n_steps)
     if step is not None:
         theta_step, v, u = step
-        model.theta += theta_step
+        model.theta[:] += theta_step
         if v is not None:
             model.velocity[:] = v
         if u is not None:
