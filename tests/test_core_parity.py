@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from core_helpers import CORES, FLOATS, RTOL, layout_of, make_problem
+from helpers import PATIENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -249,7 +250,7 @@ def test_ctrl_c_leaves_whole_steps(n_steps):
     with pytest.raises(KeyboardInterrupt):
         thread.start()
         run(model, data, workspace)
-        thread.join(60)
+        thread.join(PATIENCE)
     n_done = workspace.n_done
     assert 2 * n_steps <= n_done < len(X)
     if n_done:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import PATIENCE
 
 SCRIPT = Path(__file__).parent / "memory_errors.py"
 
@@ -23,6 +24,6 @@ def test_each_allocation_may_fail():
         [sys.executable, "-W", "ignore", SCRIPT, "100"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stdout + run.stderr
