@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import CORES, FLOATS, RTOL, layout_of, make_problem
-from helpers import PATIENCE
+from core_helpers import CORES, FLOATS, RTOL, layout_of, make_problem, numpy_core
+from helpers import PATIENCE, parameters, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -211,6 +211,29 @@ def test_no_step_along_an_endless_gradient(core):
 
 
 @both
+@pytest.mark.filterwarnings("ignore:The loss increased")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("hidden", [(), (4,)], ids=["single layer", "hidden layer"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
+def test_strong_penalty(container, hidden, batch_size, dtype):
+    """Both cores agree after hundreds of steps that each shrink the weights by half.
+
+    The compiled core stores the weights of sparse features as a product with a factor
+    for all, which leaves its range here. Some rows have the weight 0.
+    """
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(400, 5)) * (rng.uniform(size=(400, 5)) < 0.5)).astype(dtype)
+    given = X[:, 0] > X[:, 1], rng.integers(3, size=400).astype(float)
+    params = {"alpha": 5.0, "learning_rate": 0.1, "standardize": False, "max_iter": 3}
+    clf = small(hidden_layer_sizes=hidden, batch_size=batch_size, **params)
+    results = [parameters(clf.fit(container(X), *given))]
+    with numpy_core():
+        results.append(parameters(clf.fit(container(X), *given)))
+    np.testing.assert_allclose(*results, rtol=0, atol=RTOL[dtype])
+
+
+@both
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 @pytest.mark.parametrize("state", [0, 1, 12345, (1 << 64) - 1])
 def test_shuffle(n, state):
@@ -293,6 +316,19 @@ def test_fallback():
     assert warned.count("RuntimeWarning: ") == 1
     assert "nstall a C++ compiler" in warned
     assert "SKBGD_ISA=numpy" in warned
+
+
+def test_cure_of_an_installed_package(tmp_path, monkeypatch):
+    """Outside a clone, pip is to compile the package."""
+    monkeypatch.setattr(skbgd._core, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    assert "--force-reinstall --no-deps --no-binary=skbgd" in skbgd._core._cure()
+
+
+def test_instruction_set_of_numpy():
+    """It is the only one of the NumPy core."""
+    assert _numpy.use_instruction_set("numpy") == "numpy"
+    with pytest.raises(ValueError, match="Got instruction set 'avx2'"):
+        _numpy.use_instruction_set("avx2")
 
 
 def test_fallback_in_a_clone(tmp_path):
