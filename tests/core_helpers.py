@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from helpers import PATIENCE
 
 from skbgd import _dataset, _moments, _network, _objective, _trainer
 from skbgd._core import COMPILED, _numpy, backprop, threads
@@ -134,6 +135,6 @@ def ctrl_c_during(name, call=1):
         pytest.raises(KeyboardInterrupt) as raised,
     ):
         yield raised
-        thread.join(60)
+        thread.join(PATIENCE)
     names = [entry.name.split(".")[-1] for entry in raised.traceback]
     assert name in names, "the interrupt came before or after the call"

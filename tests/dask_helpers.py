@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import parameters
+from helpers import PATIENCE, parameters
 from sklearn.datasets import make_classification, make_multilabel_classification
 
 pytest.importorskip("dask.array")
@@ -20,8 +20,8 @@ N = 600
 
 def settled(client, n_workers=2):
     """Wait until killed workers are replaced; assert that no task is left."""
-    client.wait_for_workers(n_workers, timeout=30)
-    deadline = time.monotonic() + 10
+    client.wait_for_workers(n_workers, timeout=PATIENCE)
+    deadline = time.monotonic() + PATIENCE
     gc.collect()  # tracebacks of caught exceptions keep futures alive
     while client.run_on_scheduler(n_tasks) and time.monotonic() < deadline:
         time.sleep(0.05)

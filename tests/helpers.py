@@ -7,6 +7,10 @@ from sklearn.preprocessing import StandardScaler
 
 from skbgd import BGDClassifier
 
+# How long tests wait for what must happen, in seconds. Only a test that fails waits as
+# long: a busy machine may pause processes for minutes.
+PATIENCE = 600
+
 
 def targets(kind, n=70, d=6):
     """Rows and their "binary", "multiclass" (four classes) or "multilabel" targets."""

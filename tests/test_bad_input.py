@@ -1,8 +1,11 @@
 """Bad input: errors name the rule, the value and the cure, and change nothing."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
+from core_helpers import numpy_core
 from helpers import small
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification
@@ -489,6 +492,17 @@ def test_parameters_that_overflow_are_seen():
     with pytest.raises(ValueError, match="diverged"):
         clf.set_params(learning_rate=1e300).partial_fit(X, y)
     assert snapshot(clf.set_params(learning_rate="auto")) == before
+
+
+@pytest.mark.parametrize("core", [nullcontext, numpy_core], ids=["", "numpy"])
+def test_a_gradient_whose_norm_overflows_is_seen(core):
+    """It cannot be shortened to a limit; the loss of its batch is finite."""
+    clf = small(hidden_layer_sizes=(), learning_rate=0.1, max_gradient_norm=1.0)
+    clf.set_params(standardize=False)
+    before = snapshot(clf)
+    with core(), pytest.raises(ValueError, match="diverged"):
+        clf.fit(X * 1e200, y)
+    assert snapshot(clf) == before
 
 
 def test_a_loss_that_increased_is_no_convergence():

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import CORES, FLOATS, RTOL, make_problem
+from core_helpers import CORES, FLOATS, RTOL, make_problem, numpy_core
+from helpers import PATIENCE, parameters, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -152,6 +153,79 @@ def test_moments(weighted, dtype):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        UpdateRule(0.1, alpha=0.01),
+        UpdateRule(0.1, alpha=0.01, momentum=0.9),
+        UpdateRule(0.1, momentum=0.9, nesterov=True),
+        UpdateRule(0.1, alpha=0.01, solver="adam"),
+        UpdateRule(0.1, max_gradient_norm=0.01),
+    ],
+    ids=["plain", "momentum", "nesterov", "adam", "limited"],
+)
+def test_step_along_a_given_gradient(core, dtype, rule):
+    """Along the mean gradient of all rows it is the step of a batch of all rows."""
+    network, start, X, Y, _, _ = make_problem((6,), dtype=dtype)
+
+    def trainer():
+        moments = {}
+        if rule.needs_velocity:
+            moments["velocity"] = np.full_like(start, 0.01)
+        if rule.needs_second_moment:
+            moments["second_moment"] = np.full_like(start, 0.01)
+        return core.Trainer(network.layout, start.copy(), X, Y, **moments)
+
+    expected, result, gradient = trainer(), trainer(), np.empty_like(start)
+    expected.epoch(rule, 3)
+    result.loss_gradient(gradient)
+    gradient /= len(X)
+    result.step(rule, 3, gradient)
+    for ours, theirs in (
+        (result.theta, expected.theta),
+        (result.velocity, expected.velocity),
+        (result.second_moment, expected.second_moment),
+    ):
+        if ours is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
+    assert (result.theta != start).all()
+
+
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+def test_no_step_along_an_endless_gradient(core):
+    """A gradient whose norm is limited and not finite changes nothing."""
+    network, start, X, Y, *_ = make_problem((6,))
+    gradient, theta = np.full_like(start, np.inf), start.copy()
+    rule = UpdateRule(0.1, max_gradient_norm=1.0)
+    core.Trainer(network.layout, theta, X, Y).step(rule, 0, gradient)
+    np.testing.assert_array_equal(theta, start)
+
+
+@both
+@pytest.mark.filterwarnings("ignore:The loss increased")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("hidden", [(), (4,)], ids=["single layer", "hidden layer"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array], ids=["dense", "csr"])
+def test_strong_penalty(container, hidden, batch_size, dtype):
+    """Both cores agree after hundreds of steps that each shrink the weights by half.
+
+    The compiled core stores the weights of sparse features as a product with a factor
+    for all, which leaves its range here. Some rows have the weight 0.
+    """
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(400, 5)) * (rng.uniform(size=(400, 5)) < 0.5)).astype(dtype)
+    given = X[:, 0] > X[:, 1], rng.integers(3, size=400).astype(float)
+    params = {"alpha": 5.0, "learning_rate": 0.1, "standardize": False, "max_iter": 3}
+    clf = small(hidden_layer_sizes=hidden, batch_size=batch_size, **params)
+    results = [parameters(clf.fit(container(X), *given))]
+    with numpy_core():
+        results.append(parameters(clf.fit(container(X), *given)))
+    np.testing.assert_allclose(*results, rtol=0, atol=RTOL[dtype])
+
+
 @both
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 @pytest.mark.parametrize("state", [0, 1, 12345, (1 << 64) - 1])
@@ -188,7 +262,7 @@ def test_ctrl_c_leaves_whole_steps(n_steps):
     with pytest.raises(KeyboardInterrupt):
         thread.start()
         interrupted.epoch(rule, 0)
-        thread.join(60)
+        thread.join(PATIENCE)
     n_done = interrupted.n_done
     assert 2 * n_steps <= n_done < len(X)
     if n_done:
@@ -231,6 +305,19 @@ def test_fallback():
     assert warned.count("RuntimeWarning: ") == 1
     assert "nstall a C++ compiler" in warned
     assert "SKBGD_ISA=numpy" in warned
+
+
+def test_cure_of_an_installed_package(tmp_path, monkeypatch):
+    """Outside a clone, pip is to compile the package."""
+    monkeypatch.setattr(skbgd._core, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    assert "--force-reinstall --no-deps --no-binary=skbgd" in skbgd._core._cure()
+
+
+def test_instruction_set_of_numpy():
+    """It is the only one of the NumPy core."""
+    assert _numpy.use_instruction_set("numpy") == "numpy"
+    with pytest.raises(ValueError, match="Got instruction set 'avx2'"):
+        _numpy.use_instruction_set("avx2")
 
 
 def test_fallback_in_a_clone(tmp_path):

@@ -137,7 +137,7 @@ def test_ctrl_c(client):
         clf.fit(X, y)
     assert clf.stop_reason_ == "interrupted"
     thread.join()
-    assert clf.n_iter_ in (3, 4)
+    assert 3 <= clf.n_iter_ < clf.max_iter
     assert len(clf.loss_curve_) == clf.n_iter_
     settled(client)
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from core_helpers import CORES, numpy_core
-from helpers import same
+from helpers import PATIENCE, same
 from memory_errors import ESTIMATOR_CALLS, SETTINGS, estimator
 
 SCRIPT = Path(__file__).parent / "memory_errors.py"
@@ -34,7 +34,7 @@ def test_each_allocation_of_the_compiled_core_may_fail():
         [sys.executable, "-W", "ignore", SCRIPT],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

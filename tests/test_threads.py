@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from core_helpers import ctrl_c_during, eager_threads, replaced_method
-from helpers import same, small
+from helpers import PATIENCE, same, small
 from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.datasets import load_digits, make_classification
@@ -139,7 +139,7 @@ def test_waiting_workers_are_stopped(eager, error):
         pytest.raises(error, match="not enough"),
     ):
         clf.fit(X, y)
-    deadline = time.monotonic() + 10  # they have left the core and end soon
+    deadline = time.monotonic() + PATIENCE  # they have left the core and end soon
     while _thread._count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
     assert _thread._count() <= before
@@ -168,11 +168,11 @@ def test_threads_that_cannot_start(eager, monkeypatch, batch_size, n_workers, er
     same(clf, expected)
 
 
-def run_python(code, timeout):
+def run_python(code):
     """Run a script that may import the modules beside this file."""
     command = [sys.executable, "-c", code]
     folder = Path(__file__).parent
-    subprocess.run(command, check=True, timeout=timeout, cwd=folder)
+    subprocess.run(command, check=True, timeout=PATIENCE, cwd=folder)
 
 
 LITTLE_MEMORY = """
@@ -221,7 +221,7 @@ def test_little_memory_for_threads():
 
     A thread may also start, and then have no memory to run Python.
     """
-    run_python(LITTLE_MEMORY, timeout=120)
+    run_python(LITTLE_MEMORY)
 
 
 UNFINISHED = """
@@ -246,7 +246,7 @@ assert trainer.outputs(np.empty((1000, 1)))
 @compiled
 def test_python_exits_during_a_fit():
     """Workers of a daemon thread's fit, and of a pool not exited, do not delay it."""
-    run_python(UNFINISHED, timeout=60)
+    run_python(UNFINISHED)
 
 
 def sequential_fraction(*phases):
@@ -306,7 +306,7 @@ def test_more_workers_than_needed():
     trainer = backprop.Trainer(layout, theta, np.zeros((2, 1)), n_threads=2)
     with ThreadPoolExecutor(2) as executor:
         workers = [executor.submit(trainer.run_worker) for _ in range(2)]
-        done, _ = wait(workers, timeout=10, return_when="FIRST_COMPLETED")
+        done, _ = wait(workers, PATIENCE, "FIRST_COMPLETED")
         assert len(done) == 1
         trainer.stop()
     assert all(worker.done() for worker in workers)
@@ -404,10 +404,10 @@ def test_fork_while_another_thread_fits(eager):
             queue = context.SimpleQueue()
             child = context.Process(target=_fit_in_child, args=(clf, queue))
             child.start()
-            child.join(60)
+            child.join(PATIENCE)
             assert child.exitcode == 0
             assert queue.get() == expected
-        assert np.isfinite(fit.result(120).loss_)
+        assert np.isfinite(fit.result(PATIENCE).loss_)
 
 
 @compiled
@@ -427,7 +427,7 @@ def test_fork_within_a_fit(eager):
     if children == [0]:
         os._exit(0 if equal else 3)
     assert equal
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     ended = 0, None
     while ended[0] == 0 and time.monotonic() < deadline:
         ended = os.waitpid(children[0], os.WNOHANG)
