@@ -36,8 +36,9 @@ class BuildCore(build_ext):
 class BuildWheel(bdist_wheel):
     """Build one wheel for Python 3.11 and newer, by the stable ABI.
 
-    Predictions of one row take 3 to 5 % longer than with a module for one version, small
-    fits 2 %. An editable install has such a module, and Python without the GIL needs it.
+    Predictions of one row take 3 to 5 % longer than with a module for one version,
+    small fits 2 %. An editable install has such a module. So does Python without the
+    GIL, which has no stable ABI.
     """
 
     def run(self):
