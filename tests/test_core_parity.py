@@ -170,27 +170,24 @@ def test_step_along_a_given_gradient(core, dtype, rule):
     """Along the mean gradient of all rows it is the step of a batch of all rows."""
     network, start, X, Y, _, _ = make_problem((6,), dtype=dtype)
 
-    def trainer():
-        moments = {}
+    def vectors():
+        result = {"theta": start.copy()}
         if rule.needs_velocity:
-            moments["velocity"] = np.full_like(start, 0.01)
+            result["velocity"] = np.full_like(start, 0.01)
         if rule.needs_second_moment:
-            moments["second_moment"] = np.full_like(start, 0.01)
-        return core.Trainer(network.layout, start.copy(), X, Y, **moments)
+            result["second_moment"] = np.full_like(start, 0.01)
+        return result
 
-    expected, result, gradient = trainer(), trainer(), np.empty_like(start)
-    expected.epoch(rule, 3)
-    result.loss_gradient(gradient)
+    expected, result, gradient = vectors(), vectors(), np.empty_like(start)
+    core.Trainer(network.layout, X=X, Y=Y, **expected).epoch(rule, 3)
+    trainer = core.Trainer(network.layout, X=X, Y=Y, **result)
+    trainer.loss_gradient(gradient)
     gradient /= len(X)
-    result.step(rule, 3, gradient)
-    for ours, theirs in (
-        (result.theta, expected.theta),
-        (result.velocity, expected.velocity),
-        (result.second_moment, expected.second_moment),
-    ):
-        if ours is not None:
-            np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype])
-    assert (result.theta != start).all()
+    trainer.step(rule, 3, gradient)
+    for name, value in result.items():
+        tolerance = {"rtol": RTOL[dtype], "atol": RTOL[dtype]}
+        np.testing.assert_allclose(value, expected[name], **tolerance)
+    assert (result["theta"] != start).all()
 
 
 @pytest.mark.parametrize("core", CORES.values(), ids=CORES)
