@@ -778,7 +778,7 @@ class BGDClassifier(
                 X, y, sample_weight, X_val, y_val, sample_weight_val
             )
         except self._INTERRUPTS:
-            if trained._has_new_epochs(before.get("_state")):
+            if trained._interrupted_after_an_epoch(before.get("_state")):
                 self._commit(trained, before)
             raise
         self._commit(trained, before)

@@ -56,10 +56,10 @@ class FittingMixin:
     # Exceptions after which `fit` keeps the epochs made before.
     _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
-    def _has_new_epochs(self, before):
-        """Whether `fit` has made an epoch since the state of the earlier calls."""
-        state = vars(self).get("_state")
-        if state is None or state is before:
+    def _interrupted_after_an_epoch(self, before):
+        """Whether `fit` made epochs, after the state `before`, and was interrupted."""
+        state, reason = (vars(self).get(name) for name in ("_state", "stop_reason_"))
+        if state is before or reason != "interrupted":
             return False
         resumed = before is not None and self.warm_start
         return state.n_iter > (before.n_iter if resumed else 0)

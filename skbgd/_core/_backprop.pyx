@@ -62,7 +62,7 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
     cdef cppclass Network:
         Network()
         Network(const vector[Py_ssize_t] &units, Activation hidden, Activation output)
-        Py_ssize_t n_parameters, X_offset
+        Py_ssize_t n_parameters, K, X_offset
     cdef cppclass Call "skbgd::Call<void>" (Network):
         Call()
         void *theta
@@ -203,11 +203,11 @@ cdef class Trainer:
     KeyboardInterrupt soon after Ctrl-C.
     """
     cdef unique_ptr[Core] core
-    cdef object layout, theta, second_moment, arrays
-    cdef readonly Py_ssize_t n_done, batch_size, n
+    cdef Data data
+    cdef object theta, second_moment, arrays
+    cdef Py_ssize_t batch_size, K
+    cdef readonly Py_ssize_t n_done
     cdef readonly double loss_sum
-    cdef const Py_ssize_t *order
-    cdef cbool has_targets, sparse
 
     def __cinit__(
         self, layout, theta, X, Y=None, weights=None, *, order=None, standardizer=None,
@@ -218,13 +218,12 @@ cdef class Trainer:
         rows = check_rows(X, Y, weights, order, standardizer)
         (_, d), elements, _, _ = rows
         check_fit(layout, theta, d, elements.dtype, Y)
-        call.data = _data(rows, Y, weights, order, standardizer)
+        self.data = call.data = _data(rows, Y, weights, order, standardizer)
         (<Network *> &call)[0] = _network(layout)
-        self.n = call.data.n
-        self.batch_size = max(1, self.n) if batch_size is None else batch_size
+        self.batch_size = max(1, self.data.n) if batch_size is None else batch_size
         if self.batch_size < 1 or n_threads < 1:
             raise ValueError("batch_size and n_threads must be positive.")
-        dense = not call.data.sparse or standardizer is not None
+        dense = not self.data.sparse or standardizer is not None
         sizes = dense, self.batch_size, n_threads
         call.tile = layout.tile(theta.itemsize, *sizes) if tile is None else tile
         if call.tile < 1 or call.n_parameters != theta.size:
@@ -237,10 +236,8 @@ cdef class Trainer:
         call.second_moment = _address(second_moment)
         call.check_signals = _check_signals
         self.core = _kernels(theta).make_core(call, n_threads)
-        self.layout, self.theta, self.second_moment = layout, theta, second_moment
-        self.arrays = rows, Y, weights, order, standardizer, velocity, second_moment
-        self.order, self.has_targets = call.data.order, Y is not None
-        self.sparse = call.data.sparse
+        self.theta, self.second_moment, self.K = theta, second_moment, call.K
+        self.arrays = rows, Y, weights, order, standardizer, velocity
 
     def __enter__(self):
         if self.n_threads > 1:
@@ -275,9 +272,13 @@ cdef class Trainer:
         self.core.get().pool.release()
         self.core.get().pool.reset(new ThreadPool(n_threads))
 
+    cdef void *address_of(self, gradient) except NULL:
+        shape, dtype = self.theta.shape, self.theta.dtype.char
+        return _address(checked("gradient", gradient, shape, dtype, True))
+
     cdef int enter(self, cbool with_targets) except -1:
         """Begin a call of the core."""
-        if with_targets and not self.has_targets:
+        if with_targets and self.data.Y == NULL:
             raise ValueError("The rows have no targets.")
         if not self.core.get().pool.get().enter():
             raise RuntimeError("This trainer is in use by another call.")
@@ -297,11 +298,8 @@ cdef class Trainer:
     def loss_gradient(self, gradient=None):
         """sum_i w_i l_i over the rows; its gradient is written to `gradient`, if any."""
         cdef double loss
-        cdef void *G = NULL
-        if gradient is not None:
-            G = _address(checked(
-                "gradient", gradient, self.theta.shape, self.theta.dtype.char, True))
-        if self.order != NULL:
+        cdef void *G = NULL if gradient is None else self.address_of(gradient)
+        if self.data.order != NULL:
             raise ValueError("loss_gradient takes rows without order.")
         self.enter(True)
         with nogil:
@@ -312,12 +310,12 @@ cdef class Trainer:
     def epoch(self, rule, long long n_steps):
         """One step of gradient descent per batch; sets `loss_sum` and `n_done`."""
         cdef UpdateRule update_rule = _update_rule(rule)
-        cdef Py_ssize_t i, n = self.n
+        cdef Py_ssize_t i, n = self.data.n
         cdef cbool outside = False
         check_step(rule, n_steps, self.theta, self.second_moment)
         # A negative number is a large unsigned one.
-        for i in range(n if self.order != NULL else 0):
-            outside |= <size_t> self.order[i] >= <size_t> n
+        for i in range(n if self.data.order != NULL else 0):
+            outside |= <size_t> self.data.order[i] >= <size_t> n
         if outside:
             raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
         self.reset()
@@ -332,12 +330,10 @@ cdef class Trainer:
     def step(self, rule, long long n_steps, gradient):
         """One step along 1 / n sum_i w_i dl_i/dtheta without penalty; overwrites it."""
         cdef UpdateRule update_rule = _update_rule(rule)
-        cdef void *G
+        cdef void *G = self.address_of(gradient)
         check_step(rule, n_steps, self.theta, self.second_moment)
         if self.n_threads > 1:
             raise ValueError("step takes one thread.")
-        G = _address(checked(
-            "gradient", gradient, self.theta.shape, self.theta.dtype.char, True))
         self.enter(False)
         with nogil:
             self.core.get().step(update_rule, n_steps, G)
@@ -347,10 +343,10 @@ cdef class Trainer:
         """Compute Z_L for every row, into Z (n, K); False if X is not finite."""
         cdef cbool finite
         cdef void *out
-        if self.order != NULL or check_finite and self.sparse:
+        if self.data.order != NULL or check_finite and self.data.sparse:
             raise ValueError(
                 "outputs takes rows without order, and check_finite needs dense X.")
-        shape = self.n, self.layout.K
+        shape = self.data.n, self.K
         out = _address(checked("Z", Z, shape, self.theta.dtype.char, True))
         self.enter(False)
         with nogil:

@@ -10,83 +10,6 @@ BEGIN_TARGET();
 namespace skbgd {
 namespace TARGET_NAME {
 
-/* ||x_i||^2 of each row */
-template <class real> static void squared_row_norms(const Data<real> &data, double *norms)
-{
-    for (ptrdiff_t i = 0; i < data.n; i++)
-        if (data.sparse) {
-            const SparseRow<real> row(data, i);
-            norms[i] = sum_of_squares(row.x, row.nnz);
-        } else
-            norms[i] = sum_of_squares(data.X + i * data.d, data.d);
-}
-
-/* Moments of each column of n dense rows, beginning with row `start`, that have a positive
-   weight. The rows of `moments`, (6, d), become
-
-       low, high, 1 / (high - low) or 0, mean and variance of u, between
-
-   with u = (x - low) / (high - low), which neither overflows nor loses digits where x is
-   far from 0. `between` is 1 if low < x < high for any x in the column, else 0. Returns
-   sum_i w_i. X is read up to three times: the rows should fit the cache. */
-template <class real>
-static double column_moments(const Data<real> &data, ptrdiff_t start, ptrdiff_t n,
-                             double *moments)
-{
-    const ptrdiff_t d = data.d;
-    double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
-    double *variance = mean + d, *between = variance + d, total = 0;
-    const real *pivot = nullptr; /* any row: differences from it keep their digits */
-    const auto for_each_row = [&](auto body) {
-        for (ptrdiff_t i = start; i < start + n; i++)
-            if (!data.weights || data.weights[i] > 0)
-                body(data.X + i * d, data.weights ? double(data.weights[i]) : 1.0);
-    };
-    std::fill(low, high, double(INFINITY));
-    std::fill(high, inverse, -double(INFINITY));
-    std::fill(mean, moments + 6 * d, 0.0);
-    for_each_row([&](const real *x, double w) {
-        total += w;
-        pivot = x;
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < d; j++) {
-            low[j] = x[j] < low[j] ? x[j] : low[j];
-            high[j] = x[j] > high[j] ? x[j] : high[j];
-        }
-    });
-    for (ptrdiff_t j = 0; j < d; j++) {
-        const double reciprocal = 1 / (high[j] - low[j]);
-        inverse[j] = reciprocal > 0 && std::isfinite(reciprocal) ? reciprocal : 0;
-    }
-    double n_found = 0; /* columns with between = 1; usually all after a few rows */
-    for_each_row([&](const real *x, double) {
-        if (n_found == d)
-            return;
-        double found = 0;
-#pragma omp simd reduction(+ : found)
-        for (ptrdiff_t j = 0; j < d; j++) {
-            between[j] = x[j] > low[j] && x[j] < high[j] ? 1 : between[j];
-            found += between[j];
-        }
-        n_found = found;
-    });
-    for_each_row([&](const real *x, double w) {
-        w /= total;
-#pragma omp simd
-        for (ptrdiff_t j = 0; j < d; j++) {
-            const double difference = (double(x[j]) - double(pivot[j])) * inverse[j];
-            mean[j] += w * difference;
-            variance[j] += w * (difference * difference);
-        }
-    });
-    for (ptrdiff_t j = 0; pivot && j < d; j++) {
-        /* difference = u - u of the pivot */
-        variance[j] = std::max(variance[j] - mean[j] * mean[j], 0.0);
-        mean[j] += (pivot[j] - low[j]) * inverse[j];
-    }
-    return total;
-}
-
 template <class real> class KernelsOf : public Kernels {
   public:
     std::unique_ptr<Core> make_core(const Call<void> &call, int n_threads) const override
@@ -94,15 +17,82 @@ template <class real> class KernelsOf : public Kernels {
         return std::unique_ptr<Core>(new Engine<real>(call, n_threads));
     }
 
-    void squared_row_norms(const Data<void> &data, double *norms) const override
+    /* ||x_i||^2 of each row */
+    void squared_row_norms(const Data<void> &rows, double *norms) const override
     {
-        TARGET_NAME::squared_row_norms(typed<real>(data), norms);
+        const Data<real> data = typed<real>(rows);
+        for (ptrdiff_t i = 0; i < data.n; i++)
+            if (data.sparse) {
+                const SparseRow<real> row(data, i);
+                norms[i] = sum_of_squares(row.x, row.nnz);
+            } else
+                norms[i] = sum_of_squares(data.X + i * data.d, data.d);
     }
 
-    double column_moments(const Data<void> &data, ptrdiff_t start, ptrdiff_t n,
+    /* Moments of each column of n dense rows, beginning with row `start`, that have a
+       positive weight. The rows of `moments`, (6, d), become
+
+           low, high, 1 / (high - low) or 0, mean and variance of u, between
+
+       with u = (x - low) / (high - low), which neither overflows nor loses digits where x
+       is far from 0. `between` is 1 if low < x < high for any x in the column, else 0.
+       Returns sum_i w_i. X is read up to three times: the rows should fit the cache. */
+    double column_moments(const Data<void> &rows, ptrdiff_t start, ptrdiff_t n,
                           double *moments) const override
     {
-        return TARGET_NAME::column_moments(typed<real>(data), start, n, moments);
+        const Data<real> data = typed<real>(rows);
+        const ptrdiff_t d = data.d;
+        double *low = moments, *high = low + d, *inverse = high + d, *mean = inverse + d;
+        double *variance = mean + d, *between = variance + d, total = 0;
+        const real *pivot = nullptr; /* any row: differences from it keep their digits */
+        const auto for_each_row = [&](auto body) {
+            for (ptrdiff_t i = start; i < start + n; i++)
+                if (!data.weights || data.weights[i] > 0)
+                    body(data.X + i * d, data.weights ? double(data.weights[i]) : 1.0);
+        };
+        std::fill(low, high, double(INFINITY));
+        std::fill(high, inverse, -double(INFINITY));
+        std::fill(mean, moments + 6 * d, 0.0);
+        for_each_row([&](const real *x, double w) {
+            total += w;
+            pivot = x;
+#pragma omp simd
+            for (ptrdiff_t j = 0; j < d; j++) {
+                low[j] = x[j] < low[j] ? x[j] : low[j];
+                high[j] = x[j] > high[j] ? x[j] : high[j];
+            }
+        });
+        for (ptrdiff_t j = 0; j < d; j++) {
+            const double reciprocal = 1 / (high[j] - low[j]);
+            inverse[j] = reciprocal > 0 && std::isfinite(reciprocal) ? reciprocal : 0;
+        }
+        double n_found = 0; /* columns with between = 1; usually all after a few rows */
+        for_each_row([&](const real *x, double) {
+            if (n_found == d)
+                return;
+            double found = 0;
+#pragma omp simd reduction(+ : found)
+            for (ptrdiff_t j = 0; j < d; j++) {
+                between[j] = x[j] > low[j] && x[j] < high[j] ? 1 : between[j];
+                found += between[j];
+            }
+            n_found = found;
+        });
+        for_each_row([&](const real *x, double w) {
+            w /= total;
+#pragma omp simd
+            for (ptrdiff_t j = 0; j < d; j++) {
+                const double difference = (double(x[j]) - double(pivot[j])) * inverse[j];
+                mean[j] += w * difference;
+                variance[j] += w * (difference * difference);
+            }
+        });
+        for (ptrdiff_t j = 0; pivot && j < d; j++) {
+            /* difference = u - u of the pivot */
+            variance[j] = std::max(variance[j] - mean[j] * mean[j], 0.0);
+            mean[j] += (pivot[j] - low[j]) * inverse[j];
+        }
+        return total;
     }
 
     /* sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2 */
