@@ -18,19 +18,19 @@ CLANG_TARGETS = {
 
 
 class BuildCore(build_ext):
-    def build_extensions(self):
+    def build_extension(self, extension):
         if self.compiler.compiler_type == "msvc":
-            if not self.compiler.initialized:  # this would replace `cc` later
+            # Finds Visual C++, or fails; later it would replace `cc`.
+            if not self.compiler.initialized:
                 self.compiler.initialize(self.plat_name)
             clang, target = shutil.which("clang-cl"), CLANG_TARGETS.get(self.plat_name)
-            for extension in self.extensions:
-                if clang and target:
-                    self.compiler.cc = clang
-                    flags = [f"/clang:{flag}" for flag in extension.extra_compile_args]
-                    extension.extra_compile_args = [f"--target={target}", *flags]
-                else:
-                    extension.extra_compile_args = ["/std:c++17"]
-        super().build_extensions()
+            if clang and target:
+                self.compiler.cc = clang
+                flags = [f"/clang:{flag}" for flag in extension.extra_compile_args]
+                extension.extra_compile_args = [f"--target={target}", *flags]
+            else:
+                extension.extra_compile_args = ["/std:c++17"]
+        super().build_extension(extension)
 
 
 class BuildWheel(bdist_wheel):
