@@ -1,7 +1,6 @@
 """The network: its layers as views of one vector, initial weights, probabilities."""
 
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -24,6 +23,24 @@ SIGNS = np.array([-1, 1], dtype=np.int8)
 
 # Random numbers are drawn in float64, this many at a time to save memory in float32.
 DRAW_SIZE = 1 << 16
+
+
+class cached_property:  # noqa: N801
+    """`functools.cached_property` without its lock, which Python 3.12 has removed.
+
+    All networks share that lock. A process that was forked while another thread held it
+    would wait for it forever.
+    """
+
+    def __init__(self, function):
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, network, owner=None):
+        value = network.__dict__[self.name] = self.function(network)
+        return value
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ assert outcome(64 << 20, trainer) is None
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
 @pytest.mark.skipif(
-    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer needs memory"
+    "san.so" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need memory"
 )
 def test_little_memory_for_threads():
     """A fit without memory for new threads gives the same bits or a MemoryError.
@@ -408,6 +408,35 @@ def test_fork_while_another_thread_fits(eager):
             assert child.exitcode == 0
             assert queue.get() == expected
         assert np.isfinite(fit.result(PATIENCE).loss_)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_fork_while_another_thread_creates_a_network(monkeypatch):
+    """The networks share no lock, which the child would wait for."""
+    clf = fitted(1)
+    context, original = multiprocessing.get_context("fork"), backprop.Layout
+    forked, entered = threading.Event(), threading.Event()
+
+    def layout(*args):
+        if not entered.is_set():
+            entered.set()
+            forked.wait(120)
+        return original(*args)
+
+    monkeypatch.setattr(backprop, "Layout", layout)
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(fitted, 1)
+        assert entered.wait(60)
+        queue = context.SimpleQueue()
+        child = context.Process(target=_fit_in_child, args=(clf, queue))
+        child.start()
+        child.join(60)
+        child.kill()
+        forked.set()
+        assert child.exitcode == 0
+        assert queue.get() == clf.predict(X).tolist()
+        fit.result(60)
 
 
 @compiled
