@@ -370,6 +370,24 @@ def test_product(dtype, m, n, k, transposed, gap, scale, decay, start, seed):
         assert (abs(result - expected) <= bound).all(), name
 
 
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("k", range(1, 10))
+def test_product_of_any_width(each_instruction_set, k, dtype):
+    """Nothing outside of C is written, for every width and few rows of A or B."""
+    rng = np.random.default_rng(k)
+    for n in range(1, 71):
+        B = rng.normal(size=(k, n)).astype(dtype)
+        for m in (1, 2, 17):
+            A = rng.normal(size=(k, m)).astype(dtype).T  # as in the update of W
+            memory = np.full(m * n + 32, 7, dtype)
+            C = memory[16:-16].reshape(m, n)
+            expected = C - 0.25 * C + 0.5 * (A.astype(float) @ B)
+            backprop.product(A, B, C, 0.5, 0.25, True)
+            np.testing.assert_allclose(C, expected, 1e-5, 1e-5)
+            assert (memory[:16] == 7).all() and (memory[-16:] == 7).all()
+
+
 # Instruction sets
 
 
