@@ -25,6 +25,8 @@ from ._targets import (
 # have about TILE_BYTES, which fit in the cache; the number of rows is bounded.
 TILE_BYTES = 1 << 19
 TILE_ROW_BOUNDS = 128, 4096
+# As in `_core/network-inl.hpp`.
+BLOCK_ROWS = 32
 
 # The number of threads is chosen for the work of at most this many epochs, as a fit may
 # stop early.
@@ -317,7 +319,9 @@ def workspace_for(network, data, batch_size, n_threads=1):
     # Dense rows are read twice, so they count even if they are not gathered.
     row_bytes = network.layout.scratch_per_row(data.dense) * dtype.itemsize
     low, high = TILE_ROW_BOUNDS
-    tile = min(max(TILE_BYTES // row_bytes, low), high, -(-batch_size // n_threads))
+    # The core takes several steps on few rows at once.
+    rows = max(-(-batch_size // n_threads), min(BLOCK_ROWS, data.n))
+    tile = min(max(TILE_BYTES // row_bytes, low), high, rows)
     # One gradient per thread pays off if summing them moves less data between
     # processor cores than sharing the activations and deltas of all rows.
     shared = 2 * batch_size * sum(network.units)

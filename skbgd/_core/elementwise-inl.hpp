@@ -320,6 +320,15 @@ template <class real> static void scale(real *x, ptrdiff_t n, real factor)
         x[i] *= factor;
 }
 
+/* y = factor y + x */
+template <class real>
+static void scale_and_add(real *y, ptrdiff_t n, real factor, const real *x)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = factor * y[i] + x[i];
+}
+
 /* y = y + factor x */
 template <class real>
 static void add_scaled(real *y, const real *x, ptrdiff_t n, real factor)

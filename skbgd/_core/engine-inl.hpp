@@ -44,6 +44,9 @@ template <class real> class Engine {
         const bool in_place = !c.gradient;
         const bool single_unit = in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1
                                  && c.output == LOGISTIC;
+        const bool in_blocks = in_place && !single_unit && c.data.dense()
+                               && pool.n_threads == 1 && rule.eta * rule.alpha < 0.01;
+        const ptrdiff_t block_rows = in_blocks ? rows_of_block(c, batch_size) : 0;
         for (ptrdiff_t m; *n_done < n; *n_done += m, n_steps++) {
             double loss = 0;
             m = std::min(batch_size, n - *n_done);
@@ -55,6 +58,13 @@ template <class real> class Engine {
                     break;
                 m = sgd_single_unit(c.data, *n_done, n_rows, rule, c.theta,
                                     scratch(0) + c.stride * c.X_offset, &W_scale, &loss);
+                *n_done += std::isfinite(loss) ? 0 : m;
+            } else if (block_rows > 0) {
+                const Tile<real> tile = {*n_done, std::min(block_rows, n - *n_done),
+                                         scratch(0), c.stride, panel(0)};
+                if (!may_continue(0, tile.m))
+                    break;
+                m = block_of_steps(c, tile, batch_size, rule, &loss);
                 *n_done += std::isfinite(loss) ? 0 : m;
             } else if (in_place) {
                 /* W = W - eta alpha W - eta / m dE/dW, E the sum of
@@ -133,7 +143,8 @@ template <class real> class Engine {
                     finite = false;
                     break;
                 }
-                real *Z = forward(c, tile, 1);
+                first_layer(c, tile, 1);
+                real *Z = further_layers(c, tile);
                 if (activated && c.output == SOFTMAX)
                     softmax(tile.m, K, Z, static_cast<const int *>(nullptr),
                             static_cast<real *>(nullptr));
