@@ -397,7 +397,7 @@ def other_benchmarks(budget):
     rows = []
     for name, n, m, K, epochs, solver in (
         ("SimpleChains: 4-32-16-4", 10_000, 10_000, 4, 100, "adam"),
-        ("OpenNN: 28-300-300-300-300-300-1", 10_000, 100, 2, 2, "sgd"),
+        ("OpenNN: 28-300-300-300-300-300-1", 10_000, 100, 2, 4, "sgd"),
     ):
         units = [*map(int, name.split()[1].split("-"))]
         weights = [p * q for p, q in itertools.pairwise(units)]
