@@ -3,10 +3,11 @@ How fast is it? Side by side with its peers
 ===========================================
 
 Trains the same networks on the same data, with the same batches, step size and number
-of epochs, with BGDClassifier, MLPClassifier, SGDClassifier and, if it is installed,
-PyTorch on the CPU, in one process and in turns. Prints tables (Markdown) of a peer's
-time over ours for one call of ``fit``: above 1, ours is faster. Every program has the
-threads that it takes by default. Only ratios carry over to another machine::
+of epochs, with BGDClassifier, MLPClassifier, SGDClassifier and, if they are installed,
+PyTorch on the CPU, loops compiled by Numba and JAX, in one process and in turns. Prints
+tables (Markdown) of a peer's time over ours: above 1, ours is faster. Every program has
+the threads that it takes by default, unless the table says "one thread". Only ratios
+carry over to another machine::
 
     python examples/benchmark.py --quick    # less than a minute
     python examples/benchmark.py            # less than ten minutes
@@ -43,6 +44,17 @@ try:
     import torch
 except ImportError:
     torch = None
+try:
+    import numba
+except ImportError:
+    numba = None
+# Read when JAX is imported
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+os.environ.setdefault("XLA_FLAGS", ONE_THREAD)
+try:
+    import jax
+except ImportError:
+    jax = None
 
 STEP_SIZE = 0.01
 
@@ -259,6 +271,148 @@ def hidden_layers(dtype, names, batch_sizes, budget):
     print(
         "\nFrom the same start the losses of an epoch differ by a part of "
         f"{max(differences):.0e} at most."
+    )
+
+
+# %%
+# Few rows per step
+# -----------------
+# Against what a user can write: loops that Numba compiles, and a scan over the steps in
+# JAX. Both do the same steps on a network with one hidden layer.
+
+
+def loops_epoch(W_1, b_1, W_2, b_2, X, y, order, m, eta):
+    """One epoch in plain loops, for Numba to compile."""
+    d, h = W_1.shape
+    K = W_2.shape[1]
+    A, D = np.empty((m, h), X.dtype), np.empty((m, h), X.dtype)
+    P = np.empty((m, K), X.dtype)
+    for start in range(0, len(order) - m + 1, m):
+        rows = order[start : start + m]
+        for i in range(m):
+            x, a, p = X[rows[i]], A[i], P[i]
+            a[:] = b_1
+            for t in range(d):
+                for j in range(h):
+                    a[j] += x[t] * W_1[t, j]
+            for j in range(h):
+                a[j] = 1 / (1 + np.exp(-a[j]))
+            p[:] = b_2
+            for j in range(h):
+                for k in range(K):
+                    p[k] += a[j] * W_2[j, k]
+            if K == 1:
+                p[0] = 1 / (1 + np.exp(-p[0])) - y[rows[i]]
+            else:
+                p[:] = np.exp(p - p.max())
+                p /= p.sum()
+                p[y[rows[i]]] -= 1
+            for j in range(h):
+                s = X.dtype.type(0)
+                for k in range(K):
+                    s += p[k] * W_2[j, k]
+                D[i, j] = s * a[j] * (1 - a[j])
+        for i in range(m):
+            x, a, p, delta = X[rows[i]], A[i], P[i], D[i]
+            for j in range(h):
+                for k in range(K):
+                    W_2[j, k] -= eta / m * a[j] * p[k]
+            b_2 -= eta / m * p
+            for t in range(d):
+                for j in range(h):
+                    W_1[t, j] -= eta / m * x[t] * delta[j]
+            b_1 -= eta / m * delta
+
+
+def scan_epoch(parameters, X, y, batches, eta):
+    """One epoch in JAX; `batches` has the row numbers of a step in each row."""
+
+    def loss(parameters, x, y):
+        W_1, b_1, W_2, b_2 = parameters
+        z = jax.nn.sigmoid(x @ W_1 + b_1) @ W_2 + b_2
+        if z.shape[1] == 1:
+            return (jax.nn.softplus(z[:, 0]) - y * z[:, 0]).mean()
+        return (jax.nn.logsumexp(z, axis=1) - z[jax.numpy.arange(len(y)), y]).mean()
+
+    def step(parameters, rows):
+        gradient = jax.grad(loss)(parameters, X[rows], y[rows])
+        return jax.tree.map(lambda p, g: p - eta * g, parameters, gradient), None
+
+    return jax.lax.scan(step, parameters, batches)[0]
+
+
+FEW_ROWS = ("30-16-1", "64-32-10", "784-100-10", "300-200-5", "100-10-1")
+
+
+def few_rows(names, budget):
+    compiled = numba and numba.njit(fastmath=True)(loops_epoch)
+    scanned = jax and jax.jit(scan_epoch)
+    rows, eta = [], np.float32(STEP_SIZE)
+    for name in names:
+        d, h, K = map(int, name.split("-"))
+        for m in (1, 4, 8, 16):
+            n = 2_048
+            X, y = synthetic(n, d, max(2, K), np.float32)
+            order = np.random.default_rng(0).permutation(n)
+            clf = estimators((h,), m, 1)[0].set_params(n_jobs=1).fit(X, y)
+            parameters = [
+                clf.coefs_[0], clf.intercepts_[0], clf.coefs_[1], clf.intercepts_[1]
+            ]  # fmt: skip
+            epochs = 1 + 2 * 10**8 // (n * d * h)
+            actions = [
+                lambda: clf.set_params(max_iter=1).fit(X, y),  # noqa: B023
+                lambda: clf.set_params(max_iter=1 + epochs).fit(X, y),  # noqa: B023
+            ]
+            if numba:
+                own = [p.copy() for p in parameters]
+                actions.append(lambda: compiled(*own, X, y, order, m, eta))  # noqa: B023
+            if jax:
+                values = [*map(jax.numpy.asarray, (X, y, order.reshape(-1, m)))]
+                actions.append(
+                    lambda: jax.block_until_ready(
+                        scanned(parameters, *values, eta)  # noqa: B023
+                    )
+                )
+            for action in actions:
+                action()  # compiles
+            one, more, *peers = best_times(actions, budget)
+            t = (more - one) / epochs
+            cells = [f"{peer / t:.1f}" for peer in peers]
+            rows.append([name, str(m), seconds(t * m / n), *cells])
+    peers = ["Numba's time / ours"] * bool(numba) + ["JAX's time / ours"] * bool(jax)
+    table(
+        "Few rows per step, one thread, float32",
+        ["network", "rows per step", "our step", *peers],
+        rows,
+    )
+
+
+# %%
+# Networks from the benchmarks of other packages
+# ----------------------------------------------
+# SimpleChains.jl: a full batch with Adam. OpenNN: HIGGS, batches of 100 samples.
+
+
+def other_benchmarks(budget):
+    rows = []
+    for name, n, m, K, epochs, solver in (
+        ("SimpleChains: 4-32-16-4", 10_000, 10_000, 4, 100, "adam"),
+        ("OpenNN: 28-300-300-300-300-300-1", 10_000, 100, 2, 4, "sgd"),
+    ):
+        units = [*map(int, name.split()[1].split("-"))]
+        weights = [p * q for p, q in itertools.pairwise(units)]
+        work = 2 * n * (3 * sum(weights) - weights[0])
+        X, y = synthetic(n, units[0], K, np.float32)
+        for n_jobs in (1, 2):
+            clf = estimators(units[1:-1], m, 1)[0]
+            clf.set_params(activation="tanh", solver=solver, n_jobs=n_jobs)
+            t = epoch_time(clf, X, y, epochs, budget)
+            speed = [f"{work / t / 1e9:.0f} GF/s", f"{n / t:.0f} rows/s"]
+            rows.append([name, str(n_jobs), seconds(t), *speed])
+    table(
+        "Networks from the benchmarks of other packages, float32",
+        ["network", "threads", "our epoch", "speed", ""],
+        rows,
     )
 
 
@@ -761,7 +915,10 @@ def main():
         f"NumPy {np.__version__}",
         f"SciPy {scipy.__version__}",
         f"scikit-learn {sklearn.__version__}",
-        f"PyTorch {torch.__version__}" if torch is not None else "no PyTorch",
+        *(
+            f"{name} {module.__version__}" if module else f"no {name}"
+            for name, module in (("PyTorch", torch), ("Numba", numba), ("JAX", jax))
+        ),
     ]
     print("; ".join([processor(), ", ".join(versions), *sorted(blas)]))
     start = time.perf_counter()
@@ -771,6 +928,8 @@ def main():
         hidden_layers(np.float32, NETWORKS, BATCH_SIZES, 1.0)
         hidden_layers(np.float64, [*NETWORKS][:3], BATCH_SIZES, 0.5)
     budget = 0.1 if quick else 1.0
+    few_rows(FEW_ROWS[:2] if quick else FEW_ROWS, budget)
+    other_benchmarks(budget)
     shares(np.float32, budget)
     if not quick:
         shares(np.float64, budget)

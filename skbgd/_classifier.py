@@ -302,7 +302,7 @@ class BGDClassifier(
         Maximum number of threads of `fit`, `partial_fit` and predictions, at most one
         per CPU. None: the number of threads that BLAS may use, so the limits of joblib,
         threadpoolctl and variables such as ``OPENBLAS_NUM_THREADS`` apply. -1: one per
-        CPU. Batches of fewer than 128 samples use one thread. The same number of
+        CPU. Batches of fewer than 96 samples use one thread. The same number of
         threads gives the same result to the last bit, another number the same up to
         rounding. Without the compiled core, `n_jobs` has no effect on the threads of
         BLAS.

@@ -161,6 +161,12 @@ template <class real> static void check_products(const Kernels &core)
                     check_product<real>(core, m, n, k, variant++ % 24);
                 variant++;
             }
+    /* Few rows or a small k, in every width of the last vector. */
+    for (ptrdiff_t n = 1; n <= 70; n++)
+        for (ptrdiff_t k = 1; k <= 9; k++)
+            for (ptrdiff_t m : {1, 2, 9, 17})
+                for (int i = 0; i < 6; i++)
+                    check_product<real>(core, m, n, k, (variant += 5) % 24);
     for (ptrdiff_t m : {1, 5, 70})
         for (ptrdiff_t n : {1, 10, 50})
             for (int v = 0; v < 24; v++)
@@ -395,9 +401,9 @@ template <class real> static void check_descent(const Kernels &core)
     enum { PLAIN, MOMENTUM, NESTEROV, ADAM, N_RULES };
     for (const Problem &problem : problems)
         for (int kind = 0; kind < N_RULES; kind++)
-            for (ptrdiff_t batch : {(ptrdiff_t)1, (ptrdiff_t)7, (ptrdiff_t)ROWS}) {
+            for (ptrdiff_t batch : {(ptrdiff_t)1, (ptrdiff_t)2, (ptrdiff_t)7, (ptrdiff_t)ROWS}) {
                 /* On its way a relu comes too near to its kink for differences. */
-                if ((batch == 1 && kind != PLAIN) || problem.hidden == RELU)
+                if ((batch < 7 && kind != PLAIN) || problem.hidden == RELU)
                     continue;
                 Example<real> example(problem);
                 UpdateRule rule = {0.1, 0.01,         kind == PLAIN ? 0 : 0.9,

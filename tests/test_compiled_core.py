@@ -12,6 +12,7 @@ from core_helpers import (
     FLOATS,
     ctrl_c_during,
     instruction_set,
+    make_problem,
     read_only,
     unaligned,
 )
@@ -394,6 +395,85 @@ def test_product(dtype, m, n, k, transposed, gap, scale, decay, start, seed):
         with instruction_set(name):
             backprop.product(A, B, result, scale, decay, start == "accumulate", bias)
         assert (abs(result - expected) <= bound).all(), name
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("k", range(1, 10))
+def test_product_of_any_width(each_instruction_set, k, dtype):
+    """Nothing outside of C is written, for every width and few rows of A or B."""
+    rng = np.random.default_rng(k)
+    for n in range(1, 71):
+        B = rng.normal(size=(k, n)).astype(dtype)
+        for m in (1, 2, 17):
+            A = rng.normal(size=(k, m)).astype(dtype).T  # as in the update of W
+            memory = np.full(m * n + 32, 7, dtype)
+            C = memory[16:-16].reshape(m, n)
+            expected = C - 0.25 * C + 0.5 * (A.astype(float) @ B)
+            backprop.product(A, B, C, 0.5, 0.25, True)
+            np.testing.assert_allclose(C, expected, 1e-5, 1e-5)
+            assert (memory[:16] == 7).all() and (memory[-16:] == 7).all()
+
+
+# Steps on few rows
+
+
+def steps_in_place(theta, *args):
+    """Theta after an epoch of steps in place, and after one through a gradient."""
+    network, data, batch_size, rule = args
+    ends = []
+    for gradient in (None, np.empty_like(theta)):
+        end = theta.copy()
+        model = backprop.Model(network.layout, end, gradient=gradient)
+        workspace = backprop.Workspace(network.layout, theta.dtype, 32, gathered=True)
+        _, n_done = backprop.run_batches(model, 0, data, batch_size, rule, workspace)
+        ends.append((end, n_done))
+    return ends
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("alpha", [0.0, 0.05, 5.0])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("hidden", [(), (7,), (300, 3)], ids=str)
+def test_blocks_of_steps(each_instruction_set, hidden, batch_size, alpha, dtype):
+    """Several steps at once are the same steps, also beside a short last batch."""
+    network, theta, X, Y, _, weights = make_problem(
+        hidden, n=75, d=30, K=4, output="softmax", dtype=dtype, weighted=True
+    )
+    order = np.random.default_rng(0).permutation(75)
+    data = backprop.Data(X, Y, weights, order)
+    rule = UpdateRule(0.1, alpha=alpha)
+    ours, expected = steps_in_place(theta / 5, network, data, batch_size, rule)
+    assert ours[1] == expected[1] == 75
+    tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype]
+    np.testing.assert_allclose(ours[0], expected[0], tolerance, tolerance)
+
+
+@compiled
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("case", ["X", "weight", "overflow"])
+def test_loss_that_is_not_finite_in_a_block(each_instruction_set, case, batch_size):
+    """Theta holds the last complete step. Finite steps do not depend on X X^T."""
+    network, theta, X, Y, _, weights = make_problem(
+        (7,), n=75, d=30, dtype=np.float32, weighted=True
+    )
+    rule = UpdateRule(0.1)
+    if case == "X":
+        X[40, 3] = np.nan
+        weights[40] = 1
+    elif case == "weight":
+        weights[41] = np.inf
+    else:  # of a squared row norm
+        X *= 1e20
+        theta[: 30 * 7] *= 1e-20
+        rule = UpdateRule(1e-37)
+    data = backprop.Data(X, Y, weights)
+    ours, expected = steps_in_place(theta, network, data, batch_size, rule)
+    n_done = 75 if case == "overflow" else 40 + (case == "weight") * (batch_size == 1)
+    assert ours[1] == expected[1] == n_done
+    assert np.isfinite(ours[0]).all()
+    np.testing.assert_allclose(ours[0], expected[0], 1e-4, 1e-5)
 
 
 # Instruction sets

@@ -225,7 +225,9 @@ cdef class Trainer:
             raise ValueError("batch_size and n_threads must be positive.")
         dense = not self.data.sparse or standardizer is not None
         sizes = dense, self.batch_size, n_threads
-        call.tile = layout.tile(theta.itemsize, *sizes) if tile is None else tile
+        if tile is None:
+            tile = layout.tile(theta.itemsize, self.data.n, *sizes)
+        call.tile = tile
         if call.tile < 1 or call.n_parameters != theta.size:
             raise ValueError(f"tile must be positive; got {tile}.")
         call.own_gradients = layout.own_gradients(*sizes)

@@ -173,7 +173,7 @@ class Trainer:
         self.batch_size = max(1, self.n) if batch_size is None else batch_size
         dense = standardizer is not None or not issparse(X)
         if tile is None:
-            tile = layout.tile(theta.itemsize, dense, self.batch_size, 1)
+            tile = layout.tile(theta.itemsize, self.n, dense, self.batch_size, 1)
         if min(self.batch_size, n_threads, tile) < 1:
             raise ValueError("batch_size, n_threads and tile must be positive.")
         self.tile = tile

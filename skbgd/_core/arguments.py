@@ -18,6 +18,8 @@ HIDDEN, OUTPUT = ACTIVATIONS[:4], ("logistic", "softmax")
 # have about TILE_BYTES, which fit in the cache; the number of rows is bounded.
 TILE_BYTES = 1 << 19
 TILE_ROW_BOUNDS = 128, 4096
+# The compiled core makes several steps on few rows at once; as in `network-inl.hpp`.
+BLOCK_ROWS = 32
 
 # What each random number adds to the state of the generator, see `shuffle`.
 SPLITMIX_INCREMENT = 0x9E3779B97F4A7C15
@@ -114,12 +116,13 @@ class Layout:
             (theta[W:b].reshape(p, q), theta[b : b + q]) for W, b, p, q in self.offsets
         ]
 
-    def tile(self, itemsize, dense, batch_size, n_threads):
+    def tile(self, itemsize, n, dense, batch_size, n_threads):
         """The number of rows that a thread processes together."""
         # Dense rows are read twice, so they count even if they are not gathered.
         row_bytes = itemsize * (self.row_size + self.d * dense)
         low, high = TILE_ROW_BOUNDS
-        return min(max(TILE_BYTES // row_bytes, low), high, -(-batch_size // n_threads))
+        rows = max(-(-batch_size // n_threads), min(BLOCK_ROWS, n))
+        return min(max(TILE_BYTES // row_bytes, low), high, rows)
 
     def own_gradients(self, dense, batch_size, n_threads):
         """Whether each thread sums a gradient of its own.

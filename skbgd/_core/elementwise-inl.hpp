@@ -203,81 +203,93 @@ static void sigmoid_cross_entropy(real *Z, const real *Y, real *loss, ptrdiff_t 
         loss[i] = cross_entropy_of_unit(Z[i], Y[i], &Z[i]);
 }
 
-/* exp(z_k - top) in place. Returns their sum without one term exp(0) = 1: log(1 + rest)
-   keeps the digits of a confident, correct output. */
-template <class real> static real exp_and_rest(ptrdiff_t K, real top, real *z)
+/* z = softmax(z) for a row; with `label`, the class y of the row, also
+       loss = log(sum_k exp(z_k)) - z_y,  z = dloss/dz = softmax(z) - y
+   The largest z is subtracted first, which changes neither result. `rest` is the sum of the
+   exponentials without its term, exp(0) = 1: log(1 + rest) keeps the digits of a confident,
+   correct output. */
+template <class real>
+static void softmax_of_row(ptrdiff_t K, real *z, const int *label, real *loss)
 {
     ptrdiff_t largest = 0;
-    real rest = 0;
-    while (largest < K - 1 && z[largest] != top)
-        largest++;
+    real top = z[0], rest = 0;
+    for (ptrdiff_t k = 1; k < K; k++) {
+        largest = z[k] > top ? k : largest;
+        top = z[k] > top ? z[k] : top;
+    }
+    if (label)
+        *loss = top - z[*label];
 #pragma omp simd reduction(+ : rest)
     for (ptrdiff_t k = 0; k < K; k++) {
         z[k] = exp_negative(z[k] - top);
         rest += k == largest ? 0 : z[k];
     }
-    return rest;
+    const real factor = 1 / (1 + rest);
+#pragma omp simd
+    for (ptrdiff_t k = 0; k < K; k++)
+        z[k] *= factor;
+    if (label) {
+        *loss += log1p_positive(rest);
+        z[*label] -= 1;
+    }
 }
 
-/* Z = softmax(Z) for each row. With `labels`, the classes of the rows, also
-       loss_i = log(sum_k exp(z_k)) - z_y,  Z = dloss/dz = softmax(Z) - y
-   The largest z of a row is subtracted first, which changes neither result. With few
-   classes and many rows, 64 rows are transposed at a time and vectors run over rows. */
+constexpr ptrdiff_t SOFTMAX_ROWS = 64, SOFTMAX_CLASSES = 32;
+
+/* The same for n rows, at most SOFTMAX_ROWS, and K classes, at most SOFTMAX_CLASSES: the
+   rows are transposed, so that vectors run over rows. */
+template <class real>
+static void softmax_of_rows(ptrdiff_t n, ptrdiff_t K, real *Z, const int *labels,
+                            real *loss)
+{
+    constexpr ptrdiff_t ROWS = SOFTMAX_ROWS;
+    real T[SOFTMAX_CLASSES * ROWS], top[ROWS], rest[ROWS] = {}, found[ROWS] = {};
+    transpose(n, K, Z, K, T, ROWS);
+    std::memcpy(top, T, sizeof top);
+    for (ptrdiff_t k = 1; k < K; k++)
+#pragma omp simd
+        for (int r = 0; r < ROWS; r++)
+            top[r] = T[k * ROWS + r] > top[r] ? T[k * ROWS + r] : top[r];
+    if (labels)
+        for (ptrdiff_t r = 0; r < n; r++)
+            loss[r] = top[r] - Z[r * K + labels[r]];
+    for (ptrdiff_t k = 0; k < K; k++) {
+        real *t = T + k * ROWS;
+#pragma omp simd
+        for (int r = 0; r < ROWS; r++) {
+            real first = t[r] == top[r] ? 1 - found[r] : 0;
+            t[r] = exp_negative(t[r] - top[r]);
+            found[r] += first;
+            rest[r] += first > 0 ? 0 : t[r];
+        }
+    }
+    for (ptrdiff_t k = 0; k < K; k++)
+#pragma omp simd
+        for (int r = 0; r < ROWS; r++)
+            T[k * ROWS + r] *= 1 / (1 + rest[r]);
+    transpose(K, n, T, ROWS, Z, K);
+    if (labels) {
+#pragma omp simd
+        for (ptrdiff_t r = 0; r < n; r++)
+            loss[r] += log1p_positive(rest[r]);
+        for (ptrdiff_t r = 0; r < n; r++)
+            Z[r * K + labels[r]] -= 1;
+    }
+}
+
+/* The same for m rows and K classes; `labels` and `loss` may be nullptr. */
 template <class real>
 static void softmax(ptrdiff_t m, ptrdiff_t K, real *Z, const int *labels, real *loss)
 {
-    constexpr ptrdiff_t ROWS = 64, CLASSES = 32;
-    real T[CLASSES * ROWS], top[ROWS], rest[ROWS], found[ROWS];
-    const ptrdiff_t n_rows = K <= CLASSES && m >= 8 ? ROWS : 1;
-    for (ptrdiff_t i = 0; i < m; i += n_rows, Z += n_rows * K) {
-        const ptrdiff_t n = m - i < n_rows ? m - i : n_rows;
-        if (n_rows > 1) {
-            transpose(n, K, Z, K, T, ROWS);
-            std::memcpy(top, T, sizeof top);
-            std::memset(rest, 0, sizeof rest);
-            std::memset(found, 0, sizeof found);
-            for (ptrdiff_t k = 1; k < K; k++)
-#pragma omp simd
-                for (int r = 0; r < ROWS; r++)
-                    top[r] = T[k * ROWS + r] > top[r] ? T[k * ROWS + r] : top[r];
-        } else {
-            top[0] = Z[0];
-            for (ptrdiff_t k = 1; k < K; k++)
-                top[0] = Z[k] > top[0] ? Z[k] : top[0];
-        }
-        if (labels)
-            for (ptrdiff_t r = 0; r < n; r++)
-                loss[i + r] = top[r] - Z[r * K + labels[i + r]];
-        if (n_rows > 1) {
-            for (ptrdiff_t k = 0; k < K; k++) {
-                real *t = T + k * ROWS;
-#pragma omp simd
-                for (int r = 0; r < ROWS; r++) {
-                    real first = t[r] == top[r] ? 1 - found[r] : 0;
-                    t[r] = exp_negative(t[r] - top[r]);
-                    found[r] += first;
-                    rest[r] += first > 0 ? 0 : t[r];
-                }
-            }
-            for (ptrdiff_t k = 0; k < K; k++)
-#pragma omp simd
-                for (int r = 0; r < ROWS; r++)
-                    T[k * ROWS + r] *= 1 / (1 + rest[r]);
-            transpose(K, n, T, ROWS, Z, K);
-        } else {
-            rest[0] = exp_and_rest(K, top[0], Z);
-            const real factor = 1 / (1 + rest[0]);
-#pragma omp simd
-            for (ptrdiff_t k = 0; k < K; k++)
-                Z[k] *= factor;
-        }
-        if (labels) {
-#pragma omp simd
-            for (ptrdiff_t r = 0; r < n; r++)
-                loss[i + r] += log1p_positive(rest[r]);
-            for (ptrdiff_t r = 0; r < n; r++)
-                Z[r * K + labels[i + r]] -= 1;
-        }
+    const bool over_rows = K <= SOFTMAX_CLASSES && m >= 8;
+    for (ptrdiff_t i = 0, n; i < m; i += n) {
+        n = over_rows ? (m - i < SOFTMAX_ROWS ? m - i : SOFTMAX_ROWS) : 1;
+        const int *label = labels ? labels + i : nullptr;
+        real *l = labels ? loss + i : nullptr;
+        if (over_rows)
+            softmax_of_rows(n, K, Z + i * K, label, l);
+        else
+            softmax_of_row(K, Z + i * K, label, l);
     }
 }
 
@@ -306,6 +318,15 @@ template <class real> static void scale(real *x, ptrdiff_t n, real factor)
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
         x[i] *= factor;
+}
+
+/* y = factor y + x */
+template <class real>
+static void scale_and_add(real *y, ptrdiff_t n, real factor, const real *x)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = factor * y[i] + x[i];
 }
 
 /* y = y + factor x */

@@ -108,6 +108,8 @@ template <class real> class Engine : public Core {
         if (in_place && batch_size == 1 && c.n_layers == 1 && c.K == 1
             && c.output == LOGISTIC)
             return single_unit_epoch(rule, loss_sum, n_done);
+        if (in_place && takes_blocks(rule, batch_size))
+            return epoch_in_blocks(rule, batch_size, loss_sum, n_done);
         if (!in_place && !step_gradient)
             step_gradient.reset(new real[c.n_parameters]);
         for (ptrdiff_t m; *n_done < c.data.n; *n_done += m, n_steps++) {
@@ -146,7 +148,8 @@ template <class real> class Engine : public Core {
                     finite = false;
                     break;
                 }
-                std::memcpy(static_cast<real *>(Z) + start * K, forward(c, tile, 1),
+                first_layer(c, tile, 1);
+                std::memcpy(static_cast<real *>(Z) + start * K, further_layers(c, tile),
                             tile.m * K * sizeof(real));
             }
         });
@@ -205,7 +208,7 @@ template <class real> class Engine : public Core {
                 stride, panel(thread)};
     }
 
-    /* Three kinds of steps */
+    /* Four kinds of steps */
 
     /* SGD on single rows with one sigmoid unit */
     void single_unit_epoch(const UpdateRule &rule, double *loss_sum, ptrdiff_t *n_done)
@@ -223,6 +226,29 @@ template <class real> class Engine : public Core {
             *loss_sum += loss;
         }
         unscale_weights();
+    }
+
+    /* Plain steps on few dense rows, several with one pass over W_1 */
+    bool takes_blocks(const UpdateRule &rule, ptrdiff_t batch_size) const
+    {
+        return c.data.dense() && pool->n_threads == 1 && rule.eta * rule.alpha < 0.01
+               && rows_of_block(c, batch_size) > 0;
+    }
+
+    void epoch_in_blocks(const UpdateRule &rule, ptrdiff_t batch_size, double *loss_sum,
+                         ptrdiff_t *n_done)
+    {
+        const ptrdiff_t block_rows = rows_of_block(c, batch_size);
+        double loss = 0;
+        while (*n_done < c.data.n && std::isfinite(loss)) {
+            const ptrdiff_t n_rows = std::min(block_rows, c.data.n - *n_done);
+            if (!may_continue(0, n_rows))
+                break;
+            loss = 0;
+            *n_done += block_of_steps(c, {*n_done, n_rows, scratch(0), stride, panel(0)},
+                                      batch_size, rule, &loss);
+            *loss_sum += loss;
+        }
     }
 
     /* W = W - eta alpha W - eta / m dE/dW, E the sum of the losses: no gradient is stored.

@@ -1,24 +1,25 @@
 /* Dense matrix products of any shape: C = P - decay P + scale A B, see `Product`.
  *
- * There are three kernels, named after the dimension that their vectors run along:
+ * There are four kernels, named after the dimension that their vectors or loops run along:
  *
- *     gemm_over_n  blocks of rows times vectors of columns, summed in registers; packs B
- *                  into panels for the first-level cache where this pays off
- *     gemm_over_m  the transposed product C^T = B^T A^T, for few columns of C
- *     gemm_over_k  dot products, for few rows or few columns of C
+ *     gemm_over_n     blocks of rows times vectors of columns, summed in registers; packs B
+ *                     into panels for the first-level cache where this pays off
+ *     gemm_over_rows  one row of C after the other, for few rows of B
+ *     gemm_over_m     the transposed product C^T = B^T A^T, for few columns of C
+ *     gemm_over_k     dot products, for few rows or few columns of C
  *
- * `gemm` chooses by an estimate of their costs. The last vector of a row is masked: no
- * width has a slow path of its own. Each element of C is a sum over k whose order depends
- * only on the shape.
+ * `gemm` chooses by an estimate of their costs. The last vector of a row overlaps the one
+ * before, or is masked if it is the only one: no width has a slow path of its own. Each
+ * element of C is a sum over k whose order depends only on the shape.
  *
  * Whole training steps in float reach these shares of the speed of sgemm on 1024 x 1024
- * matrices, on one thread of an AVX2 EPYC / AVX-512 Xeon: 30-16-1 with 512 rows 31 / 34 %,
- * 64-32-10 with 512 rows 53 / 56 %, 784-100-10 with 32 rows 43 / 82 %, with 512 rows
- * 65 / 86 %.
+ * matrices, on one thread of a Zen 4 with AVX2: 30-16-1 with 512 rows 48 %, 64-32-10 with
+ * 512 rows 62 %, 784-100-10 with 32 rows 71 %, with 512 rows 82 %.
  */
 #ifndef SKBGD_GEMM_INL_HPP
 #define SKBGD_GEMM_INL_HPP
 #include <algorithm>
+#include <utility>
 
 #include "simd-inl.hpp"
 
@@ -59,12 +60,14 @@ template <class real> struct Block {
     ptrdiff_t ld_P;
     real *C;
     ptrdiff_t ld_C;
-    Mask<real> mask{0}; /* of the last vector of columns */
+    ptrdiff_t last;     /* column of the last vector, which may overlap the one before */
+    Mask<real> mask{0}; /* of a single vector */
 };
 
 /* S = S + A_t B_t for R rows and V vectors. A points to the first row, A_8 to the ninth:
    with a single pointer, the row offsets would need more registers than there are. With
-   `whole` the lanes past the last column are loaded too; they are never stored. */
+   `whole` the lanes past the last column of a single vector are loaded too; they are never
+   stored. */
 template <bool whole, int R, int V, class real>
 ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
                                 const real *A, const real *A_8, const real *B)
@@ -74,8 +77,7 @@ ALWAYS_INLINE void add_products(Vector<real> (&s)[R][V], const Block<real> &x,
     UNROLL
     for (int v = 0; v < V - 1; v++)
         b[v] = load(B + v * Simd<real>::LANES);
-    b[V - 1] = whole ? load(B + (V - 1) * Simd<real>::LANES)
-                     : load(B + (V - 1) * Simd<real>::LANES, x.mask);
+    b[V - 1] = V > 1 || whole ? load(B + x.last) : load(B + x.last, x.mask);
     UNROLL
     for (int r = 0; r < R; r++) {
         real a = halves[r / 8][r % 8 * x.row_stride];
@@ -91,7 +93,8 @@ template <class real, int R, int V> static void gemm_block(const Block<real> &bl
 {
     constexpr ptrdiff_t LANES = Simd<real>::LANES;
     constexpr int U = R * V >= 8 ? 1 : R * V >= 4 ? 2 : 4;
-    const Block<real> x = block;
+    Block<real> x = block;
+    x.last = V > 1 ? x.last : 0;
     Vector<real> s[U][R][V] = {};
     const real *A = x.A, *A_8 = R > 8 ? A + 8 * x.row_stride : A, *B = x.B;
     ptrdiff_t t = 0;
@@ -130,7 +133,8 @@ template <class real, int R, int V> static void gemm_block(const Block<real> &bl
             UNROLL
             for (int v = 0; v < V; v++) {
                 Vector<real> p = v < V - 1 ? load(P + v * LANES)
-                                           : load(P + v * LANES, x.mask);
+                                 : V > 1   ? load(P + x.last)
+                                           : load(P + x.last, x.mask);
                 s[0][r][v] = (s[0][r][v] - x.decay * p) + p;
             }
         }
@@ -141,23 +145,12 @@ template <class real, int R, int V> static void gemm_block(const Block<real> &bl
         UNROLL
         for (int v = 0; v < V - 1; v++)
             store(C + v * LANES, s[0][r][v]);
-        store(C + (V - 1) * LANES, s[0][r][V - 1], x.mask);
+        if (V > 1)
+            store(C + x.last, s[0][r][V - 1]);
+        else
+            store(C + x.last, s[0][r][V - 1], x.mask);
     }
 }
-
-/* `gemm_block` for a number of rows, at most R, that is known at run time. */
-template <class real, int R, int V> struct BlockDispatch {
-    ALWAYS_INLINE void run(ptrdiff_t rows, const Block<real> &x)
-    {
-        if (rows == R)
-            gemm_block<real, R, V>(x);
-        else
-            BlockDispatch<real, R - 1, V>::run(rows, x);
-    }
-};
-template <class real, int V> struct BlockDispatch<real, 0, V> {
-    ALWAYS_INLINE void run(ptrdiff_t, const Block<real> &) {}
-};
 
 /* The sums of a block, V vectors of B and values of A fill the registers. AVX-512 reads a
    value of A from memory while it multiplies by it; NEON first loads several. */
@@ -172,22 +165,29 @@ constexpr int MAX_VECTORS = 3;
 constexpr int max_rows(int V) { return V == 1 ? 12 : V == 2 ? 6 : 4; }
 #endif
 
-/* All m rows of V vectors of columns of C, in blocks of nearly equal size. */
+/* `gemm_block` for a number of rows that is known at run time. */
+template <class real, int V, int... r>
+ALWAYS_INLINE void run_block(ptrdiff_t rows, const Block<real> &x,
+                             std::integer_sequence<int, r...>)
+{
+    static constexpr void (*run[])(const Block<real> &) = {gemm_block<real, r + 1, V>...};
+    run[rows - 1](x);
+}
+
+/* m rows of V vectors of columns of C, in blocks of nearly equal size. */
 template <class real, int V> static void gemm_columns(ptrdiff_t m, Block<real> x)
 {
-    constexpr int R = max_rows(V);
-    if (m <= R) {
-        BlockDispatch<real, R, V>::run(m, x);
-        return;
-    }
-    const ptrdiff_t n_blocks = (m + R - 1) / R;
-    const ptrdiff_t rows = m / n_blocks, n_larger = m % n_blocks;
-    for (ptrdiff_t b = 0; b < n_blocks; b++) {
-        const ptrdiff_t r = rows + (b < n_larger);
-        BlockDispatch<real, R, V>::run(r, x);
+    constexpr ptrdiff_t R = max_rows(V);
+    constexpr std::make_integer_sequence<int, max_rows(V)> numbers;
+    if (m <= R)
+        return run_block<real, V>(m, x, numbers);
+    for (ptrdiff_t n_blocks = (m + R - 1) / R; n_blocks > 0; n_blocks--) {
+        const ptrdiff_t r = (m + n_blocks - 1) / n_blocks;
+        run_block<real, V>(r, x, numbers);
         x.A += r * x.row_stride;
         x.P = x.P ? x.P + r * x.ld_P : x.P;
         x.C += r * x.ld_C;
+        m -= r;
     }
 }
 
@@ -219,8 +219,10 @@ template <class real> static void gemm_over_n(const Product<real> &g)
     constexpr ptrdiff_t LANES = Simd<real>::LANES;
     const ptrdiff_t vectors = (g.n + LANES - 1) / LANES;
     const ptrdiff_t panels = (vectors + MAX_VECTORS - 1) / MAX_VECTORS;
-    /* A single panel, as in one-row steps, avoids the divisions. */
-    const ptrdiff_t ld = (panels == 1 ? vectors : (vectors + panels - 1) / panels) * LANES;
+    /* A single panel, as in one-row steps, avoids the division. */
+    const ptrdiff_t V_min = panels == 1 ? vectors : vectors / panels;
+    const ptrdiff_t n_wide = vectors - panels * V_min; /* panels with a vector more */
+    const ptrdiff_t ld = (V_min + (n_wide > 0)) * LANES;
     /* Packing reads and writes B once; each block of rows reads it again. */
     const bool packed = g.B.column_stride != 1 || g.m >= 64;
     /* k is processed in slices of this depth. A packed slice of B fits the panel. If A is
@@ -240,9 +242,7 @@ template <class real> static void gemm_over_n(const Product<real> &g)
     do {
         x.k = g.k - t < depth ? g.k - t : depth;
         for (ptrdiff_t p = 0, j = 0; p < panels; p++) {
-            const ptrdiff_t V = panels == 1
-                                    ? vectors
-                                    : vectors * (p + 1) / panels - vectors * p / panels;
+            const ptrdiff_t V = V_min + (p < n_wide);
             const ptrdiff_t n = g.n - j < V * LANES ? g.n - j : V * LANES;
             const Matrix<real> B = {g.B.data + t * g.B.row_stride + j * g.B.column_stride,
                                     g.B.row_stride, g.B.column_stride};
@@ -252,9 +252,11 @@ template <class real> static void gemm_over_n(const Product<real> &g)
             x.B = packed ? g.panel : B.data;
             x.P = P ? P + j : nullptr;
             x.C = g.C + j;
-            x.mask = Mask<real>(n - (V - 1) * LANES);
+            x.last = n - LANES;
+            if (V == 1)
+                x.mask = Mask<real>(n);
             x.k_whole = x.k;
-            if (!MASKED_LOADS && !packed && n < V * LANES)
+            if (!MASKED_LOADS && !packed && n < LANES)
                 /* A vector past the last column ends in one of the next rows of B. */
                 x.k_whole -= x.ld_B >= LANES ? 1 : x.ld_B > 0 ? LANES : x.k;
             if (V == 1)
@@ -273,6 +275,42 @@ template <class real> static void gemm_over_n(const Product<real> &g)
         x.decay = 0;
         t += x.k;
     } while (t < g.k);
+}
+
+/* The same for few rows of B, K of them, and at least LANES columns. Each row of C is read
+   and written once, in order: a gradient of 784-100-10 with one row takes 15 instead of
+   23 us, and with four rows 25 instead of 29 us (AVX2, float). */
+template <class real, int K> static void gemm_over_rows(const Product<real> &g)
+{
+    constexpr ptrdiff_t LANES = Simd<real>::LANES;
+    const Product<real> x = g;
+    const real scale = real(x.scale), decay = real(x.decay);
+    const ptrdiff_t last = x.n - LANES;
+    const real *A = x.A.data, *B = x.B.data, *P = x.P;
+    real *C = x.C, a[K];
+    const auto vector_at = [&](ptrdiff_t j) {
+        Vector<real> c = a[0] * load(B + j);
+        UNROLL
+        for (int t = 1; t < K; t++)
+            c += a[t] * load(B + t * x.B.row_stride + j);
+        if (P) {
+            const Vector<real> p = load(P + j);
+            c = (c - decay * p) + p;
+        }
+        return c;
+    };
+    for (ptrdiff_t i = 0; i < x.m; i++) {
+        UNROLL
+        for (int t = 0; t < K; t++)
+            a[t] = scale * A[t * x.A.column_stride];
+        const Vector<real> end = vector_at(last);
+        for (ptrdiff_t j = 0; j < last; j += LANES)
+            store(C + j, vector_at(j));
+        store(C + last, end);
+        A += x.A.row_stride;
+        C += x.ld_C;
+        P = P ? P + x.ld_P : P;
+    }
 }
 
 /* C^T = B^T A^T into the panel, a slice of rows of C at a time; then
@@ -346,14 +384,18 @@ ALWAYS_INLINE void dot_block(const Product<real> &g, ptrdiff_t i, ptrdiff_t j,
     }
     UNROLL
     for (int r = 0; r < R; r++) {
+        real c[Q];
+        if (Q == 4)
+            sums_of_lanes(reinterpret_cast<Vector<real>(&)[4]>(s[r]), c);
+        else
+            for (int q = 0; q < Q; q++)
+                c[q] = sum_of_lanes(s[r][q]);
+        const real *P = g.P ? g.P + (i + r) * g.ld_P + j : nullptr;
+        real *C = g.C + (i + r) * g.ld_C + j;
         UNROLL
         for (int q = 0; q < Q; q++) {
-            real c = real(g.scale) * sum_of_lanes<real>(s[r][q]);
-            if (g.P) {
-                real p = g.P[(i + r) * g.ld_P + j + q];
-                c = (c - real(g.decay) * p) + p;
-            }
-            g.C[(i + r) * g.ld_C + j + q] = c;
+            c[q] *= real(g.scale);
+            C[q] = P ? (c[q] - real(g.decay) * P[q]) + P[q] : c[q];
         }
     }
 }
@@ -400,7 +442,7 @@ template <class real> struct Kernel {
 template <class real> static Kernel<real> cheapest_kernel(const Product<real> &g)
 {
     constexpr ptrdiff_t LANES = Simd<real>::LANES;
-    constexpr ptrdiff_t SUM_OF_LANES = 8; /* its cost */
+    constexpr ptrdiff_t SUM_OF_LANES = 5; /* its cost */
     const ptrdiff_t transpose_B = 2 * g.k * g.n;
     Kernel<real> kernel = {gemm_over_n<real>, g.m * g.k * ((g.n + LANES - 1) / LANES)};
     if (g.B.column_stride != 1)
@@ -426,14 +468,23 @@ template <class real> static void gemm(const Product<real> &g)
 {
     if (g.m <= 0 || g.n <= 0)
         return;
+    if (g.k <= 4 && g.B.column_stride == 1 && g.n > Simd<real>::LANES) {
+        if (g.k == 1)
+            gemm_over_rows<real, 1>(g);
+        else if (g.k == 2)
+            gemm_over_rows<real, 2>(g);
+        else if (g.k == 3)
+            gemm_over_rows<real, 3>(g);
+        else
+            gemm_over_rows<real, 4>(g);
+        return;
+    }
     const Kernel<real> whole = cheapest_kernel(g);
     /* The last columns, fewer than a vector, may be cheaper with another kernel: in vectors
-       of 16, 100 columns take the time of 112. This, the slices of A^T in `gemm_over_n` and
-       a closer cost of `gemm_over_k` raised the speed of 784-100-10 with 512 rows from 74
-       to 81 % of sgemm, and cut one-row steps of 64-32-10 from 1.44 to 1.08 us (AVX-512,
-       float). */
+       of 16, 100 columns take the time of 112. 784-100-10 takes 1.8 instead of 1.9 ms with
+       512 rows (AVX-512, float); estimates for small products take longer than they gain. */
     const ptrdiff_t remainder = g.n % Simd<real>::LANES, multiple = g.n - remainder;
-    if (remainder && multiple) {
+    if (remainder && multiple && g.m >= 16 && g.k >= 16) {
         Product<real> left = g, right = g;
         left.n = multiple;
         right.n = remainder;

@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 # The least that makes one more thread pay off (measured by examples/benchmark.py):
 # rows of a batch, since each step moves all weights between CPUs, and multiplications
 # between two barriers.
-MIN_ROWS_PER_THREAD = 64
+MIN_ROWS_PER_THREAD = 48
 MIN_MULTIPLICATIONS_PER_THREAD = 1 << 17
 # The least multiplications in all calls together that make starting threads pay off.
 MIN_MULTIPLICATIONS = 1 << 25

@@ -74,7 +74,7 @@ template <class real> ALWAYS_INLINE real dot(ptrdiff_t n, const real *x, const r
         const Mask<real> mask(n - i);
         s[1] += load(x + i, mask) * load(y + i, mask);
     }
-    return sum_of_lanes<real>((s[0] + s[1]) + (s[2] + s[3]));
+    return sum_of_lanes((s[0] + s[1]) + (s[2] + s[3]));
 }
 
 /* The loss of row i and delta = dloss/dz, both multiplied by the weight of the row. */
