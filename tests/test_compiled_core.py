@@ -212,7 +212,7 @@ INVALID_OUTPUTS = {
 def test_invalid_output_array(invalid):
     """An array for the outputs must be exactly what the core writes."""
     trainer = backprop.Trainer(NETWORK.layout, VALID["theta"], VALID["X"])
-    Z = INVALID_OUTPUTS[invalid](np.empty((N, 2)))
+    Z = INVALID_OUTPUTS[invalid](np.zeros((N, 2)))
     with pytest.raises(ValueError, match=r"Z must be an array of \(6, 2\)"):
         trainer.outputs(Z, True)
 
