@@ -418,16 +418,16 @@ def test_product_of_any_width(each_instruction_set, k, dtype):
 # Steps on few rows
 
 
-def steps_in_place(theta, *args):
-    """Theta after an epoch of steps in place, and after one through a gradient."""
-    network, data, batch_size, rule = args
+def steps_in_place(network, theta, *rows, rule, **arrays):
+    """Theta after an epoch of steps in place, and after one with a velocity."""
     ends = []
-    for gradient in (None, np.empty_like(theta)):
+    for velocity in (None, np.zeros_like(theta)):
         end = theta.copy()
-        model = backprop.Model(network.layout, end, gradient=gradient)
-        workspace = backprop.Workspace(network.layout, theta.dtype, 32, gathered=True)
-        _, n_done = backprop.run_batches(model, 0, data, batch_size, rule, workspace)
-        ends.append((end, n_done))
+        trainer = backprop.Trainer(
+            network.layout, end, *rows, velocity=velocity, tile=32, **arrays
+        )
+        trainer.epoch(rule, 0)
+        ends.append((end, trainer.n_done))
     return ends
 
 
@@ -442,9 +442,10 @@ def test_blocks_of_steps(each_instruction_set, hidden, batch_size, alpha, dtype)
         hidden, n=75, d=30, K=4, output="softmax", dtype=dtype, weighted=True
     )
     order = np.random.default_rng(0).permutation(75)
-    data = backprop.Data(X, Y, weights, order)
-    rule = UpdateRule(0.1, alpha=alpha)
-    ours, expected = steps_in_place(theta / 5, network, data, batch_size, rule)
+    ours, expected = steps_in_place(
+        network, theta / 5, X, Y, weights,
+        order=order, batch_size=batch_size, rule=UpdateRule(0.1, alpha=alpha),
+    )  # fmt: skip
     assert ours[1] == expected[1] == 75
     tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype]
     np.testing.assert_allclose(ours[0], expected[0], tolerance, tolerance)
@@ -468,8 +469,9 @@ def test_loss_that_is_not_finite_in_a_block(each_instruction_set, case, batch_si
         X *= 1e20
         theta[: 30 * 7] *= 1e-20
         rule = UpdateRule(1e-37)
-    data = backprop.Data(X, Y, weights)
-    ours, expected = steps_in_place(theta, network, data, batch_size, rule)
+    ours, expected = steps_in_place(
+        network, theta, X, Y, weights, batch_size=batch_size, rule=rule
+    )
     n_done = 75 if case == "overflow" else 40 + (case == "weight") * (batch_size == 1)
     assert ours[1] == expected[1] == n_done
     assert np.isfinite(ours[0]).all()
