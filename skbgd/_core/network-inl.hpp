@@ -254,9 +254,11 @@ static void add_gradient(const Call<real> &c, const Tile<real> &tile, int chunk,
 /* The most rows of a block of steps; also in `arguments.py`. */
 constexpr ptrdiff_t BLOCK_ROWS = 32;
 
-/* Rows of a block of steps on batches of this size; 0 if single steps are as fast. A W_1
-   beyond the first-level cache pays off from four steps on: 784-100-10 with 1, 4 and 8 rows
-   per step takes 5.1, 19 and 37 us instead of 15, 25 and 41 (AVX2, float). */
+/* Rows of a block of steps on batches of this size; 0 if single steps are as fast. A block
+   pays off from four steps on if W_1 exceeds the first-level cache: 784-100-10 with 1, 4 and
+   8 rows per step takes 4.5, 17 and 32 us instead of 12, 24 and 35 (AVX-512, float).
+   Otherwise it pays off from eight steps on: 30-16-1 with 1 and 2 rows takes 0.23 and 0.32
+   us instead of 0.28 and 0.36, but with 4 rows 10 % more. */
 template <class real>
 static ptrdiff_t rows_of_block(const Call<real> &c, ptrdiff_t batch_size)
 {

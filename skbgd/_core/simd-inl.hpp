@@ -116,8 +116,8 @@ ALWAYS_INLINE Vector<double> load(const double *from, Mask<double> mask)
 {
     return Vector<double>(_mm256_maskload_pd(from, mask.lanes));
 }
-/* AMD's processors take tens of cycles for a masked store: the product 784 x 100 x 1 in
-   float took 27 instead of 10 us. */
+/* AMD's processors take tens of cycles for a masked store: with it, a step of 300-200-5 on
+   one row takes 4.3 instead of 3.7 us (Zen 4, float). */
 ALWAYS_INLINE void store(float *to, Vector<float> v, Mask<float> mask)
 {
     if (mask.n == 8)
