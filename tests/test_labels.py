@@ -120,3 +120,10 @@ def test_bad_labels(y, match):
         with pytest.raises(ValueError):
             action()
     np.testing.assert_array_equal(clf.coefs_[0], before)
+
+
+def test_labels_that_cannot_be_compared_with_the_classes():
+    """Numbers after objects that are strings are unknown labels."""
+    clf = small(max_iter=2, learning_rate=0.1).fit(X, WORDS.astype(object))
+    with pytest.raises(ValueError, match="y holds the label 0"):
+        clf.partial_fit(X, INTS)

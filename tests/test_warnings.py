@@ -90,6 +90,39 @@ def test_noise_of_small_batches_is_no_increase(tol):
     assert clf.loss_ > clf.loss_curve_[0]
 
 
+def test_a_small_loss_that_stays_is_no_increase():
+    """Where little is left to learn, nothing is said of a loss that does not change."""
+    X = np.repeat([[-1.0], [1.0]], 20, axis=0)
+    y = X[:, 0] > 0
+    clf = small(hidden_layer_sizes=(), learning_rate=5.0, max_iter=60, warm_start=True)
+    clf.set_params(alpha=0.0).fit(X, y)
+    before = clf.loss_
+    assert before < 0.02
+    clf.set_params(learning_rate=1e-300, max_iter=70).fit(X, y)
+    assert clf.loss_ == pytest.approx(before, rel=0.05)
+
+
+def test_one_class_with_weights_is_learned():
+    """The class frequencies are then certain; their loss of 0 is no reference."""
+    X, y = MOONS
+    clf = small(tol=1e-3, n_iter_no_change=3, max_iter=500, alpha=0.0)
+    clf.fit(X, y, sample_weight=y)
+    assert clf.stop_reason_ == "converged"
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_sparse_rows_are_not_compared(container):
+    """Validation rows may be sparse where the training rows are not, and vice versa."""
+    X, y = MOONS
+    other = sparse.csr_array if container is np.asarray else np.asarray
+    clf = small(standardize=False)
+    clf.fit(container(X), y, X_val=other(X), y_val=y)
+    expected = small(standardize=False).fit(X, y, X_val=X, y_val=y)
+    np.testing.assert_allclose(
+        clf.validation_loss_curve_, expected.validation_loss_curve_, rtol=1e-9
+    )
+
+
 def test_a_divergence_names_the_step_size_and_the_schedule():
     """The error advises a scaler only if the features are badly scaled.
 
