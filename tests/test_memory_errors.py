@@ -47,30 +47,45 @@ def memory_error_in(core, number):
     """
     count, failures = 0, []
 
-    def counted(function, every_caller):
+    def count_call(name):
+        nonlocal count
+        count += 1
+        if count == number:
+            failures.append(name)
+            raise MemoryError
+
+    def counted(function, every_caller=True):
         @wraps(function, updated=())
         def wrapper(*args, **kwargs):
-            nonlocal count
             caller = sys._getframe(1).f_globals.get("__name__", "")
             if every_caller or caller.split(".")[0] == "skbgd":
-                count += 1
-                if count == number:
-                    failures.append(function.__name__)
-                    raise MemoryError
+                count_call(function.__name__)
             return function(*args, **kwargs)
 
         return wrapper
 
+    def counted_class(cls):
+        def new(subclass, *args, **kwargs):
+            count_call(cls.__name__)
+            if cls.__new__ is object.__new__:
+                return object.__new__(subclass)
+            return cls.__new__(subclass, *args, **kwargs)
+
+        methods = {
+            name: counted(method)
+            for name, method in vars(cls).items()
+            if name[0] != "_" and callable(method)
+        }
+        return type(cls.__name__, (cls,), {"__new__": new, **methods})
+
     with ExitStack() as stack:
-        for module, names, every_caller in (
-            (np, ALLOCATING, False),
-            (core, [name for name in vars(core) if name[0] != "_"], True),
-        ):
-            for name in names:
-                function = getattr(module, name)
-                if callable(function):
-                    function = counted(function, every_caller)
-                    stack.enter_context(patch.object(module, name, function))
+        for name in ALLOCATING:
+            function = counted(getattr(np, name), every_caller=False)
+            stack.enter_context(patch.object(np, name, function))
+        for name, value in list(vars(core).items()):
+            if name[0] != "_" and callable(value):
+                ours = counted_class if isinstance(value, type) else counted
+                stack.enter_context(patch.object(core, name, ours(value)))
         yield failures
 
 
