@@ -325,13 +325,6 @@ template <class real> static void gemm_over_m(const Product<real> &g)
         Product<real> g_T = product(g.n, m, g.k, transposed(g.B), transposed(A_slice),
                                     g.panel, static_cast<real *>(nullptr));
         g_T.scale = g.scale;
-        if (g.n == 1 && g.ld_C == 1 && (!g.P || g.ld_P == 1)) { /* C^T is C */
-            g_T.decay = g.decay;
-            g_T.P = g.P ? g.P + i : nullptr;
-            g_T.C = g.C + i;
-            gemm_over_n(g_T);
-            continue;
-        }
         gemm_over_n(g_T);
         for (ptrdiff_t j = 0; j < g.n; j++) {
             const real *c = g.panel + j * m;
@@ -449,9 +442,8 @@ template <class real> static Kernel<real> cheapest_kernel(const Product<real> &g
         kernel.cost += transpose_B;
     if (g.A.row_stride == 1 && g.n < LANES) {
         ptrdiff_t cost = g.n * g.k * ((g.m + LANES - 1) / LANES);
-        if (g.n > 1 || g.ld_C > 1)
-            cost += 2 * g.m * g.n;
-        if (cost < kernel.cost || (g.n == 1 && g.ld_C == 1))
+        cost += 2 * g.m * g.n;
+        if (cost < kernel.cost)
             return {gemm_over_m<real>, cost};
     }
     if (g.A.column_stride == 1 && (g.B.row_stride == 1 || g.n * g.k <= PANEL_SIZE)) {
@@ -468,6 +460,15 @@ template <class real> static void gemm(const Product<real> &g)
 {
     if (g.m <= 0 || g.n <= 0)
         return;
+    if (g.n == 1 && g.m > 1 && g.A.row_stride == 1 && g.ld_C == 1
+        && (!g.P || g.ld_P == 1)) { /* C^T is C */
+        Product<real> g_T = product(1, g.m, g.k, transposed(g.B), transposed(g.A), g.C,
+                                    g.panel);
+        g_T.scale = g.scale;
+        g_T.decay = g.decay;
+        g_T.P = g.P;
+        return gemm(g_T);
+    }
     if (g.k <= 4 && g.B.column_stride == 1 && g.n > Simd<real>::LANES) {
         if (g.k == 1)
             gemm_over_rows<real, 1>(g);
