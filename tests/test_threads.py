@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import ctrl_c_during, eager_threads
+from core_helpers import (
+    FLOATS,
+    RTOL,
+    ctrl_c_during,
+    eager_threads,
+    layout_of,
+    make_problem,
+)
 from helpers import PATIENCE, same, small
 from joblib import Parallel, delayed
 from scipy import sparse
@@ -290,6 +297,25 @@ def test_leader_adapts_to_other_processes():
     idle, busy = (5e-5, 1e-4), (2e-4, 1e-4)
     assert sequential_fraction(idle, busy) > 0.8
     assert sequential_fraction(idle, busy, idle) < 0.02
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_in_parts(dtype):
+    """The gradients of all threads' chunks add up to that of one thread."""
+    network, theta, rows, Y, _, _ = make_problem((7,), n=200, dtype=dtype)
+    layout, data = layout_of(network, backprop), backprop.Data(rows, Y)
+    results = []
+    for n_threads in (1, 3):
+        gradient = np.full_like(theta, np.nan)
+        model = backprop.Model(layout, theta, gradient=gradient)
+        workspace = backprop.Workspace(
+            layout, theta.dtype, 16, n_threads, gradients=n_threads > 1
+        )
+        pool = [backprop.NativeThreadPool(n_threads)] if n_threads > 1 else []
+        loss = backprop.loss_gradient(model, data, workspace, *pool)
+        results.append([loss, *gradient])
+    np.testing.assert_allclose(*results, rtol=RTOL[dtype], atol=100 * RTOL[dtype])
 
 
 @compiled
