@@ -223,6 +223,16 @@ struct Problem {
 
 enum { ROWS = 53, TILE = 16 };
 
+Network network_of(const Problem &p)
+{
+    Network network;
+    network.hidden = p.hidden;
+    network.output = p.output;
+    for (size_t l = 1; l < p.units.size(); l++)
+        network.add_layer(p.units[l - 1], p.units[l]);
+    return network;
+}
+
 /* A network with its rows. */
 template <class real> class Example {
   public:
@@ -237,7 +247,7 @@ template <class real> class Example {
     Call<void> call;
 
     explicit Example(const Problem &problem)
-        : p(problem), network(p.units, p.hidden, p.output), layers(network.layers),
+        : p(problem), network(network_of(p)), layers(network.layers),
           n_parameters(network.n_parameters), theta(n_parameters),
           gradient(n_parameters, (real)0.5), velocity(n_parameters, (real)0.5),
           second_moment(n_parameters, (real)0.5), X(ROWS * p.units[0]), weights(ROWS),

@@ -496,12 +496,16 @@ def test_parameters_that_overflow_are_seen():
 
 @pytest.mark.parametrize("core", [nullcontext, numpy_core], ids=["", "numpy"])
 def test_a_gradient_whose_norm_overflows_is_seen(core):
-    """It cannot be shortened to a limit; the loss of its batch is finite."""
-    clf = small(hidden_layer_sizes=(), learning_rate=0.1, max_gradient_norm=1.0)
-    clf.set_params(standardize=False)
+    """It cannot be shortened to a limit; the loss of its batch is finite.
+
+    A step that multiplies the weights by 0, no less, is not blamed on alpha.
+    """
+    clf = small(hidden_layer_sizes=(), learning_rate=1.0, alpha=1.0)
+    clf.set_params(max_gradient_norm=1.0, standardize=False)
     before = snapshot(clf)
-    with core(), pytest.raises(ValueError, match="diverged"):
+    with core(), pytest.raises(ValueError, match="diverged") as error:
         clf.fit(X * 1e200, y)
+    assert "smaller alpha" not in str(error.value)
     assert snapshot(clf) == before
 
 

@@ -1,5 +1,7 @@
 """Curves and counters: the record of each epoch."""
 
+import copy
+
 import numpy as np
 import pytest
 from helpers import fitted, small, targets
@@ -77,3 +79,16 @@ def test_seconds_are_those_of_the_epochs(monkeypatch):
     assert clf.seconds_curve_ == [2, 4, 6, 8, 10]
     assert clf.partial_fit(X, y).seconds_curve_ == [2, 4, 6, 8, 10, 12]
     assert clf.set_params(max_iter=2).fit(X, y).seconds_curve_ == [2, 4]
+
+
+def test_curves_of_shallow_copies():
+    """Each copy continues the curves from the epoch at which it was made."""
+    X, y = targets("binary")
+    clf = fitted(X, y)
+    expected = copy.deepcopy(clf).partial_fit(X, y)
+    copies = [copy.copy(clf) for _ in range(2)]
+    for each in (*copies, clf):
+        each.partial_fit(X, y)
+        assert each.loss_curve_ == expected.loss_curve_
+        assert each.updates_curve_ == expected.updates_curve_
+        assert len(each.seconds_curve_) == len(expected.seconds_curve_)

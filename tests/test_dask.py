@@ -728,3 +728,11 @@ def test_blocks_of_csr(client, params):
 def rows_of(X):
     """The blocks of a dask array of CSR as one matrix."""
     return sparse.vstack([block.compute() for block in X.to_delayed().ravel()])
+
+
+def test_without_dask():
+    """The import tells how to install it."""
+    code = "import sys; sys.modules['distributed'] = None; import skbgd.dask"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    assert 'pip install "skbgd[dask]"' in said

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_helpers import ctrl_c_during, eager_threads, replaced_method
+from core_helpers import (
+    FLOATS,
+    RTOL,
+    ctrl_c_during,
+    eager_threads,
+    make_problem,
+    replaced_method,
+)
 from helpers import PATIENCE, same, small
 from joblib import Parallel, delayed
 from scipy import sparse
@@ -21,7 +28,7 @@ from sklearn.datasets import load_digits, make_classification
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbgd import BGDClassifier
-from skbgd._core import COMPILED, backprop, threads
+from skbgd._core import COMPILED, arguments, backprop, threads
 from skbgd._core.arguments import Layout
 from skbgd._core.threads import allowed_threads, n_threads_for
 
@@ -300,6 +307,21 @@ def test_leader_adapts_to_other_processes():
 
 
 @compiled
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_in_parts(dtype):
+    """The gradients of all threads' chunks add up to that of one thread."""
+    network, theta, rows, Y, _, _ = make_problem((7,), n=200, dtype=dtype)
+    results = []
+    for n_threads in (1, 3):
+        gradient = np.full_like(theta, np.nan)
+        with backprop.Trainer(
+            network.layout, theta, rows, Y, n_threads=n_threads, tile=16
+        ) as trainer:
+            results.append([trainer.loss_gradient(gradient), *gradient])
+    np.testing.assert_allclose(*results, rtol=RTOL[dtype], atol=100 * RTOL[dtype])
+
+
+@compiled
 def test_more_workers_than_needed():
     """The surplus worker returns at once, the other when the pool is stopped."""
     layout, theta = Layout((1, 1), "tanh", "logistic"), np.zeros(2)
@@ -415,7 +437,7 @@ def test_fork_while_another_thread_fits(eager):
 def test_fork_while_another_thread_creates_a_network(monkeypatch):
     """The networks share no lock, which the child would wait for."""
     clf = fitted(1)
-    context, original = multiprocessing.get_context("fork"), backprop.Layout
+    context, original = multiprocessing.get_context("fork"), arguments.Layout
     forked, entered = threading.Event(), threading.Event()
 
     def layout(*args):
@@ -424,7 +446,7 @@ def test_fork_while_another_thread_creates_a_network(monkeypatch):
             forked.wait(120)
         return original(*args)
 
-    monkeypatch.setattr(backprop, "Layout", layout)
+    monkeypatch.setattr(arguments, "Layout", layout)
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(fitted, 1)
         assert entered.wait(60)

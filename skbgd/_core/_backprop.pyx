@@ -12,7 +12,6 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
-from libcpp.vector cimport vector
 
 from .arguments import ACTIVATIONS, SPLITMIX_INCREMENT, checked
 from .arguments import check_fit, check_rows, check_step, check_vectors
@@ -61,8 +60,9 @@ cdef extern from "interface.hpp" namespace "skbgd" nogil:
         bint adam, nesterov
     cdef cppclass Network:
         Network()
-        Network(const vector[Py_ssize_t] &units, Activation hidden, Activation output)
         Py_ssize_t n_parameters, K, X_offset
+        Activation hidden, output
+        void add_layer(Py_ssize_t fan_in, Py_ssize_t fan_out) except +
     cdef cppclass Call "skbgd::Call<void>" (Network):
         Call()
         void *theta
@@ -142,10 +142,12 @@ cdef void *_address(array) except? NULL:
     return view.buf
 
 
-cdef Network _network(layout) except *:
+cdef int _set_network(Network *network, layout) except -1:
     cdef int hidden = ACTIVATIONS.index(layout.hidden)
     cdef int output = ACTIVATIONS.index(layout.output)
-    return Network(layout.units, <Activation> hidden, <Activation> output)
+    network.hidden, network.output = <Activation> hidden, <Activation> output
+    for fan_in, fan_out in zip(layout.units, layout.units[1:]):
+        network.add_layer(fan_in, fan_out)
 
 
 cdef Data _data(rows, Y=None, weights=None, order=None, standardizer=None) except *:
@@ -219,7 +221,7 @@ cdef class Trainer:
         (_, d), elements, _, _ = rows
         check_fit(layout, theta, d, elements.dtype, Y)
         self.data = call.data = _data(rows, Y, weights, order, standardizer)
-        (<Network *> &call)[0] = _network(layout)
+        _set_network(&call, layout)
         self.batch_size = max(1, self.data.n) if batch_size is None else batch_size
         if self.batch_size < 1 or n_threads < 1:
             raise ValueError("batch_size and n_threads must be positive.")
@@ -395,8 +397,9 @@ def column_moments(
 
 def squared_weight_norms(layout, theta):
     """sum_l ||W_l||^2, and the same plus sum_l ||b_l||^2."""
-    cdef Network network = _network(layout)
+    cdef Network network
     cdef double norms[2]
+    _set_network(&network, layout)
     checked("theta", theta, (network.n_parameters,), "fd")
     _kernels(theta).squared_weight_norms(network, _address(theta), norms)
     return norms[0], norms[1]

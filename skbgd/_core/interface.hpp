@@ -108,7 +108,7 @@ struct Layer {
 };
 
 /* The layers, and the offsets of everything in scratch memory. For each row of a tile this
-   stores A_1 ... A_{L-1}, Z_L, D_1 ... D_{L-1} (D_L overwrites Z_L), its targets (one-hot),
+   stores A_1, D_1, ... A_{L-1}, D_{L-1}, Z_L (which D_L overwrites), its targets (one-hot),
    the losses of its output units, its weight and, if rows are gathered, the row. */
 struct Network {
     std::vector<Layer> layers;
@@ -116,23 +116,19 @@ struct Network {
     ptrdiff_t Y_offset = 0, loss_offset = 0, weight_offset = 0, X_offset = 0;
     Activation hidden = IDENTITY, output = IDENTITY;
 
-    Network() = default;
-    Network(const std::vector<ptrdiff_t> &units, Activation hidden, Activation output)
-        : n_layers(ptrdiff_t(units.size()) - 1), K(units.back()), hidden(hidden),
-          output(output)
+    void add_layer(ptrdiff_t fan_in, ptrdiff_t fan_out)
     {
-        ptrdiff_t A = 0, D = 0;
-        for (ptrdiff_t l = 1; l <= n_layers; l++)
-            D += units[l];
-        for (ptrdiff_t l = 0; l < n_layers; l++) {
-            const ptrdiff_t p = units[l], q = units[l + 1], W = n_parameters, b = W + p * q;
-            const bool last = l == n_layers - 1;
-            layers.push_back({W, b, p, q, A, last ? A : D});
-            n_parameters = b + q;
-            A += q;
-            D += last ? 0 : q;
+        const ptrdiff_t W = n_parameters, b = W + fan_in * fan_out;
+        ptrdiff_t end = Y_offset;
+        if (n_layers > 0) { /* the layer before is a hidden one */
+            layers.back().D = end;
+            end += fan_in;
         }
-        Y_offset = D;
+        layers.push_back({W, b, fan_in, fan_out, end, end});
+        n_layers++;
+        K = fan_out;
+        n_parameters = b + K;
+        Y_offset = end + K;
         loss_offset = Y_offset + K;
         weight_offset = loss_offset + K;
         X_offset = weight_offset + 1;
