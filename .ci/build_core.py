@@ -16,6 +16,12 @@ CLANG_TARGETS = {
 
 
 class BuildCore(build_ext):
+    def finalize_options(self):
+        # `package-dir` has this name only to find this file. With it, an editable
+        # install would be a finder, not a path.
+        self.distribution.package_dir.pop("build_core", None)
+        super().finalize_options()
+
     def build_extension(self, extension):
         if self.compiler.compiler_type == "msvc":
             # Finds Visual C++, or fails; later it would replace `cc`.
