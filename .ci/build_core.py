@@ -1,4 +1,4 @@
-"""How setuptools builds the compiled core; pyproject.toml names these commands.
+"""How setuptools builds the compiled core; pyproject.toml names this command.
 
 The flags in pyproject.toml are those of gcc and clang. On Windows, clang-cl compiles
 the core if it is installed. Visual C++ has no vectors with operators: with it the core
@@ -6,9 +6,7 @@ computes one number at a time, and without AVX.
 """
 
 import shutil
-import sysconfig
 
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 CLANG_TARGETS = {
@@ -18,6 +16,12 @@ CLANG_TARGETS = {
 
 
 class BuildCore(build_ext):
+    def finalize_options(self):
+        # `package-dir` has this name only to find this file. With it, an editable
+        # install would be a finder, not a path.
+        self.distribution.package_dir.pop("build_core", None)
+        super().finalize_options()
+
     def build_extension(self, extension):
         if self.compiler.compiler_type == "msvc":
             # Finds Visual C++, or fails; later it would replace `cc`.
@@ -31,21 +35,3 @@ class BuildCore(build_ext):
             else:
                 extension.extra_compile_args = ["/std:c++17"]
         super().build_extension(extension)
-
-
-class BuildWheel(bdist_wheel):
-    """Build one wheel for Python 3.11 and newer, by the stable ABI.
-
-    Predictions of one row take 3 to 5 % longer than with a module for one version,
-    small fits 2 %. An editable install has such a module. So does Python without the
-    GIL, which has no stable ABI.
-    """
-
-    def run(self):
-        extensions = self.distribution.ext_modules
-        if extensions and not sysconfig.get_config_var("Py_GIL_DISABLED"):
-            self.py_limited_api = "cp311"
-            for extension in extensions:
-                extension.py_limited_api = True
-                extension.define_macros.append(("Py_LIMITED_API", "0x030B0000"))
-        super().run()

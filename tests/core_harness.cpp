@@ -411,7 +411,8 @@ template <class real> static void check_descent(const Kernels &core)
     enum { PLAIN, MOMENTUM, NESTEROV, ADAM, N_RULES };
     for (const Problem &problem : problems)
         for (int kind = 0; kind < N_RULES; kind++)
-            for (ptrdiff_t batch : {(ptrdiff_t)1, (ptrdiff_t)2, (ptrdiff_t)7, (ptrdiff_t)ROWS}) {
+            for (ptrdiff_t batch :
+                 {(ptrdiff_t)1, (ptrdiff_t)2, (ptrdiff_t)7, (ptrdiff_t)ROWS}) {
                 /* On its way a relu comes too near to its kink for differences. */
                 if ((batch < 7 && kind != PLAIN) || problem.hidden == RELU)
                     continue;
