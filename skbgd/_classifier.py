@@ -730,13 +730,17 @@ class BGDClassifier(
             compared.
 
         ConvergenceWarning
-            - If training stopped by `max_iter` before it converged. After a cosine
-              schedule, whose step size decreases to 0, there is no such warning.
-            - If L-BFGS found no lower loss before its gradient was within `tol`.
-            - If the final loss is larger than the initial one, or hardly lower than
-              that of predicting the class frequencies for all samples.
-            - If features that are not standardized are badly scaled.
             - If a call with `warm_start` made no epoch.
+            - If the final loss is larger than the initial one. Not for L-BFGS.
+
+            Unless `tol` is None, also
+
+            - if training stopped by `max_iter` before it converged. After a cosine
+              schedule, whose step size decreases to 0, there is no such warning;
+            - if L-BFGS found no lower loss before its gradient was within `tol`;
+            - if the final loss is hardly lower than that of predicting the class
+              frequencies for all samples;
+            - if features that are not standardized are badly scaled.
 
         See Also
         --------

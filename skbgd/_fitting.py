@@ -266,7 +266,7 @@ class FittingMixin:
             check_positive_weight(data.total_weight, weight_name)
         if validation_rows is not None:
             validation_data = validation_rows.encoded(*encoding)
-            name = "of the validation rows, times class weight"
+            name = "of the validation samples, times class weight"
             check_positive_weight(validation_data.total_weight, name)
         return data, validation_data
 

@@ -267,7 +267,7 @@ class _UnavailableWithLBFGS:
         if getattr(clf, "solver", None) == "lbfgs":
             raise AttributeError(
                 f"{type(clf).__name__} has no {self.method.__name__} with "
-                "solver='lbfgs', which needs all rows in each iteration. Use "
+                "solver='lbfgs', which needs all samples in each iteration. Use "
                 "solver='sgd' or 'adam', or fit with warm_start=True."
             )
         return MethodType(self.method, clf)

@@ -72,15 +72,16 @@ class LocalRows:
         n_validation = max(int(np.ceil(fraction * len(candidates))), 1)
         if len(candidates) == 0:
             raise ValueError(
-                "early_stopping cannot set rows aside for validation: no class has two "
-                "rows with a positive weight. Pass X_val and y_val."
+                "early_stopping cannot set samples aside for validation: no class has "
+                "two samples with a positive weight. Pass X_val and y_val."
             )
         if len(candidates) < n_validation + n_classes:
             raise ValueError(
-                f"early_stopping cannot set {n_validation} rows aside for validation "
-                f"(validation_fraction={fraction:g}): of the {len(candidates)} rows "
-                f"that could be, at least {n_classes} must be left for training. "
-                "Decrease validation_fraction, or pass X_val and y_val."
+                f"early_stopping cannot set {n_validation} samples aside for "
+                f"validation (validation_fraction={fraction:g}): of the "
+                f"{len(candidates)} samples that could be, at least {n_classes} must "
+                "be left for training. Decrease validation_fraction, or pass X_val and "
+                "y_val."
             )
         if n_validation < n_classes:
             aside = _spread_over_classes(candidates, stratify, n_validation, seed)

@@ -300,7 +300,7 @@ def class_weights(class_weight, classes, multilabel, totals):
         raise ValueError(
             f"class_weight names the class {unknown[0]!r}, which is not one of the "
             f"classes {labels}, and has no weight for {unweighted}. Correct the label. "
-            "If the rows may lack classes, give every class a weight."
+            "If the samples may lack classes, give every class a weight."
         )
     for i, label in enumerate(labels):
         weights[i] = class_weight.get(label, 1.0)

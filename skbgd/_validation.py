@@ -48,7 +48,7 @@ def validation_criterion(clf, rows, data):
             if clf._multilabel or not missing:
                 raise
             raise ValueError(
-                f"scoring={clf.scoring!r} failed on the validation rows, which lack "
+                f"scoring={clf.scoring!r} failed on the validation samples, which lack "
                 f"{len(missing)} classes, such as {missing[0]!r}: {error} Use a scorer "
                 "that does not need all classes, increase validation_fraction, or pass "
                 "X_val and y_val."

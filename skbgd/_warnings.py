@@ -42,11 +42,11 @@ def dissimilar_rows_warning(X, X_val, names=None):
         worst = np.where(far, distance / width, 0).argmax()
     name = repr(int(worst) if names is None else names[worst])
     return (
-        f"The validation rows differ from the training rows: feature {name} of X is "
-        f"between {low[worst]:.3g} and {high[worst]:.3g}, but half of its values in "
-        f"X_val are farther than {distance[worst]:.3g} from the middle of this range. "
-        "X_val must be transformed in the same way as X. In a Pipeline use "
-        "transform_input=['X_val'] and metadata routing, as in the examples of "
+        "The validation samples differ from the training samples: feature "
+        f"{name} of X is between {low[worst]:.3g} and {high[worst]:.3g}, but half of "
+        f"its values in X_val are farther than {distance[worst]:.3g} from the middle "
+        "of this range. X_val must be transformed in the same way as X. In a Pipeline "
+        "use transform_input=['X_val'] and metadata routing, as in the examples of "
         "BGDClassifier.fit."
     )
 
@@ -89,8 +89,8 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
         return (
             f"No epoch was made: training stopped in an earlier call (tol="
             f"{settings.tol:g}, n_iter_no_change={settings.n_iter_no_change}), and the "
-            "rows and the parameters have not changed. Change tol or n_iter_no_change "
-            "to resume."
+            "samples and the parameters have not changed. Change tol or "
+            "n_iter_no_change to resume."
         )
     # `loss_curve_` is no reference: with small batches the loss decreases within the
     # first epoch.
@@ -110,7 +110,7 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     if prior_loss > 0 and model_loss > prior_loss * (1 - MIN_GAIN):
         return (
             f"The loss, {model_loss:.3g}, is hardly lower than {prior_loss:.3g}, the "
-            "loss of predicting the class frequencies for all rows. Either the "
+            "loss of predicting the class frequencies for all samples. Either the "
             "features are not informative, or the network has not learned. Try more "
             f"epochs (max_iter was {settings.max_iter}), a smaller alpha (it was "
             f"{settings.alpha:g}) or hidden layers."

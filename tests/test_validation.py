@@ -245,8 +245,8 @@ def test_few_rows_that_are_set_aside():
 @pytest.mark.parametrize(
     "y, match",
     [
-        ([0, 1], "no class has two rows"),
-        ([0, 0, 0, 1, 1], "cannot set 5 rows aside .*of the 5 rows that could be"),
+        ([0, 1], "no class has two samples"),
+        ([0, 0, 0, 1, 1], "cannot set 5 samples .*of the 5 samples that could be"),
     ],
     ids=["two rows", "five rows"],
 )
@@ -265,7 +265,7 @@ def test_too_few_rows_to_set_any_aside(y, match):
         ({"scoring": lambda *_: np.ones(2)}, r"scoring must return a number; got arr"),
         (
             {"early_stopping": True, "class_weight": {0: 0.0}},
-            "weights are zero .of the validation rows",
+            "weights are zero .of the validation samples",
         ),
     ],
     ids=["NaN", "None", "array", "class weight"],
@@ -316,7 +316,7 @@ def test_unscaled_validation_rows_are_detected(load, scaler):
     X, y = load(return_X_y=True)
     X, X_val, y, y_val = train_test_split(X, y, random_state=0)
     pipeline = Pipeline([("scale", scaler), ("clf", small(max_iter=1))])
-    with pytest.warns(UserWarning, match="validation rows differ from the training"):
+    with pytest.warns(UserWarning, match="validation samples differ from the training"):
         pipeline.fit(X, y, clf__X_val=X_val, clf__y_val=y_val)
 
 
