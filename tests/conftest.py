@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # A shell starts background jobs with SIGINT ignored; tests raise it.
@@ -18,6 +19,12 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # So that tests can import helpers.py.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("helpers", "core_helpers", "dask_helpers")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Fits without `random_state` are the same in each run."""
+    np.random.seed(0)  # noqa: NPY002
 
 
 @pytest.fixture

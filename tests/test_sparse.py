@@ -230,7 +230,7 @@ def test_damaged_matrices(damage):
     """They raise an error: the core would read or write outside of arrays."""
     X, y = problem()
     X = sparse.csr_array(X)
-    clf = BGDClassifier((3,), max_iter=2, tol=None).fit(X, y)
+    clf = BGDClassifier((3,), max_iter=2, tol=None, random_state=0).fit(X, y)
     if damage == "column":
         X.indices[7] = X.shape[1]
     elif damage == "negative":
