@@ -3,6 +3,7 @@
 test_backprop.py tests what it computes, test_threads.py its threads.
 """
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -273,18 +274,33 @@ def test_memory_that_cannot_be_counted(sizes):
 
 @compiled
 def test_one_call_at_a_time():
-    """A second call during an epoch is an error, as both use the same memory."""
-    network = Network((8, 1500, 1500, 1), "tanh", "logistic")
-    theta = np.zeros(network.n_parameters)
-    trainer = backprop.Trainer(
-        network.layout, theta, np.zeros((3000, 8)), np.zeros((3000, 1), np.intc)
-    )
+    """A second call is an error, and does not disturb the first."""
+    rng, n = np.random.default_rng(0), 60_000
+    network = Network((64, 200, 1), "tanh", "logistic")
+    start = 0.1 * rng.normal(size=network.n_parameters)
+    X, Y = rng.normal(size=(n, 64)), np.ones((n, 1), np.intc)
+    rule = UpdateRule(1e-3, momentum=0.5)
+
+    def trainer():
+        velocity = np.zeros_like(start)
+        given = network.layout, start.copy(), X, Y
+        return backprop.Trainer(*given, velocity=velocity, batch_size=1), given[1]
+
+    (alone, expected), (disturbed, theta) = trainer(), trainer()
+    alone.epoch(rule, 0)
     with ThreadPoolExecutor(1) as executor:
-        first = executor.submit(trainer.loss_gradient)
-        with pytest.raises(RuntimeError, match="in use by another call"):
-            while not first.done():
-                trainer.outputs(np.empty((3000, 1)))
-        assert first.result() == pytest.approx(3000 * np.log(2))
+        first = executor.submit(disturbed.epoch, rule, 0)
+        while disturbed.n_done == 0:
+            time.sleep(0)
+        for call in (
+            lambda: disturbed.epoch(rule, 0),
+            lambda: disturbed.outputs(np.empty((n, 1))),
+        ):
+            with pytest.raises(RuntimeError, match="in use by another call"):
+                call()
+        first.result()
+    assert disturbed.n_done == n
+    np.testing.assert_array_equal(theta, expected)
 
 
 @compiled

@@ -163,8 +163,13 @@ def array_places(state):
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.parametrize("change", ARRAY_CHANGES)
 def test_a_wrong_array_is_refused(kind, change):
-    """Another shape, a type that is not that of the array, or a value not finite."""
+    """Another shape, a type that is not that of the array, or a value not finite.
+
+    The velocity of large gradients may overflow.
+    """
     for path, array in array_places(STATES[kind]):
+        if path[-1] == "velocity" and change in ("nan", "infinite"):
+            continue
         state = changed(STATES[kind], path, ARRAY_CHANGES[change](array))
         with pytest.raises(ValueError, match="is damaged: .* Load another copy"):
             BGDClassifier().__setstate__(state)

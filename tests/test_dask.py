@@ -313,6 +313,15 @@ def test_automatic_parameters(client):
     assert clf.to_local().max_iter_ == clf.max_iter_
 
 
+def test_batches_without_rows(client):
+    """Small batches of blocks of unequal lengths may be empty; each row is used."""
+    X, y = (array[:60] for array in rows())
+    chunks = 1, 19, 40
+    clf = small(hidden_layer_sizes=(), batch_size=1, max_iter=2)
+    clf.fit(da.from_array(X, (chunks, -1)), da.from_array(y, chunks))
+    assert clf.t_ == 2 * 60
+
+
 # Input
 
 

@@ -386,6 +386,19 @@ def test_automatic_step_size_of_a_single_layer_never_raises_the_objective():
             assert np.diff(clf.loss_curve_).max() < 1e-12
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, "auto"])
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
+def test_automatic_step_size_for_many_features(activation, batch_size):
+    """Steps on few rows of many features do not overshoot."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 400))
+    y = (X @ rng.normal(size=(400, 10))).argmax(axis=1)
+    params = {"activation": activation, "batch_size": batch_size}
+    clf = BGDClassifier(**params, random_state=0).fit(X, y)
+    assert max(clf.loss_curve_) < 6
+    assert clf.loss_ < 0.25
+
+
 def test_automatic_step_size_with_hidden_layers():
     """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations.
 

@@ -272,9 +272,9 @@ cdef class Trainer:
         Locks and counters of the old pool may be in any state and must not be used, not
         even to destroy it.
         """
-        cdef int n_threads = self.n_threads
+        cdef ThreadPool *pool = new ThreadPool(self.n_threads)
         self.core.get().pool.release()
-        self.core.get().pool.reset(new ThreadPool(n_threads))
+        self.core.get().pool.reset(pool)
 
     cdef void *address_of(self, gradient) except NULL:
         shape, dtype = self.theta.shape, self.theta.dtype.char
@@ -290,8 +290,9 @@ cdef class Trainer:
     cdef int leave(self) except -1:
         """End a call of the core; raises the exception of a signal handler."""
         global _signal_error
+        cdef cbool interrupted = self.core.get().pool.get().interrupted
         self.core.get().pool.get().leave()
-        if self.core.get().pool.get().interrupted:
+        if interrupted:
             error, _signal_error = _signal_error, None
             raise error
 
@@ -322,8 +323,8 @@ cdef class Trainer:
             outside |= <size_t> self.data.order[i] >= <size_t> n
         if outside:
             raise ValueError(f"order must hold numbers from 0 to {n - 1}.")
-        self.reset()
         self.enter(True)
+        self.reset()
         try:
             with nogil:
                 self.core.get().epoch(

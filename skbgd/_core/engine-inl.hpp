@@ -22,7 +22,7 @@ BEGIN_TARGET();
 namespace skbgd {
 namespace TARGET_NAME {
 
-/* The same addresses, as those of numbers of type real. */
+/* The same addresses, as those of numbers of type real; members in the order of Data. */
 template <class real> static Data<real> typed(const Data<void> &x)
 {
     const auto at = [](const void *p) { return static_cast<const real *>(p); };

@@ -275,7 +275,7 @@ static ptrdiff_t rows_of_block(const Call<real> &c, ptrdiff_t batch_size)
        Z_1 = X V + b_1                    all rows, before the first step
        Z_1 = s (X V + (X X^T) E) + b_1    the rows of a step; E has a row for each row of
                                           the steps before
-       E = -eta / (m s) D_1               the rows of the step, after it
+       E = -eta / (m s) D_1               the rows of the step, after it, with its s
        W_1 = s (V + X^T E)                after the last step
 
    Adds the loss of each row, computed before its step, to *loss_sum. Returns the number of
@@ -297,6 +297,7 @@ static ptrdiff_t block_of_steps(const Call<real> &c, Tile<real> tile, ptrdiff_t 
     const Matrix<real> X = row_major(dense_rows(c, tile), layer.fan_in);
     gemm(product(n, q, layer.fan_in, X, row_major<real>(W, q), Z, tile.panel));
     gemm(product(n, n, layer.fan_in, X, transposed(X), G, tile.panel));
+    /* Where X X^T overflows, only the first step is exact: 0 times inf is NaN. */
     const ptrdiff_t stop = all_finite(G, n * n) ? n : std::min(n, batch_size);
     const ptrdiff_t start = tile.start;
     ptrdiff_t r = 0;

@@ -150,14 +150,12 @@ ALWAYS_INLINE void store(double *to, Vector<double> v, Mask<double> mask)
         _mm_store_sd(to, rest);
 }
 #else
-/* gcc turns the loop over lanes into a call of memcpy, around which all vector registers
-   are saved. Loads lane by lane avoid the call, but made the product 1 x 64 x 10 slower on
-   SSE2. */
 template <class real> struct Mask {
     ptrdiff_t n;
     explicit Mask(ptrdiff_t n) : n(n) {}
 };
-/* Unrolled, because compilers replace a loop up to n by a call of memcpy. */
+/* Unrolled, because compilers replace a loop up to n by a call of memcpy, around which all
+   vector registers are saved. */
 template <class real> ALWAYS_INLINE Vector<real> load(const real *from, Mask<real> mask)
 {
     if (mask.n == Simd<real>::LANES)

@@ -83,6 +83,8 @@ class DaskTrainer:
             if self.n_batches > 1:
                 bounds = self.batch_bounds(k, self.n_batches)
                 m = sum(int(np.diff(pairs).sum()) for pairs in bounds)
+                if m == 0:  # small batches of unequal blocks
+                    continue
             loss, gradient = self.timed_sum_over_shards(
                 sum_gradients, self.theta, self.network, orders, bounds
             )
