@@ -386,6 +386,16 @@ def test_automatic_step_size_of_a_single_layer_never_raises_the_objective():
             assert np.diff(clf.loss_curve_).max() < 1e-12
 
 
+@pytest.mark.parametrize("kind, slope", [("binary", 1 / 4), ("multiclass", 1 / 2)])
+def test_automatic_step_size_of_a_single_layer(kind, slope):
+    """1 / (L + alpha), where L = (1 + mean ||x||^2) / 4, twice this for a softmax."""
+    X, y = targets(kind)
+    params = {"hidden_layer_sizes": (), "batch_size": "full", "standardize": False}
+    clf = fitted(X, y, max_iter=1, alpha=0.01, **params)
+    L = slope * (1 + np.square(X).sum(axis=1).mean())
+    assert clf.learning_rate_init_ == pytest.approx(1 / (L + 0.01))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, "auto"])
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 def test_automatic_step_size_for_many_features(activation, batch_size):

@@ -127,3 +127,11 @@ def test_labels_that_cannot_be_compared_with_the_classes():
     clf = small(max_iter=2, learning_rate=0.1).fit(X, WORDS.astype(object))
     with pytest.raises(ValueError, match="y holds the label 0"):
         clf.partial_fit(X, INTS)
+
+
+@pytest.mark.parametrize("y", [[[1, 2], [3, 4]], [["a", "b"], ["b", "a"]]], ids=str)
+def test_columns_that_are_no_indicators(y):
+    """They are neither labels nor indicators; the error gives the shape of y."""
+    message = r"one class label per row, or 0/1 indicators .* shape \(2, 2\)"
+    with pytest.raises(ValueError, match=message):
+        small().fit(np.eye(2), y)
