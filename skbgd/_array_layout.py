@@ -76,12 +76,13 @@ def has_core_layout(X, dtype, n_features):
 
 
 def check_core_layout(X):
-    """Return X aligned and contiguous, with indices of 32 or 64 bits.
+    """Return X aligned, contiguous and native, with indices of 32 or 64 bits.
 
     An error is raised if the structure of sparse X is invalid.
     """
     if not issparse(X):
-        return np.require(X, requirements="A")  # np.frombuffer with an odd offset
+        # np.frombuffer with an odd offset; a DataFrame in the other byte order
+        return np.require(X, X.dtype.newbyteorder("="), "A")
     integers = X.indices.dtype
     if integers not in (np.int32, np.int64):
         integers = np.dtype(np.int64)

@@ -168,9 +168,13 @@ def test_partial_fit_takes_a_subset_of_the_classes(three_classes):
         pd.DataFrame,
         lambda X: X.astype(np.float128) if hasattr(np, "float128") else X,
         lambda X: X.astype(">f8"),
+        lambda X: pd.DataFrame(X.astype(">f8")),
     ],
-    ids=["fortran", "strided", "reversed", "list", "frame", "longdouble", "big endian"],
-)
+    ids=[
+        "fortran", "strided", "reversed", "list", "frame", "longdouble", "big endian",
+        "big endian frame",
+    ],
+)  # fmt: skip
 def test_layout_of_x_does_not_matter(binary, convert):
     """Results are equal to the last bit."""
     X, y = binary
