@@ -235,7 +235,8 @@ cdef class Trainer:
         call.own_gradients = layout.own_gradients(*sizes)
         if 1.0 * call.tile * n_threads * (
                 call.X_offset + call.data.d + call.n_parameters) > 1e17:
-            raise MemoryError("A trainer with so many threads or rows is too large.")
+            raise MemoryError(
+                f"The memory of {n_threads} threads for {tile} rows each is too large.")
         call.theta, call.velocity = _address(theta), _address(velocity)
         call.second_moment = _address(second_moment)
         call.check_signals = _check_signals

@@ -151,7 +151,7 @@ class Trainer:
         Rows of a step; None: all.
     n_threads : int
     tile : int or None
-        Rows that are processed together; None: as many as fit in the cache.
+        Rows that are processed together; None: the number that fits in the cache.
 
     Attributes
     ----------
@@ -330,16 +330,7 @@ class Trainer:
             if step is None:
                 self.loss_sum += nan if isfinite(loss) else loss
                 break
-            theta_step, v, u = step
-            # A step is complete or not made: Python handles Ctrl-C at calls and jumps,
-            # and there is none from here to the end of the loop.
-            self.theta += theta_step
-            if v is not None:
-                self.velocity[:] = v
-            if u is not None:
-                self.second_moment[:] = u
-            self.loss_sum += loss
-            self.n_done = stop
+            self.apply_step(step, loss, stop - start)
             n_steps += 1
 
     @quiet
@@ -348,12 +339,22 @@ class Trainer:
         check_step(rule, n_steps, self.theta, self.second_moment)
         step = self.compute_step(rule, n_steps, gradient)
         if step is not None:
-            theta_step, v, u = step
-            self.theta += theta_step
-            if v is not None:
-                self.velocity[:] = v
-            if u is not None:
-                self.second_moment[:] = u
+            self.apply_step(step)
+
+    def apply_step(self, step, loss=0.0, n_rows=0):
+        """Change the parameters, and add to the results of an epoch.
+
+        A step is complete or not made: Python handles Ctrl-C at calls and jumps, and
+        there is none between the first change and the last.
+        """
+        theta_step, v, u = step
+        self.theta += theta_step
+        if v is not None:
+            self.velocity[:] = v
+        if u is not None:
+            self.second_moment[:] = u
+        self.loss_sum += loss
+        self.n_done += n_rows
 
     @quiet
     def outputs(self, Z, check_finite=False):
