@@ -101,10 +101,10 @@ class BGDClassifier(
         and the root mean square :math:`r` of the features. With ``solver="sgd"`` it is
         :math:`0.4 \sqrt{\min(m, 128)}`, and
 
-        - with hidden layers, divided by :math:`\max(1, r)`, and at most
-          :math:`32 m / (1 + \operatorname{mean}_i \lVert x_i \rVert^2)`, unless the
-          batch is full, and at most :math:`1 / \alpha`. For an `activation` other than
-          "logistic" it is also divided by 8 times the number of hidden layers;
+        - with hidden layers, at most :math:`32 m / (1 + d \min(1, r)^2)` for :math:`d`
+          features, unless the batch is full. This is divided by :math:`\max(1, r)`, and
+          at most :math:`1 / \alpha`. For an `activation` other than "logistic" it is
+          also divided by 8 times the number of hidden layers;
         - without hidden layers, at most :math:`1 / (L + \alpha)`. Here
           :math:`L = (1 + \operatorname{mean}_i \lVert x_i \rVert^2) / 4`, or twice this
           value for a softmax. Each step of plain batch gradient descent then decreases

@@ -21,7 +21,7 @@ FULL_BATCH_ROWS = 40
 # The step size for batches of m rows is SGD_STEP_SIZE sqrt(min(m, MAX_SCALED_BATCH)).
 SGD_STEP_SIZE = 0.4
 MAX_SCALED_BATCH = 128
-# With hidden layers it is at most this multiple of m / (1 + mean_i ||x_i||^2).
+# With hidden layers it is at most this multiple of m / (1 + d), for d features.
 # Otherwise 200 features or more diverge with relu and one or two rows per step. Half as
 # much raises the log-loss of digits with one row per step from 0.08 to 0.09.
 MAX_STEP_PER_ROW = 32
@@ -225,13 +225,14 @@ def default_step_size(network, mean_squared_row_norm, settings, update_rule):
 
     With hidden layers it is
 
-        0.4 sqrt(min(m, 128)) / max(1, r)       at most 32 m / (1 + mean_i ||x_i||^2)
-                                                and 1 / alpha
+        min(0.4 sqrt(min(m, 128)), 32 m / (1 + d min(1, r)^2)) / max(1, r)
+
+    for d features, and at most 1 / alpha.
 
     The noise of a mean over m rows decreases with sqrt(m), so the step size may grow
     with it. A step on few rows with many features overshoots unless it is smaller.
-    Logistic units have slopes of at most 1/4. For other units, with slopes of
-    up to 1, the step size is divided by 8 and by the number of hidden layers.
+    Logistic units have slopes of at most 1/4. For other units, with slopes of up to 1,
+    the step size is divided by 8 and by the number of hidden layers.
 
     Without hidden layers it is
 
@@ -272,8 +273,11 @@ def default_step_size(network, mean_squared_row_norm, settings, update_rule):
         s = 0.5 if network.output_activation == "softmax" else 0.25
         curvature += s * (1 + mean_squared_row_norm)
     else:
-        most = MAX_STEP_PER_ROW * m / (1 + mean_squared_row_norm)
-        step_size = min(step_size / max(1.0, rms), most)
+        # With the squared norm of features of this size a table of raw numbers would
+        # hardly learn. On 12 raw tables accuracy was 5 points lower.
+        squared_norm = network.units[0] * min(1.0, rms) ** 2
+        step_size = min(step_size, MAX_STEP_PER_ROW * m / (1 + squared_norm))
+        step_size /= max(1.0, rms)
         if not logistic:
             step_size /= 8 * n_hidden
     return float(

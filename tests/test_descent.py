@@ -409,6 +409,16 @@ def test_automatic_step_size_for_many_features(activation, batch_size):
     assert clf.loss_ < 0.25
 
 
+@pytest.mark.parametrize("scale", [0.5, 1, 10])
+def test_automatic_step_size_for_many_features_of_any_size(scale):
+    """Large features divide it by their root mean square, as few features do."""
+    X = scale * np.random.default_rng(0).choice([-1.0, 1.0], size=(50, 400))
+    params = {"batch_size": 1, "standardize": False, "alpha": 0, "max_iter": 1}
+    clf = fitted(X, np.arange(50) % 2, learning_rate="auto", tol=None, **params)
+    expected = 32 / (1 + 400 * min(1, scale) ** 2) / max(1, scale)
+    assert clf.learning_rate_init_ == pytest.approx(expected)
+
+
 def test_automatic_step_size_with_hidden_layers():
     """0.4 sqrt(min(m, 128)), less for large features, momentum, other activations.
 
