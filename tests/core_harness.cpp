@@ -1,21 +1,30 @@
 /* Checks the compiled core without Python, for each instruction set and type: products of
  * all small shapes, functions, gradients, and an epoch of descent by every rule.
  *
- * The references are plain loops in double. Guards around each array, NaN where it is read
- * and a pattern where it is written, reveal what lies outside. Built and run by
- * .ci/platforms; prints what is wrong, and exits with 1 if anything is.
+ * The references are plain loops in double. Each array begins or ends at a page that cannot
+ * be accessed, and has a guard on its other side, NaN where it is read and a pattern where
+ * it is written. Built and run by .ci/platforms; prints what is wrong, and exits with 1 if
+ * anything is.
  */
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
+
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 
 #include "../skbgd/_core/interface.hpp"
 
@@ -50,25 +59,69 @@ static double uniform()
     return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0 * 2 - 1;
 }
 
-/* An array between guards, at an address that is a multiple of its type's size alone. */
+/* Memory between two pages that cannot be accessed; it is used again later. */
+class Pages {
+  public:
+    explicit Pages(size_t n_bytes) : size((n_bytes + PAGE - 1) / PAGE * PAGE)
+    {
+        std::vector<char *> &unused = unused_of_size()[size];
+        if (unused.empty())
+            unused.push_back(allocate(size));
+        memory = unused.back();
+        unused.pop_back();
+    }
+    ~Pages() { unused_of_size()[size].push_back(memory); }
+    Pages(const Pages &) = delete;
+
+    char *memory;
+    const size_t size;
+
+  private:
+    enum : size_t { PAGE = 1 << 16 }; /* a multiple of each system's */
+    static std::map<size_t, std::vector<char *>> &unused_of_size()
+    {
+        static std::map<size_t, std::vector<char *>> result;
+        return result;
+    }
+    static char *allocate(size_t size)
+    {
+#if __has_include(<sys/mman.h>)
+        void *all = mmap(nullptr, size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+                         -1, 0);
+        char *memory = (char *)all + PAGE;
+        if (all == MAP_FAILED || mprotect(memory, size, PROT_READ | PROT_WRITE) != 0)
+            std::abort();
+        return memory;
+#else
+        return new char[size];
+#endif
+    }
+};
+
+/* An array that begins or ends where a page does, at random, with a guard on its other
+   side. */
 template <class real> class Guarded {
   public:
     enum { GUARD = 67 };
     const ptrdiff_t n;
     explicit Guarded(ptrdiff_t n, real guard = std::numeric_limits<real>::quiet_NaN())
-        : n(n), guard(guard), memory(n + 2 * GUARD, guard)
+        : n(n), guard(guard), pages((n + GUARD) * sizeof(real))
     {
+        const bool at_end = uniform() > 0;
+        real *const begin = (real *)pages.memory, *const end = (real *)(pages.memory
+                                                                        + pages.size);
+        elements = at_end ? end - n : begin;
+        guards = at_end ? elements - GUARD : elements + n;
+        std::fill(guards, guards + GUARD, guard);
         for (ptrdiff_t i = 0; i < n; i++)
-            data()[i] = (real)uniform();
+            elements[i] = (real)uniform();
     }
-    real *data() { return memory.data() + GUARD; }
-    real &operator[](ptrdiff_t i) { return data()[i]; }
+    real *data() { return elements; }
+    real &operator[](ptrdiff_t i) { return elements[i]; }
     void check_guards(const char *what)
     {
-        for (ptrdiff_t i = 0; i < GUARD; i++) {
-            check_same(what, memory[i]);
-            check_same(what, memory[GUARD + n + i]);
-        }
+        for (ptrdiff_t i = 0; i < GUARD; i++)
+            check_same(what, guards[i]);
     }
     void check_same(const char *what, real value)
     {
@@ -78,7 +131,8 @@ template <class real> class Guarded {
 
   private:
     const real guard;
-    std::vector<real> memory;
+    Pages pages;
+    real *elements, *guards;
 };
 
 /* C = P - decay P + scale A B in every order of A and B, with and without gaps between the
@@ -492,8 +546,16 @@ template <class real> static void check_all(const char *set, const char *type,
     }
 }
 
+static void stop_outside(int)
+{
+    printf("WRONG %s: an array is read or written outside its bounds\n", where.c_str());
+    fflush(stdout);
+    std::_Exit(1);
+}
+
 int main()
 {
+    std::signal(SIGSEGV, stop_outside);
     for (const InstructionSet *set :
          {baseline_instruction_set(), avx2_instruction_set(), avx512_instruction_set()}) {
         if (!set)
