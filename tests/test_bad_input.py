@@ -408,6 +408,12 @@ def test_a_column_without_numbers_is_named(rows, column):
         clf.predict(rows)
 
 
+def test_rows_of_different_lengths():
+    """The error is that of NumPy; no column can be named."""
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        small().fit([*X[:-1].tolist(), [1.0]], y)
+
+
 class Lazy:
     """Rows that are not computed yet, such as a LazyFrame of polars."""
 
@@ -492,6 +498,17 @@ def test_parameters_that_overflow_are_seen():
     with pytest.raises(ValueError, match="diverged"):
         clf.set_params(learning_rate=1e300).partial_fit(X, y)
     assert snapshot(clf.set_params(learning_rate="auto")) == before
+
+
+@pytest.mark.parametrize("core", [nullcontext, numpy_core], ids=["", "numpy"])
+def test_a_gradient_whose_square_overflows_is_seen(core):
+    """Adam would divide by it, and make no step any more."""
+    clf = small(hidden_layer_sizes=(), solver="adam", learning_rate=1e-300)
+    clf.set_params(standardize=False)
+    before = snapshot(clf)
+    with core(), pytest.raises(ValueError, match="The square of the gradient is no lo"):
+        clf.fit(X * 1e200, y)
+    assert snapshot(clf) == before
 
 
 @pytest.mark.parametrize("core", [nullcontext, numpy_core], ids=["", "numpy"])

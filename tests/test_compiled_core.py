@@ -182,6 +182,13 @@ INVALID = {
         "indptr 2**62": {"indptr": changed(CSR.indptr.astype(np.int64), N, 1 << 62)},
         "short indptr": {"indptr": CSR.indptr[:-1]},
     }.items()
+} | {
+    f"csr: {name} of {dtype}": (
+        {"X": csr(**{name: getattr(CSR, name).astype(dtype)})}, f"X.{name} must be",
+    )
+    for name, dtype in (
+        ("data", "int64"), ("indices", "int16"), ("indptr", "int16"), ("indptr", "f8"),
+    )
 }  # fmt: skip
 
 

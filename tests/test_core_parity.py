@@ -233,6 +233,34 @@ def test_network_that_cannot_be_laid_out():
         Layout((3, 2), "step", "softmax")
 
 
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+def test_what_a_trainer_refuses(core):
+    """Sizes must be positive; losses need targets, a gradient no order."""
+    network, theta, X, Y, _, _ = make_problem((3,))
+    for size in ("batch_size", "n_threads", "tile"):
+        with pytest.raises(ValueError, match=f"{size}.* positive"):
+            core.Trainer(network.layout, theta, X, Y, **{size: 0})
+    with pytest.raises(ValueError, match="no targets"):
+        core.Trainer(network.layout, theta, X).loss_gradient()
+    order = np.arange(len(X))
+    with pytest.raises(ValueError, match="order"):
+        core.Trainer(network.layout, theta, X, Y, order=order).loss_gradient()
+
+
+@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 20, 39])
+def test_outputs_find_what_is_not_finite(row, value, core):
+    """A NaN or an infinity in any row; without the check they have outputs."""
+    network, theta, X, _, _, _ = make_problem((3,))
+    Z = np.empty((len(X), network.layout.K))
+    trainer = core.Trainer(network.layout, theta, X, tile=16)
+    assert trainer.outputs(Z, check_finite=True)
+    X[row, 1] = value
+    assert not trainer.outputs(Z, check_finite=True)
+    assert trainer.outputs(Z)
+
+
 @both
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 @pytest.mark.parametrize("state", [0, 1, 12345, (1 << 64) - 1])

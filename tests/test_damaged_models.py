@@ -207,7 +207,7 @@ def test_the_memory_of_an_array_does_not_matter(kind, change):
         (("_state", "mean_squared_row_norm"), "large"),
         (("_state", "mean_squared_row_norm"), np.nan),
         (("_state", "n_steps"), -1),
-        (("_state", "n_steps"), 1 << 63),
+        (("_state", "n_steps"), 1 << 62),
         (("_state", "shuffle_state"), 1 << 64),
         (("_state", "stopping"), {}.keys()),
         (("_state", "extra"), 0),

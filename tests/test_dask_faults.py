@@ -142,6 +142,28 @@ def test_ctrl_c(client):
     settled(client)
 
 
+def test_ctrl_c_while_a_step_is_computed(client, monkeypatch):
+    """The finished steps are kept, and the tasks of the last one are canceled."""
+    X, y = (spread(array) for array in rows())
+    waits, last, wait = [], [], _rows.wait
+
+    def interrupted(future):
+        waits.append(1)
+        if len(waits) == 20:
+            last.append(future)
+            raise KeyboardInterrupt
+        return wait(future)
+
+    clf = small(max_iter=100)
+    monkeypatch.setattr(_rows, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert last.pop().cancelled()
+    assert 3 < clf.n_iter_ < 20
+    assert len(clf.loss_curve_) == clf.n_iter_
+    settled(client)
+
+
 # Traffic
 
 

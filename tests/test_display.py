@@ -141,6 +141,25 @@ def test_log_scale(log_scale):
         assert getattr(ax, f"get_{axis}scale")() == expected
 
 
+@pytest.mark.parametrize("n_epochs", [3, 12, 30, 70])
+def test_ticks_of_epochs(n_epochs):
+    """They are whole numbers, 1, 2 or 5 times a power of ten apart."""
+    ax = LossCurveDisplay.from_estimator(small(max_iter=n_epochs).fit(X, Y)).ax_
+    steps = np.diff(ax.get_xticks())
+    np.testing.assert_array_equal(steps, steps[0])
+    assert int(str(int(steps[0])).rstrip("0")) in (1, 2, 5)
+
+
+def test_ticks_of_losses():
+    """On a logarithmic axis plain numbers stand at 1, 2 and 5 times a power of ten."""
+    ax = LossCurveDisplay.from_estimator(small().fit(X, Y), log_scale="y").ax_
+    ax.set_ylim(0.15, 15)
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_yticklabels(which="both")]
+    labels = [label for label in labels if label and 0.15 < float(label) < 15]
+    assert labels == ["0.2", "0.5", "1", "2", "5", "10"]
+
+
 def test_line_kw():
     """It applies to all lines, and takes both of matplotlib's names."""
     display = LossCurveDisplay.from_estimator(stopped(), line_kw={"lw": 3, "c": "k"})
@@ -226,9 +245,10 @@ def test_estimators_without_a_curve(make, error, match):
 )
 def test_invalid_choices(call, match):
     """The message states the rule and the value, and no figure is made."""
+    before = plt.get_fignums()
     with pytest.raises(ValueError, match=match):
         LossCurveDisplay.from_estimator(small().fit(X, Y), **call)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 @pytest.mark.parametrize("estimators", [{}, [], small()], ids=str)

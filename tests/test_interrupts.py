@@ -91,10 +91,26 @@ def test_interrupted_partial_fit_changes_nothing():
 def test_before_the_first_step():
     """There is nothing to keep: the estimator stays unfitted."""
     clf = small(learning_rate_schedule=interrupting_schedule(0))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupt:
         clf.fit(X, y)
+    assert not hasattr(interrupt.value, "__notes__")
     with pytest.raises(NotFittedError):
         clf.predict(X)
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_while_rows_are_converted(warm_start):
+    """The estimator stays fitted as it was."""
+
+    class Rows:
+        def __array__(self, dtype=None, copy=None):
+            raise KeyboardInterrupt
+
+    clf = small(warm_start=warm_start).fit(X, y)
+    before = pickle.dumps(clf)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(Rows(), y)
+    assert pickle.dumps(clf) == before
 
 
 @pytest.mark.parametrize("batch_size", [16, "full"])

@@ -96,6 +96,15 @@ def test_random_settings(seed, dtype):
     check(clf, X)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_standardization(kind):
+    """The graph begins with the first layer."""
+    clf, X = fitted(kind, standardize=False)
+    graph = convert(clf, X)
+    assert graph.graph.node[0].op_type == "MatMul"
+    check(clf, X, graph)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import fitted, parameters, same, small, targets
+from helpers import fitted, initial, parameters, same, small, targets
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -293,6 +293,20 @@ def stopped_at_once(**params):
     """A warm start that has converged, and makes no epoch unless something changes."""
     params = {"tol": 10.0, "n_iter_no_change": 4, "early_stopping": True, **params}
     return small(warm_start=True, **params).fit(X, y)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_change_of_the_solver_keeps_no_moments(momentum):
+    """The steps after it are those of a model that starts from the parameters."""
+    adam = small(solver="adam", warm_start=True, shuffle=False, learning_rate=0.05)
+    adam.fit(X, y)
+    start = initial(adam, X, y)
+    start.coefs_ = adam.coefs_
+    start.intercepts_ = adam.intercepts_
+    for clf in (adam, start):
+        clf.set_params(solver="sgd", learning_rate=0.1, momentum=momentum, alpha=1e-4)
+        clf.partial_fit(X, y).partial_fit(X, y)
+    np.testing.assert_array_equal(parameters(adam), parameters(start))
 
 
 CHANGES = {

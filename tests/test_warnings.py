@@ -151,6 +151,17 @@ def test_a_divergence_names_the_step_size_and_the_schedule():
         clf.set_params(standardize=True).fit(scaled_badly, y)
 
 
+def test_no_advice_without_a_row_to_look_at():
+    """Of 1 500 rows every second is looked at; all of these may have weight zero."""
+    X, y = np.tile(MOONS[0], (5, 1)), np.tile(MOONS[1], 5)
+    weights = np.arange(len(y)) % 2.0
+    clf = small(learning_rate=1e300, alpha=0, standardize=False)
+    with pytest.raises(ValueError, match="diverged. Try a smaller learning_rate.$"):
+        clf.fit(X * [1e4, 1], y, weights)
+    with pytest.raises(ValueError, match="badly scaled"):
+        clf.fit(X * [1e4, 1], y, 1 - weights)
+
+
 def test_rows_that_are_too_large_for_a_trained_network():
     """A warm start without an epoch to make fails if the loss is infinite."""
     X, y = MOONS
