@@ -239,10 +239,12 @@ class BGDClassifier(
         that here a feature with only two values becomes 0 and 1. Sample weights are
         taken into account. `X` is not copied.
 
-        The values, `mean_` and `scale_`, are computed in `fit`, or in the first call of
-        `partial_fit` with a positive weight, which should hold a representative number
-        of samples. Later calls of `partial_fit`, and of `fit` with `warm_start`, keep
-        them. Sparse features are standardized only if the first call had dense ones.
+        The values, `mean_` and `scale_`, are computed in `fit`, or in `partial_fit`
+        from the samples of the first call with a positive weight. If these are fewer
+        than 30, further calls add theirs until there are 30. Later calls of
+        `partial_fit`, and of `fit` with `warm_start`, keep the values, so the first
+        samples should be representative. Sparse features are standardized only if the
+        first call had dense ones.
 
     shuffle : bool, default=True
         Whether to shuffle the samples in each epoch. Only used when ``solver="sgd"`` or
@@ -808,7 +810,8 @@ class BGDClassifier(
         momentum or Adam's moments, the counters, the loss curve, the schedule and the
         random numbers. After early stopping it continues from the best parameters. With
         ``learning_rate_schedule="auto"`` the model is an average over the calls. The
-        first samples with a positive weight determine how features are standardized.
+        samples of the first call, or at least the first 30, determine how features are
+        standardized.
 
         The result of k calls with the same samples is that of ``fit`` with
         ``max_iter=k`` and ``tol=None``, if `batch_size`, `alpha` and

@@ -58,6 +58,9 @@ class State:
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation split
     mean_squared_row_norm: float | None = None  # set by the first rows with a weight
+    moments: np.ndarray | None = (
+        None  # of the first rows of a stream, until they suffice
+    )
     velocity: np.ndarray | None = None  # momentum, or the first moment of Adam
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0
@@ -141,6 +144,7 @@ class State:
             self,
             theta=theta,
             theta_set_by_user=True,
+            moments=None,
             best_theta=None,
             average=None,
             velocity=None,

@@ -16,6 +16,7 @@ from ._array_layout import (
 from ._callbacks import Progress, with_callbacks
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
+from ._moments import MIN_ROWS, Moments
 from ._network import Network
 from ._parameters import (
     check_parameters,
@@ -133,7 +134,7 @@ class FittingMixin:
             averaged = settings.schedule == "averaged"
             if not averaged:
                 self._state.continue_from_average()
-            self._initialize_first_layer(data)
+            self._initialize_first_layer(data, streaming=True)
             descent = self._make_minimizer(data, settings)
             with descent.trainer:
                 descent.epoch()
@@ -305,18 +306,26 @@ class FittingMixin:
             self.max_iter_ = settings.max_iter
         return settings
 
-    def _initialize_first_layer(self, data):
-        """Let the first rows scale W_1 and determine how rows are standardized."""
+    def _initialize_first_layer(self, data, streaming=False):
+        """Let the first rows scale W_1 and determine how rows are standardized.
+
+        Each chunk of a stream changes the mean and scale of the features until there
+        are `MIN_ROWS` rows: those of one or two rows say little about the others.
+        """
         state = self._state
-        if state.mean_squared_row_norm is not None:
+        if state.mean_squared_row_norm is not None and state.moments is None:
             return
         moments = data.moments() if self._network.standardize else None
-        if moments is None:
-            state.mean_squared_row_norm = float(data.mean_squared_row_norm())
-        else:
+        if moments is not None:
+            if state.moments is not None:
+                moments = Moments.from_array(state.moments) + moments
+            is_final = not streaming or moments.weight >= MIN_ROWS
+            state.moments = None if is_final else moments.to_array()
             self._network, state.mean_squared_row_norm = self._network.standardized(
                 moments, state.theta.dtype
             )
+        elif state.mean_squared_row_norm is None:
+            state.mean_squared_row_norm = float(data.mean_squared_row_norm())
         if state.t == 0 and not state.theta_set_by_user:
             self._network.scale_initial_weights(
                 state.theta, state.mean_squared_row_norm

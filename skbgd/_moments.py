@@ -1,6 +1,6 @@
 """Mean, standard deviation and range of the features, and how to standardize them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
 
@@ -10,6 +10,9 @@ from ._core import backprop
 
 # The rows are read in blocks of this many elements, which fit in the cache.
 BLOCK_ELEMENTS = 1 << 17
+
+# So many rows of a stream, in one or more chunks, determine how it is standardized.
+MIN_ROWS = 30
 
 # A column is constant if its range is at most this many rounding errors.
 ROUNDING_ERRORS = 4
@@ -62,6 +65,17 @@ class Moments:
             mean, deviation = mean * (high - low), np.sqrt(variance) * (high - low)
         return cls(weight, low, high, mean, deviation, between == 0)
 
+    @classmethod
+    def from_array(cls, values):
+        """The inverse of `to_array`."""
+        weight, low, high, mean, deviation, two_valued = values
+        return cls(float(weight[0]), low, high, mean, deviation, two_valued > 0)
+
+    def to_array(self):
+        """All values as one array of shape (6, d), the weight in each column."""
+        rows = np.broadcast_arrays(*(getattr(self, item.name) for item in fields(self)))
+        return np.array(rows, dtype=float)
+
     def __add__(self, other):
         """Combine the moments (Chan, Golub & LeVeque, "Updating formulae", 1979)."""
         if self.weight == 0 or other.weight == 0:
@@ -82,6 +96,9 @@ class Moments:
                 np.hypot(np.sqrt(1 - p) * self.deviation, np.sqrt(p) * other.deviation),
                 np.sqrt(p * (1 - p)) * delta,
             )
+            # The same rows again change no bit.
+            is_same = (delta == 0) & (self.deviation == other.deviation)
+            deviation = np.where(is_same, self.deviation, deviation)
         return Moments(weight, low, high, mean, deviation, two_valued)
 
     def standardization(self, dtype):

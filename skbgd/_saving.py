@@ -231,6 +231,12 @@ def _checks_of_state(state, units):
         # Moments of large gradients may overflow in a valid model.
         if value is not None and name in ("best_theta", "average"):
             yield name, value, _is_finite(value), "finite"
+    if state.moments is not None:
+        value, shape = state.moments, (6, units[0])
+        is_valid = _is_array(value, shape, "d") and _is_finite(value)
+        yield "moments", value, is_valid, f"an array of shape {shape}, float64, finite"
+        is_valid = (value[0] >= 1).all() and (value[4] >= 0).all()
+        yield "moments", value, is_valid, "those of rows"
     if state.second_moment is not None:
         is_valid = state.velocity is not None
         yield "velocity", state.velocity, is_valid, "an array, as second_moment"

@@ -411,6 +411,81 @@ def test_partial_fit_keeps_mean_and_scale():
 
 
 @pytest.mark.parametrize("pickled", [False, True], ids=["in memory", "pickled"])
+@pytest.mark.parametrize("size", [1, 3, 29])
+def test_small_chunks_are_standardized_together(size, pickled):
+    """Mean and scale are those of all rows, until there are 30, and then stay."""
+    X, y, _ = table()
+    clf, n_fixed = small(), None
+    for start in range(0, 60, size):
+        stop = start + size
+        clf.partial_fit(X[start:stop], y[start:stop], classes=[0, 1])
+        if pickled:
+            clf = pickle.loads(pickle.dumps(clf))
+        shift, scale = shift_and_scale(X[: n_fixed or stop])
+        np.testing.assert_allclose(clf.mean_, shift, rtol=1e-12, atol=1e-24)
+        np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
+        if stop >= 30 and n_fixed is None:
+            n_fixed = stop
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_chunks_with_weights(dtype):
+    """Rows of weight zero do not count, nor do chunks of such rows."""
+    X, y, w = table(dtype)
+    clf = small()
+    for start in range(0, 28, 7):
+        chunk = slice(start, start + 7)
+        clf.partial_fit(X[chunk], y[chunk], [0, 1], w[chunk] > 0)
+        clf.partial_fit(1000 * X, y, sample_weight=0.0)
+    # The weights of each chunk are divided by their mean.
+    normalized = np.concatenate(
+        [part / part.mean() for part in (w[:28] > 0).reshape(4, 7)]
+    )
+    shift, scale = shift_and_scale(X[:28], normalized)
+    rtol = 1e-12 if dtype == np.float64 else 1e-6
+    np.testing.assert_allclose(clf.mean_, shift, rtol=rtol, atol=1e-16)
+    np.testing.assert_allclose(clf.scale_, scale, rtol=rtol)
+
+
+@pytest.mark.parametrize("n", [4, 7, 29])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_calls_with_the_same_few_rows(n, weighted):
+    """They give the bits of one fit."""
+    X, y, w = (values[-n:] for values in table())
+    w = w + 1 if weighted else None
+    clf = small(alpha=0.01)
+    for _ in range(clf.max_iter):
+        clf.partial_fit(X, y, [0, 1], w)
+    same(clf, small(alpha=0.01).fit(X, y, w))
+
+
+@pytest.mark.parametrize("action", ["fit", "weights"])
+def test_what_ends_the_first_rows_of_a_stream(action):
+    """A fit adds its rows; weights of the user belong to the present mean and scale."""
+    X, y, _ = table()
+    clf = small(warm_start=True).partial_fit(X[:9], y[:9], classes=[0, 1])
+    if action == "fit":
+        clf.set_params(max_iter=2).fit(X[9:20], y[9:20])
+        shift, scale = shift_and_scale(X[:20])
+    else:
+        clf.coefs_ = clf.coefs_
+        shift, scale = shift_and_scale(X[:9])
+    clf.partial_fit(1000 * X, y)
+    np.testing.assert_allclose(clf.mean_, shift, rtol=1e-12, atol=1e-24)
+    np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
+
+
+def test_single_rows_of_raw_features_are_learned():
+    """A stream of single rows ends well above chance, as with a scaler in front."""
+    X, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    clf = BGDClassifier(random_state=0)
+    for i in np.tile(order[:120], 2):
+        clf.partial_fit(X[[i]], y[[i]], classes=[0, 1, 2])
+    assert clf.score(X[order[120:]], y[order[120:]]) > 0.9
+
+
+@pytest.mark.parametrize("pickled", [False, True], ids=["in memory", "pickled"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("way", ["partial_fit", "warm_start", "early_stopping"])
 def test_resumed_training(way, dtype, pickled):
