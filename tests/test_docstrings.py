@@ -1,10 +1,12 @@
-"""Examples in the docstrings of methods.
+"""What the docstrings of classes and methods hold.
 
-pytest does not find them: the classes state the public module, which does not define
-them.
+pytest does not find the examples of methods: the classes state the public module, which
+does not define them.
 """
 
 import doctest
+import re
+from inspect import signature
 
 import pytest
 
@@ -17,6 +19,23 @@ except ImportError:  # Dask is not installed
     pass
 else:
     CLASSES.append(DaskBGDClassifier)
+
+
+def documented(cls, section):
+    """The names in a section of the docstring of a class."""
+    text = cls.__doc__.split(f"    {section}\n    {'-' * len(section)}\n")[1]
+    text = re.split(r"\n    -{3,}\n", text)[0]
+    lines = re.findall(r"^    (\w[\w, ]*) : ", text, re.MULTILINE)
+    return ", ".join(lines).split(", ")
+
+
+@pytest.mark.parametrize("cls", [c for c in CLASSES if c is not LossCurveDisplay])
+def test_parameters_and_attributes(cls):
+    """Each is described in the docstring of each class, the parameters in order."""
+    assert documented(cls, "Parameters") == list(signature(cls).parameters)
+    clf = BGDClassifier(max_iter=1, tol=None).fit([[0.0], [1.0]], [0, 1])
+    fitted = {name for name in vars(clf) if re.fullmatch(r"[a-z]\w*_", name)}
+    assert fitted <= set(documented(cls, "Attributes"))
 
 
 @pytest.mark.parametrize(
