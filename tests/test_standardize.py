@@ -475,6 +475,17 @@ def test_what_ends_the_first_rows_of_a_stream(action):
     np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
 
 
+def test_sparse_chunks_among_the_first_rows():
+    """Only dense rows determine mean and scale."""
+    X, y, _ = table()
+    csr = sparse.csr_array(by_hand(X))
+    clf = small().partial_fit(X[:9], y[:9], classes=[0, 1])
+    clf.partial_fit(csr, y).partial_fit(X[9:20], y[9:20])
+    shift, scale = shift_and_scale(X[:20])
+    np.testing.assert_allclose(clf.mean_, shift, rtol=1e-12, atol=1e-24)
+    np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
+
+
 def test_single_rows_of_raw_features_are_learned():
     """A stream of single rows ends well above chance, as with a scaler in front."""
     X, y = load_wine(return_X_y=True)
