@@ -577,6 +577,29 @@ def test_logistic_regression_on_single_rows_is_sgd(each_instruction_set, sparse,
     np.testing.assert_allclose(ours.intercepts_[0], theirs.intercept_, atol=1e-10)
 
 
+@compiled
+def test_an_epoch_of_many_single_rows():
+    """An epoch is that over the first rows, then over the others.
+
+    It is made in parts of about 100 000 rows, between which Ctrl-C is looked for.
+    """
+    network, start, X, Y, _, _ = make_problem((), n=250_000, d=1, K=1)
+    ends, losses = [], []
+    for cuts in ([], [40_000, 180_000]):
+        theta = start.copy()
+        losses.append(0.0)
+        for rows, labels in zip(np.split(X, cuts), np.split(Y, cuts), strict=True):
+            trainer = backprop.Trainer(
+                network.layout, theta, rows, labels, batch_size=1
+            )
+            trainer.epoch(UpdateRule(0.01), 0)
+            assert trainer.n_done == len(rows)
+            losses[-1] += trainer.loss_sum
+        ends.append(theta)
+    np.testing.assert_array_equal(*ends)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
 # Predictions
 
 
