@@ -600,6 +600,24 @@ def test_an_epoch_of_many_single_rows():
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
+@compiled
+def test_ctrl_c_ends_an_epoch_of_single_rows():
+    """The steps made before are complete."""
+    network = Network((1, 1), "logistic", "logistic")
+    X = np.zeros((40_000_000, 1), np.float32)  # needs little memory: all pages are one
+    Y = np.zeros(X.shape, np.intc)
+
+    theta, expected = np.ones((2, 2), np.float32)
+    with ctrl_c_during("epoch"):
+        trainer = backprop.Trainer(network.layout, theta, X, Y, batch_size=1)
+        trainer.epoch(UpdateRule(1e-6), 0)
+    n = trainer.n_done
+    assert 0 < n < len(X)
+    whole = backprop.Trainer(network.layout, expected, X[:n], Y[:n], batch_size=1)
+    whole.epoch(UpdateRule(1e-6), 0)
+    np.testing.assert_array_equal(theta, expected)
+
+
 # Predictions
 
 
