@@ -141,7 +141,8 @@ class BGDClassifier(
         - "adaptive": divided by 5 each time that training would otherwise stop, until
           the step size is at most 1e-6. `partial_fit` keeps the factor of `fit`;
         - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` with :math:`T` = `max_iter`, so
-          the step size decreases to 0 at the end of training;
+          the step size decreases to 0 at the end of training, and stays 0 in later
+          calls of `partial_fit`;
         - a callable that takes :math:`k` and returns the factor.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
@@ -239,12 +240,13 @@ class BGDClassifier(
         that here a feature with only two values becomes 0 and 1. Sample weights are
         taken into account. `X` is not copied.
 
-        The values, `mean_` and `scale_`, are computed in `fit`, or in `partial_fit`
-        from the samples of the first call with a positive weight. If these are fewer
-        than 30, further calls add theirs until there are 30. Later calls of
-        `partial_fit`, and of `fit` with `warm_start`, keep the values, so the first
-        samples should be representative. Sparse features are standardized only if the
-        first call had dense ones.
+        The values, `mean_` and `scale_`, are computed in `fit`, or in the first calls
+        of `partial_fit`: from its first 30 samples, or more, at most 1000, until each
+        feature has varied. A call is not divided. Later calls of `partial_fit`, and of
+        `fit` with `warm_start`, keep the values. If later samples may be very
+        different, such as timestamps, use ``standardize=False`` and transform each
+        chunk by a :class:`~sklearn.preprocessing.StandardScaler` that has seen it.
+        Sparse features are standardized only if the first call had dense ones.
 
     shuffle : bool, default=True
         Whether to shuffle the samples in each epoch. Only used when ``solver="sgd"`` or
@@ -340,12 +342,12 @@ class BGDClassifier(
 
     mean_ : ndarray of shape (n_features,) or None
         Value subtracted from each feature: its mean, or the smaller value of a feature
-        with two values. None if features are not standardized.
+        with two values. None if features are not standardized, or not yet.
 
     scale_ : ndarray of shape (n_features,) or None
         Value by which each feature is then divided: its standard deviation, or the
         difference of the values of a feature with two values, or 1 for a constant
-        feature. None if features are not standardized.
+        feature. None if features are not standardized, or not yet.
 
     n_layers_ : int
         Number of layers, including the input and output layers.
@@ -810,8 +812,7 @@ class BGDClassifier(
         momentum or Adam's moments, the counters, the loss curve, the schedule and the
         random numbers. After early stopping it continues from the best parameters. With
         ``learning_rate_schedule="auto"`` the model is an average over the calls. The
-        samples of the first call, or at least the first 30, determine how features are
-        standardized.
+        first samples determine how features are standardized, see `standardize`.
 
         The result of k calls with the same samples is that of ``fit`` with
         ``max_iter=k`` and ``tol=None``, if `batch_size`, `alpha` and
@@ -1041,11 +1042,13 @@ class BGDClassifier(
     @property
     def mean_(self) -> "NDArray[np.float64] | None":
         """Values subtracted from the features."""
+        check_is_fitted(self)
         return self._view()._network.shift
 
     @property
     def scale_(self) -> "NDArray[np.float64] | None":
         """Values by which the features are divided."""
+        check_is_fitted(self)
         return self._view()._network.scale
 
     @property

@@ -16,7 +16,7 @@ from ._array_layout import (
 from ._callbacks import Progress, with_callbacks
 from ._descent import Descent, State, minimize
 from ._lbfgs import QuasiNewton
-from ._moments import MIN_ROWS, Moments
+from ._moments import Moments
 from ._network import Network
 from ._parameters import (
     check_parameters,
@@ -309,8 +309,8 @@ class FittingMixin:
     def _initialize_first_layer(self, data, streaming=False):
         """Let the first rows scale W_1 and determine how rows are standardized.
 
-        Each chunk of a stream changes the mean and scale of the features until there
-        are `MIN_ROWS` rows: those of one or two rows say little about the others.
+        Each chunk of a stream changes the mean and scale of the features until its rows
+        suffice: those of one or two rows say little about the others.
         """
         state = self._state
         if state.mean_squared_row_norm is not None and state.moments is None:
@@ -319,7 +319,7 @@ class FittingMixin:
         if moments is not None:
             if state.moments is not None:
                 moments = Moments.from_array(state.moments) + moments
-            is_final = not streaming or moments.weight >= MIN_ROWS
+            is_final = not streaming or moments.suffice()
             state.moments = None if is_final else moments.to_array()
             self._network, state.mean_squared_row_norm = self._network.standardized(
                 moments, state.theta.dtype

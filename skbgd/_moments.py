@@ -11,8 +11,9 @@ from ._core import backprop
 # The rows are read in blocks of this many elements, which fit in the cache.
 BLOCK_ELEMENTS = 1 << 17
 
-# So many rows of a stream, in one or more chunks, determine how it is standardized.
-MIN_ROWS = 30
+# The first rows of a stream, in one or more chunks, determine how it is standardized:
+# 30, or as many as it takes until each feature has varied, but not more than 1000.
+STREAM_ROWS = 30, 1000
 
 # A column is constant if its range is at most this many rounding errors.
 ROUNDING_ERRORS = 4
@@ -75,6 +76,12 @@ class Moments:
         """All values as one array of shape (6, d), the weight in each column."""
         rows = np.broadcast_arrays(*(getattr(self, item.name) for item in fields(self)))
         return np.array(rows, dtype=float)
+
+    def suffice(self):
+        """Whether a stream is standardized by these rows, without the next ones."""
+        few, many = STREAM_ROWS
+        varied = (self.low < self.high).all()
+        return self.weight >= many or (self.weight >= few and varied)
 
     def __add__(self, other):
         """Combine the moments (Chan, Golub & LeVeque, "Updating formulae", 1979)."""

@@ -331,7 +331,9 @@ def test_prediction(method, rows, match):
     assert snapshot(clf) == before
 
 
-@pytest.mark.parametrize("name", ["coefs_", "intercepts_", "coef_", "intercept_"])
+@pytest.mark.parametrize(
+    "name", ["coefs_", "intercepts_", "coef_", "intercept_", "mean_", "scale_"]
+)
 def test_parameters_of_an_unfitted_network(name):
     """There is no such attribute, and the error names `fit`."""
     clf = small()

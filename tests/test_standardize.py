@@ -401,6 +401,7 @@ def test_sparse_rows_train_as_dense_rows(params, hidden, batch_size, backend):
 def test_partial_fit_keeps_mean_and_scale():
     """Those of the first call that had a positive weight."""
     X, y, w = table()
+    X = X[:, :7]  # without constant features
     clf = small().partial_fit(X, y, [0, 1], np.zeros(70))
     clf.partial_fit(X[:40], y[:40], sample_weight=w[:40])
     shift, scale = shift_and_scale(X[:40], w[:40])
@@ -415,6 +416,7 @@ def test_partial_fit_keeps_mean_and_scale():
 def test_small_chunks_are_standardized_together(size, pickled):
     """Mean and scale are those of all rows, until there are 30, and then stay."""
     X, y, _ = table()
+    X = X[:, :7]  # without constant features
     clf, n_fixed = small(), None
     for start in range(0, 60, size):
         stop = start + size
@@ -426,6 +428,26 @@ def test_small_chunks_are_standardized_together(size, pickled):
         np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
         if stop >= 30 and n_fixed is None:
             n_fixed = stop
+
+
+@pytest.mark.parametrize("last", [45, 1003])
+@pytest.mark.parametrize("size", [1, 17, 100])
+def test_a_feature_that_is_constant_at_first(size, last):
+    """More rows count until it varies, but not many more than 1000."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1300, 2))
+    X[:last, 1] = 7
+    y = rng.integers(2, size=len(X))
+    clf, stop = small(max_iter=10_000), 0
+    while stop < len(X):
+        chunk = slice(stop, stop + size)
+        clf.partial_fit(X[chunk], y[chunk], classes=[0, 1])
+        stop = min(stop + size, len(X))
+        enough = min(last + 1, 1000)
+        n = min(stop, -(-enough // size) * size)
+        shift, scale = shift_and_scale(X[:n])
+        np.testing.assert_allclose(clf.mean_, shift, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(clf.scale_, scale, rtol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
