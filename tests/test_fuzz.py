@@ -344,7 +344,8 @@ def compare(clf, X, y, w):
     dense = np.ascontiguousarray(dense.astype(dtype))
     with np.errstate(over="ignore"):
         squared_norm = np.square(dense.astype(float)).sum(axis=1).mean()
-    if clf.solver == "lbfgs" or not squared_norm < 1e4:
+    is_extreme = dense.any() and not 1e-30 < squared_norm < 1e4
+    if clf.solver == "lbfgs" or is_extreme:
         return "fitted"
     gentle = clone(clf).set_params(
         learning_rate=1e-3 / (1 + squared_norm),
