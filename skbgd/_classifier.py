@@ -240,13 +240,13 @@ class BGDClassifier(
         that here a feature with only two values becomes 0 and 1. Sample weights are
         taken into account. `X` is not copied.
 
-        The values, `mean_` and `scale_`, are computed in `fit`, or in the first calls
-        of `partial_fit`: from its first 30 samples, or more, at most 1000, until each
-        feature has varied. A call is not divided. Later calls of `partial_fit`, and of
-        `fit` with `warm_start`, keep the values. If later samples may be very
-        different, such as timestamps, use ``standardize=False`` and transform each
-        chunk by a :class:`~sklearn.preprocessing.StandardScaler` that has seen it.
-        Sparse features are standardized only if the first call had dense ones.
+        The values, `mean_` and `scale_`, are computed in `fit`. In `partial_fit` they
+        are those of all samples so far, until there are 30 and each feature has varied,
+        or until there are 1000. Later calls of `partial_fit`, and of `fit` with
+        `warm_start`, keep them. If later samples may be very different, such as
+        timestamps, use ``standardize=False``, and transform each chunk with a
+        :class:`~sklearn.preprocessing.StandardScaler` after its `partial_fit`. Sparse
+        features are standardized only if the first call had dense ones.
 
     shuffle : bool, default=True
         Whether to shuffle the samples in each epoch. Only used when ``solver="sgd"`` or

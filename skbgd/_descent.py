@@ -58,9 +58,7 @@ class State:
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation split
     mean_squared_row_norm: float | None = None  # set by the first rows with a weight
-    moments: np.ndarray | None = (
-        None  # of the first rows of a stream, until they suffice
-    )
+    moments: np.ndarray | None = None  # of a stream's rows, until they suffice
     velocity: np.ndarray | None = None  # momentum, or the first moment of Adam
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0

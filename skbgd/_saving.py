@@ -235,7 +235,7 @@ def _checks_of_state(state, units):
         value, shape = state.moments, (6, units[0])
         is_valid = _is_array(value, shape, "d") and _is_finite(value)
         yield "moments", value, is_valid, f"an array of shape {shape}, float64, finite"
-        is_valid = (value[0] >= 1).all() and (value[4] >= 0).all()
+        is_valid = (value[0] > 0).all() and (value[4] >= 0).all()
         yield "moments", value, is_valid, "those of rows"
     if state.second_moment is not None:
         is_valid = state.velocity is not None
