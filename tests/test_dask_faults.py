@@ -172,7 +172,8 @@ def test_traffic_of_a_step(client, monkeypatch, embedded):
     """A step sends about 2 x workers x parameters, and the scheduler keeps no task.
 
     Dask counts what workers send: the sums, and parameters that they forward. The
-    machine's network counter includes what the scheduler sends.
+    machine's network counter includes what the scheduler sends, and what other
+    programs send: the step with the least traffic is taken.
     """
     psutil = pytest.importorskip("psutil")
     if not embedded:
@@ -184,7 +185,7 @@ def test_traffic_of_a_step(client, monkeypatch, embedded):
         return dask_worker.transfer_outgoing_bytes_total
 
     def rule(k):
-        if k in (3, 8):
+        if 3 <= k <= 8:
             network = psutil.net_io_counters().bytes_sent
             sent = sum(client.run(sent_by_worker).values())
             counts[k] = np.array([network, sent, client.run_on_scheduler(n_tasks)])
@@ -193,8 +194,9 @@ def test_traffic_of_a_step(client, monkeypatch, embedded):
     clf = small(hidden_layer_sizes=(300,), max_iter=9, learning_rate_schedule=rule)
     clf.set_params(learning_rate=0.01)
     clf.fit(X, X[:, 0] * X[:, 1] > 0)
-    network, sent, tasks = counts[8] - counts[3]
-    size = 5 * parameters(clf).nbytes  # in five steps
+    steps = np.diff([counts[k] for k in sorted(counts)], axis=0)
+    network, sent, tasks = steps[:, 0].min(), steps[:, 1].mean(), steps[:, 2].sum()
+    size = parameters(clf).nbytes
     n_workers = 2
     assert sent == pytest.approx(size * (2 if embedded else 3), rel=0.1)
     assert 0.5 <= sent / (2 * n_workers * size) <= 2
