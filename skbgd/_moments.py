@@ -11,8 +11,8 @@ from ._core import backprop
 # The rows are read in blocks of this many elements, which fit in the cache.
 BLOCK_ELEMENTS = 1 << 17
 
-# The first rows of a stream, in one or more chunks, determine how it is standardized:
-# 30, or as many as it takes until each feature has varied, but not more than 1000.
+# The first rows of a stream determine how it is standardized: at least 30 rows, and
+# further ones while a feature is constant, until there are 1000.
 STREAM_ROWS = 30, 1000
 
 # A column is constant if its range is at most this many rounding errors.
@@ -78,7 +78,7 @@ class Moments:
         return np.array(rows, dtype=float)
 
     def suffice(self):
-        """Whether a stream is standardized by these rows, without the next ones."""
+        """Whether these rows determine how a stream is standardized."""
         few, many = STREAM_ROWS
         varied = (self.low < self.high).all()
         return self.weight >= many or (self.weight >= few and varied)

@@ -274,7 +274,7 @@ def default_step_size(network, mean_squared_row_norm, settings, update_rule):
         curvature += s * (1 + mean_squared_row_norm)
     else:
         # With the squared norm of features of this size a table of raw numbers would
-        # hardly learn. On 12 raw tables accuracy was 5 points lower.
+        # hardly learn.
         squared_norm = network.units[0] * min(1.0, rms) ** 2
         step_size = min(step_size, MAX_STEP_PER_ROW * m / (1 + squared_norm))
         step_size /= max(1.0, rms)

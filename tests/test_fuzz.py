@@ -337,6 +337,11 @@ def check_predictions(clf, X):
     assert not np.isnan(clf.predict_log_proba(X)).any()
 
 
+def is_extreme(dense, squared_norm):
+    """Whether rows of this mean squared norm amplify rounding too much to compare."""
+    return dense.any() and not 1e-30 < squared_norm < 1e4
+
+
 def compare(clf, X, y, w):
     """Threads, containers and cores change results by rounding, after small steps."""
     dtype = clf.coefs_[0].dtype
@@ -344,8 +349,7 @@ def compare(clf, X, y, w):
     dense = np.ascontiguousarray(dense.astype(dtype))
     with np.errstate(over="ignore"):
         squared_norm = np.square(dense.astype(float)).sum(axis=1).mean()
-    is_extreme = dense.any() and not 1e-30 < squared_norm < 1e4
-    if clf.solver == "lbfgs" or is_extreme:
+    if clf.solver == "lbfgs" or is_extreme(dense, squared_norm):
         return "fitted"
     gentle = clone(clf).set_params(
         learning_rate=1e-3 / (1 + squared_norm),

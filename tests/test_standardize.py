@@ -509,6 +509,16 @@ def test_sparse_chunks_among_the_first_rows():
     np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_single_rows_of_xor_are_learned(solver):
+    """A stream of its four rows, again and again, has no error."""
+    X, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    clf = BGDClassifier(solver=solver, random_state=0)
+    for i in 400 * [0, 1, 2, 3]:
+        clf.partial_fit(X[[i]], y[[i]], classes=[0, 1])
+    assert clf.score(X, y) == 1
+
+
 def test_single_rows_of_raw_features_are_learned():
     """A stream of single rows ends well above chance, as with a scaler in front."""
     X, y = load_wine(return_X_y=True)
