@@ -256,6 +256,29 @@ def test_python_exits_during_a_fit():
     run_python(UNFINISHED)
 
 
+LONG_EPOCH = """
+import threading, time
+import numpy as np
+from skbgd._core import backprop
+from skbgd._core.arguments import Layout
+from skbgd._update_rules import UpdateRule
+layout = Layout((500, 500, 1), "tanh", "logistic")
+X = np.zeros((100_000, 500), dtype=np.float32)
+Y, theta = np.zeros((100_000, 1), dtype=np.intc), np.zeros(251_001, dtype=np.float32)
+trainer = backprop.Trainer(layout, theta, X, Y, batch_size=200)
+epoch = threading.Thread(target=trainer.epoch, args=(UpdateRule(0.1), 0), daemon=True)
+epoch.start()
+while not trainer.n_done:
+    time.sleep(0.001)
+"""
+
+
+@compiled
+def test_python_exits_during_an_epoch_of_a_daemon_thread():
+    """The thread looks for no signal meanwhile, which would abort the process."""
+    run_python(LONG_EPOCH)
+
+
 def sequential_fraction(*phases):
     """The fraction of time in which the leader works alone, in the last phase.
 

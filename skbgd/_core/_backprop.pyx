@@ -8,6 +8,9 @@ which shows the mathematics. A binding checks its arguments, passes their addres
 the C++ core and releases the GIL meanwhile. In C++, `network-inl.hpp` has the equations
 of the forward and backward pass, and `engine-inl.hpp` the batches, steps and threads.
 """
+import os
+import threading
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libcpp cimport bool as cbool
@@ -16,6 +19,10 @@ from libcpp.memory cimport unique_ptr
 from .arguments import ACTIVATIONS, SPLITMIX_INCREMENT, checked
 from .arguments import check_fit, check_rows, check_step, check_vectors
 from .threads import start_workers, stop_workers
+
+
+cdef extern from "Python.h" nogil:
+    unsigned long PyThread_get_thread_ident()  # Cython's declaration needs the GIL
 
 
 cdef extern from "interface.hpp" namespace "skbgd" nogil:
@@ -179,23 +186,45 @@ cdef UpdateRule _update_rule(rule) except *:
 
 # Trainer -------------------------------------------------------------------------------
 
-# The exception of a signal handler. Only the main thread runs signal handlers.
+# Only the main thread runs signal handlers.
+cdef unsigned long _main_thread
+# The exception of a signal handler.
 cdef object _signal_error = None
 
 
-cdef int _check_signals() noexcept nogil:
+def _find_main_thread():
+    global _main_thread
+    _main_thread = threading.main_thread().ident
+
+
+_find_main_thread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_find_main_thread)
+
+
+cdef int _run_signal_handlers() noexcept with gil:
     """Run pending signal handlers; returns 1 if one raised an exception.
 
     `Trainer.leave` raises this exception again.
     """
     global _signal_error
-    with gil:
-        try:
-            PyErr_CheckSignals()
-        except BaseException as error:
-            _signal_error = error
-            return 1
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        _signal_error = error
+        return 1
     return 0
+
+
+cdef int _check_signals() noexcept nogil:
+    """The same in the main thread; 0 in others.
+
+    These must not wait for the GIL here: when Python exits, it ends a thread that does,
+    and C++ then aborts the process.
+    """
+    if PyThread_get_thread_ident() != _main_thread:
+        return 0
+    return _run_signal_handlers()
 
 
 cdef class Trainer:
