@@ -120,10 +120,11 @@ class BGDClassifier(
         multiplied by the effective fraction of the samples,
         :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`, unless the batch is full.
 
-        The features are those that the first layer receives in `fit` or in the first
-        call of `partial_fit`: with `standardize`, :math:`r \leq 1`. Scale features that
-        are not standardized, since no single step size suits features of different
-        scales.
+        The features are those that the first layer receives, in the samples that
+        determine `mean_` and `scale_`: with `standardize`, :math:`r \leq 1`. If they
+        are not standardized, they are those of `fit` or of the first call of
+        `partial_fit`. Scale such features, since no single step size suits features of
+        different scales.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
 
@@ -141,8 +142,9 @@ class BGDClassifier(
         - "adaptive": divided by 5 each time that training would otherwise stop, until
           the step size is at most 1e-6. `partial_fit` keeps the factor of `fit`;
         - "cosine": :math:`(1 + \cos(\pi k / T)) / 2` with :math:`T` = `max_iter`, so
-          the step size decreases to 0 at the end of training, and stays 0 in later
-          calls of `partial_fit`;
+          the step size decreases to 0 at the end of training. In later calls of
+          `partial_fit` it stays 0, unless `max_iter` is "auto", which then depends on
+          the samples of the call;
         - a callable that takes :math:`k` and returns the factor.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
@@ -243,10 +245,15 @@ class BGDClassifier(
         The values, `mean_` and `scale_`, are computed in `fit`. In `partial_fit` they
         are those of all samples so far, until there are 30 and each feature has varied,
         or until there are 1000. Later calls of `partial_fit`, and of `fit` with
-        `warm_start`, keep them. If later samples may be very different, such as
-        timestamps, use ``standardize=False``, and transform each chunk with a
-        :class:`~sklearn.preprocessing.StandardScaler` after its `partial_fit`. Sparse
-        features are standardized only if the first call had dense ones.
+        `warm_start`, keep them. Such a `fit` with fewer samples before adds its own.
+        Samples of weight 0 do not count.
+
+        If a feature drifts, such as a timestamp, use ``standardize=False``. For each
+        chunk call `partial_fit` of a :class:`~sklearn.preprocessing.StandardScaler`,
+        then its `transform`, then `partial_fit` here.
+
+        If the first samples are sparse, features are never standardized. If they are
+        dense, later sparse samples are standardized too.
 
     shuffle : bool, default=True
         Whether to shuffle the samples in each epoch. Only used when ``solver="sgd"`` or
@@ -325,7 +332,9 @@ class BGDClassifier(
         A fitted estimator accepts other weights of the same shapes, ``clf.coefs_ =
         [W_1, W_2]``, and copies them. `partial_fit`, or `fit` with `warm_start`, then
         continues from them, without momentum and with a new stopping rule. Setting them
-        discards the best parameters of early stopping. To start from your own weights,
+        discards the best parameters of early stopping. The weights belong to the
+        present `mean_` and `scale_`, if any, which no longer change. To start from your
+        own weights,
         first create the layers with ``partial_fit(X, y, classes, sample_weight=0)``,
         which does not train.
 
@@ -342,12 +351,14 @@ class BGDClassifier(
 
     mean_ : ndarray of shape (n_features,) or None
         Value subtracted from each feature: its mean, or the smaller value of a feature
-        with two values. None if features are not standardized, or not yet.
+        with two values. None if features are not standardized, or if no sample had a
+        positive weight yet.
 
     scale_ : ndarray of shape (n_features,) or None
         Value by which each feature is then divided: its standard deviation, or the
         difference of the values of a feature with two values, or 1 for a constant
-        feature. None if features are not standardized, or not yet.
+        feature. None if features are not standardized, or if no sample had a positive
+        weight yet.
 
     n_layers_ : int
         Number of layers, including the input and output layers.
@@ -551,7 +562,9 @@ class BGDClassifier(
     - In the first hidden layer :math:`u = c \sqrt{3 / d}` for :math:`d` features, with
       :math:`c = 3` for logistic units, 1.5 for tanh, :math:`\sqrt 2` for relu and 1 for
       identity. :math:`W_1` is then divided by the root mean square :math:`r` of the
-      features, or by :math:`\sqrt r` if :math:`r > 1`.
+      features, or by :math:`\sqrt r` if :math:`r > 1`. While `partial_fit` changes
+      `mean_` and `scale_`, it multiplies :math:`W_1` by the old divisor over the new
+      one.
     - In the other layers :math:`u = c \sqrt{6 / (fan_{in} + fan_{out})}` [6]_, with
       :math:`c = 4` for logistic hidden units and 1 otherwise.
 
@@ -835,8 +848,10 @@ class BGDClassifier(
             `y` has indicators. If passed again, they must not change.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, not negative. If all are zero, the call creates the
-            layers but does not train. A number is the weight of every sample.
+            Weights of the samples, not negative. Only the ratios of the weights in a
+            call matter, so they have no effect on a single sample; this is true of
+            `class_weight` too. If all are zero, the call creates the layers but does
+            not train. A number is the weight of every sample.
 
         Returns
         -------

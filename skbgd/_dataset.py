@@ -1,6 +1,6 @@
 """Rows in local memory with their targets, and what training asks of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -62,8 +62,16 @@ class Dataset:
         return self.n_samples**2 / np.square(self.weights, dtype=float).sum()
 
     def moments(self):
-        """Mean and standard deviation of the features; None for sparse rows."""
-        return None if issparse(self.X) else Moments.from_rows(self.X, self.weights)
+        """Moments of the features, or None for sparse rows.
+
+        Their weight is the number of rows with w_i > 0.
+        """
+        if issparse(self.X):
+            return None
+        moments = Moments.from_rows(self.X, self.weights)
+        if self.weights is None:
+            return moments
+        return replace(moments, weight=float(np.count_nonzero(self.weights)))
 
     def mean_squared_row_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, over rows with w_i > 0."""

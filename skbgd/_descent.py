@@ -57,8 +57,8 @@ class State:
     theta_set_by_user: bool = False
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation split
-    mean_squared_row_norm: float | None = None  # set by the first rows with a weight
-    moments: np.ndarray | None = None  # of a stream's rows, until they suffice
+    mean_squared_row_norm: float | None = None  # of the rows that scale W_1
+    stream_moments: np.ndarray | None = None  # `Moments`, until they are enough
     velocity: np.ndarray | None = None  # momentum, or the first moment of Adam
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0
@@ -142,7 +142,7 @@ class State:
             self,
             theta=theta,
             theta_set_by_user=True,
-            moments=None,
+            stream_moments=None,
             best_theta=None,
             average=None,
             velocity=None,

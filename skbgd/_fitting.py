@@ -97,7 +97,8 @@ class FittingMixin:
             self._reset_stopping_rule_if_changed(data, validation_data)
             settings = self._resolve_settings(data)
             progress = Progress(self, self._state, *callback_args, has_feature_names)
-            self._initialize_first_layer(data)
+            if self._state.n_iter < settings.max_iter:  # otherwise there is no epoch
+                self._initialize_first_layer(data)
             minimizer = self._make_minimizer(data, settings)
             validate = validation_criterion(self, validation_rows, validation_data)
             with minimizer.trainer:
@@ -307,29 +308,34 @@ class FittingMixin:
         return settings
 
     def _initialize_first_layer(self, data, streaming=False):
-        """Let the first rows scale W_1 and determine how rows are standardized.
+        """Let the first rows determine the scale of W_1 and how rows are standardized.
 
-        Each chunk of a stream changes the mean and scale of the features until its rows
-        suffice: those of one or two rows say little about the others.
+        The first chunks of a stream may have few rows, which say little about later
+        ones. The mean and scale of the features change until there are enough rows, and
+        the scale of W_1 with them.
         """
         state = self._state
-        if state.mean_squared_row_norm is not None and state.moments is None:
+        norm = state.mean_squared_row_norm
+        if norm is not None and state.stream_moments is None:
             return
+        dtype = state.theta.dtype
         moments = data.moments() if self._network.standardize else None
         if moments is not None:
-            if state.moments is not None:
-                moments = Moments.from_array(state.moments) + moments
-            is_final = not streaming or moments.suffice()
-            state.moments = None if is_final else moments.to_array()
+            if state.stream_moments is not None:
+                moments = Moments.from_array(state.stream_moments) + moments
+            is_final = not streaming or moments.are_enough(dtype)
+            state.stream_moments = None if is_final else moments.to_array()
             self._network, state.mean_squared_row_norm = self._network.standardized(
-                moments, state.theta.dtype
+                moments, dtype
             )
-        elif state.mean_squared_row_norm is None:
+        elif norm is None:
             state.mean_squared_row_norm = float(data.mean_squared_row_norm())
-        if state.t == 0 and not state.theta_set_by_user:
-            self._network.scale_initial_weights(
-                state.theta, state.mean_squared_row_norm
-            )
+        if not state.theta_set_by_user:
+            for theta in (state.theta, state.average):
+                if theta is not None:
+                    self._network.scale_first_layer(
+                        theta, state.mean_squared_row_norm, norm
+                    )
 
     def _make_minimizer(self, data, settings):
         problem = self._network, self._state, data

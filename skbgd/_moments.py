@@ -77,11 +77,20 @@ class Moments:
         rows = np.broadcast_arrays(*(getattr(self, item.name) for item in fields(self)))
         return np.array(rows, dtype=float)
 
-    def suffice(self):
+    def are_enough(self, dtype):
         """Whether these rows determine how a stream is standardized."""
         few, many = STREAM_ROWS
-        varied = (self.low < self.high).all()
-        return self.weight >= many or (self.weight >= few and varied)
+        return self.weight >= many or (
+            self.weight >= few and not self.is_constant(dtype).any()
+        )
+
+    def is_constant(self, dtype):
+        """Whether the values of a column are equal, up to rounding in this dtype."""
+        limits = np.finfo(dtype)
+        largest = np.maximum(abs(self.low), abs(self.high))
+        with np.errstate(all="ignore"):
+            rounding = np.maximum(ROUNDING_ERRORS * limits.eps * largest, limits.tiny)
+            return self.high - self.low <= rounding
 
     def __add__(self, other):
         """Combine the moments (Chan, Golub & LeVeque, "Updating formulae", 1979)."""
@@ -103,7 +112,7 @@ class Moments:
                 np.hypot(np.sqrt(1 - p) * self.deviation, np.sqrt(p) * other.deviation),
                 np.sqrt(p * (1 - p)) * delta,
             )
-            # The same rows again change no bit.
+            # If the same rows are added again, the deviation keeps its exact value.
             is_same = (delta == 0) & (self.deviation == other.deviation)
             deviation = np.where(is_same, self.deviation, deviation)
         return Moments(weight, low, high, mean, deviation, two_valued)
@@ -115,12 +124,9 @@ class Moments:
         become 0 and 1, those of a constant column 0. Each scale and its reciprocal are
         normal numbers of the given dtype.
         """
-        limits = np.finfo(dtype)
+        constant = self.is_constant(dtype)
         with np.errstate(all="ignore"):
             spread = self.high - self.low
-            largest = np.maximum(abs(self.low), abs(self.high))
-            rounding = np.maximum(ROUNDING_ERRORS * limits.eps * largest, limits.tiny)
-            constant = spread <= rounding
             two_valued = self.two_valued & ~constant
             shift = np.where(two_valued, self.low, self.low + self.mean)
             scale = np.where(two_valued, spread, self.deviation)
@@ -133,7 +139,8 @@ class Moments:
                 f"from {self.low[worst]:.3g} to {self.high[worst]:.3g}. Divide it by a "
                 "constant."
             )
-        scale = np.clip(scale, limits.tiny, 1 / limits.tiny)
+        tiny = np.finfo(dtype).tiny
+        scale = np.clip(scale, tiny, 1 / tiny)
         # mean (x - shift)^2 = s^2 + (mean - shift)^2
         squares = (self.deviation / scale) ** 2
         squares += (np.where(two_valued, self.mean, 0) / scale) ** 2

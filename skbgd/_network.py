@@ -169,16 +169,23 @@ class Network:
         return theta
 
     @quiet
-    def scale_initial_weights(self, theta, mean_squared_row_norm):
+    def scale_first_layer(self, theta, norm, earlier_norm):
         """Divide W_1 by r, the features' root mean square, or by sqrt(r) if r > 1.
 
         The pre-activations of small features, such as one-hot columns, then also have
         standard deviation FIRST_LAYER_GAIN. For large features the square root is a
         compromise: with r, small features beside a large one would have no effect.
+
+        `norm` is the mean squared norm of the rows. W_1 was divided before according to
+        `earlier_norm`, unless that is None.
         """
-        rms = np.sqrt(mean_squared_row_norm / self.units[0])
-        if len(self.layers) > 1 and 0 < rms < np.inf:
-            theta[self.layers[0][0]] /= rms if rms < 1 else np.sqrt(rms)
+        if len(self.layers) > 1:
+            divisor = self._divisor(norm) / self._divisor(earlier_norm)
+            theta[self.layers[0][0]] /= divisor
+
+    def _divisor(self, norm):
+        rms = np.sqrt((norm or 0) / self.units[0])
+        return min(rms, np.sqrt(rms)) if 0 < rms < np.inf else 1.0
 
     # Predictions
 

@@ -231,12 +231,15 @@ def _checks_of_state(state, units):
         # Moments of large gradients may overflow in a valid model.
         if value is not None and name in ("best_theta", "average"):
             yield name, value, _is_finite(value), "finite"
-    if state.moments is not None:
-        value, shape = state.moments, (6, units[0])
+    if state.stream_moments is not None:
+        value, shape = state.stream_moments, (6, units[0])
         is_valid = _is_array(value, shape, "d") and _is_finite(value)
-        yield "moments", value, is_valid, f"an array of shape {shape}, float64, finite"
-        is_valid = (value[0] > 0).all() and (value[4] >= 0).all()
-        yield "moments", value, is_valid, "those of rows"
+        rule = f"an array of shape {shape}, float64, and finite"
+        yield "stream_moments", value, is_valid, rule
+        weight, low, high, _, deviation, _ = value
+        is_valid = (weight > 0) & (low <= high) & (deviation >= 0)
+        rule = "a positive weight, low <= high and deviation >= 0 in each column"
+        yield "stream_moments", value, bool(is_valid.all()), rule
     if state.second_moment is not None:
         is_valid = state.velocity is not None
         yield "velocity", state.velocity, is_valid, "an array, as second_moment"

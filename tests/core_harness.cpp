@@ -21,9 +21,12 @@
 #include <thread>
 #include <vector>
 
-#if __has_include(<sys/mman.h>)
+#ifdef _WIN32
+#define NOMINMAX 1
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
 
 #include "../skbgd/_core/interface.hpp"
@@ -85,16 +88,19 @@ class Pages {
     }
     static char *allocate(size_t size)
     {
-#if __has_include(<sys/mman.h>)
+#ifdef _WIN32
+        void *all = VirtualAlloc(nullptr, size + 2 * PAGE, MEM_RESERVE, PAGE_NOACCESS);
+        char *memory = (char *)all + PAGE;
+        if (!all || !VirtualAlloc(memory, size, MEM_COMMIT, PAGE_READWRITE))
+            std::abort();
+#else
         void *all = mmap(nullptr, size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
                          -1, 0);
         char *memory = (char *)all + PAGE;
         if (all == MAP_FAILED || mprotect(memory, size, PROT_READ | PROT_WRITE) != 0)
             std::abort();
-        return memory;
-#else
-        return new char[size];
 #endif
+        return memory;
     }
 };
 

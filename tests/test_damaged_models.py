@@ -22,6 +22,7 @@ CASES = {
     "multiclass": {"solver": "adam", "warm_start": True},
     "multilabel": {"early_stopping": True, "momentum": 0.9, "hidden_layer_sizes": ()},
 }
+STREAM = "the first rows of a stream"
 
 
 def saved(kind):
@@ -30,7 +31,14 @@ def saved(kind):
     return pickle.loads(pickle.dumps(clf.__getstate__()))
 
 
-STATES = {kind: saved(kind) for kind in CASES}
+def saved_stream():
+    """The state of a model whose mean and scale may still change."""
+    X, y = targets("binary")
+    clf = small().partial_fit(X[:9], y[:9], classes=[0, 1])
+    return pickle.loads(pickle.dumps(clf.__getstate__()))
+
+
+STATES = {kind: saved(kind) for kind in CASES} | {STREAM: saved_stream()}
 
 
 def places(values, path=()):
@@ -67,7 +75,7 @@ def check(kind, state):
         assert "is damaged" in str(error)
         assert vars(clf).keys() == vars(BGDClassifier()).keys()
         return
-    X, y = targets(kind)
+    X, y = targets("binary" if kind == STREAM else kind)
     uses = (
         clf.predict_proba,
         clf.predict,
@@ -116,7 +124,7 @@ VALUES = st.one_of(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", STATES)
 @settings(deadline=None)
 @given(data=st.data())
 def test_any_value_in_any_place(kind, data):
@@ -126,8 +134,14 @@ def test_any_value_in_any_place(kind, data):
     check(kind, changed(state, path, data.draw(VALUES)))
 
 
+def with_last(array, value):
+    array = array.copy()
+    array.flat[-1] = value
+    return array
+
+
 ARRAY_CHANGES = {
-    "longer": lambda a: np.append(a, a[:1]),
+    "longer": lambda a: np.append(a, a[:1], axis=0),
     "shorter": lambda a: a[:-1],
     "empty": lambda a: a[:0],
     "column": lambda a: a[:, np.newaxis],
@@ -139,13 +153,13 @@ ARRAY_CHANGES = {
     "record": lambda a: a.view([("x", a.dtype)]),
     "list": lambda a: a.tolist(),
     "bytes": lambda a: a.tobytes(),
-    "nan": lambda a: np.append(a[:-1], np.nan),
-    "infinite": lambda a: np.append(a[:-1], -np.inf),
+    "nan": lambda a: with_last(a, np.nan),
+    "infinite": lambda a: with_last(a, -np.inf),
 }
 HARMLESS = {
-    "strided": lambda a: np.repeat(a, 2)[::2],
+    "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
     "unaligned": unaligned,
-    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype),
+    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
     "other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
     "subclass": lambda a: a.view(np.recarray),
 }
@@ -160,7 +174,7 @@ def array_places(state):
             yield path, value
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", STATES)
 @pytest.mark.parametrize("change", ARRAY_CHANGES)
 def test_a_wrong_array_is_refused(kind, change):
     """Another shape, a type that is not that of the array, or a value not finite.
@@ -175,11 +189,11 @@ def test_a_wrong_array_is_refused(kind, change):
             BGDClassifier().__setstate__(state)
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", STATES)
 @pytest.mark.parametrize("change", HARMLESS)
 def test_the_memory_of_an_array_does_not_matter(kind, change):
     """The model predicts the same, to the last bit."""
-    X, _ = targets(kind)
+    X, _ = targets("binary" if kind == STREAM else kind)
     clf = BGDClassifier()
     clf.__setstate__(deepcopy(STATES[kind]))
     for path, array in array_places(STATES[kind]):
@@ -223,6 +237,18 @@ def test_a_wrong_value_is_refused(path, value):
     """The error names the estimator and the value."""
     state = changed(STATES["multiclass"], path, value)
     with pytest.raises(ValueError, match="This BGDClassifier is damaged: .*fit a new"):
+        BGDClassifier().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    "row, value", [(0, 0.0), (1, np.full(6, 1e9)), (2, -1e9), (4, np.full(6, -1.0))]
+)
+def test_impossible_moments_are_refused(row, value):
+    """No weight, a smallest value above the largest, a negative deviation."""
+    moments = STATES[STREAM]["_state"]["stream_moments"].copy()
+    moments[row] = value
+    state = changed(STATES[STREAM], ("_state", "stream_moments"), moments)
+    with pytest.raises(ValueError, match="is damaged: stream_moments must"):
         BGDClassifier().__setstate__(state)
 
 

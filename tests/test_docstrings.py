@@ -34,7 +34,8 @@ def test_parameters_and_attributes(cls):
     """Each is described in the docstring of each class, the parameters in order."""
     assert documented(cls, "Parameters") == list(signature(cls).parameters)
     clf = BGDClassifier((), learning_rate=0.1).fit([[0.0], [1.0]], [0, 1])
-    fitted = {name for name in vars(clf) if re.fullmatch(r"[a-z]\w*_", name)}
+    names = {*vars(clf), *dir(cls)}
+    fitted = {name for name in names if re.fullmatch(r"[a-z]\w*_", name)}
     assert fitted <= set(documented(cls, "Attributes"))
 
 

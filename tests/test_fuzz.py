@@ -338,7 +338,7 @@ def check_predictions(clf, X):
 
 
 def is_extreme(dense, squared_norm):
-    """Whether rows of this mean squared norm amplify rounding too much to compare."""
+    """Whether rows of this mean squared norm make rounding visible in the results."""
     return dense.any() and not 1e-30 < squared_norm < 1e4
 
 

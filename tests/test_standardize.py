@@ -451,23 +451,61 @@ def test_a_feature_that_is_constant_at_first(size, last):
         np.testing.assert_allclose(clf.scale_, scale, rtol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_small_chunks_with_weights(dtype):
-    """Rows of weight zero do not count, nor do chunks of such rows."""
-    X, y, w = table(dtype)
+def test_a_feature_that_varies_by_rounding_at_first():
+    """It is constant until its range is larger: a time in seconds, in float32."""
+    X = (1.7e9 + 20 * np.arange(300.0)).astype(np.float32)[:, np.newaxis]
+    y = np.arange(300) % 2
     clf = small()
-    for start in range(0, 28, 7):
+    for start in range(0, 300, 10):
+        clf.partial_fit(X[start : start + 10], y[start : start + 10], classes=[0, 1])
+    assert 100 < clf.scale_[0] < 1000
+
+
+@pytest.mark.parametrize("weights", ["0 or 1", "random"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_chunks_with_weights(dtype, weights):
+    """Rows of weight zero do not count, nor do chunks of such rows.
+
+    A chunk counts as its number of other rows, whatever the sum of their weights.
+    """
+    X, y, w = table(dtype)
+    X = X[:, :7]  # without constant features
+    w = (w > 0).astype(float) if weights == "0 or 1" else w * np.sqrt(np.arange(70))
+    clf = small()
+    counted, n = np.zeros(70), 0
+    for start in range(0, 70, 7):
         chunk = slice(start, start + 7)
-        clf.partial_fit(X[chunk], y[chunk], [0, 1], w[chunk] > 0)
+        clf.partial_fit(X[chunk], y[chunk], [0, 1], w[chunk])
         clf.partial_fit(1000 * X, y, sample_weight=0.0)
-    # The weights of each chunk are divided by their mean.
-    normalized = np.concatenate(
-        [part / part.mean() for part in (w[:28] > 0).reshape(4, 7)]
-    )
-    shift, scale = shift_and_scale(X[:28], normalized)
-    rtol = 1e-12 if dtype == np.float64 else 1e-6
-    np.testing.assert_allclose(clf.mean_, shift, rtol=rtol, atol=1e-16)
-    np.testing.assert_allclose(clf.scale_, scale, rtol=rtol)
+        if n < 30:
+            count = np.count_nonzero(w[chunk])
+            counted[chunk] = w[chunk] * count / w[chunk].sum()
+            n += count
+        shift, scale = shift_and_scale(X, counted)
+        rtol = 1e-12 if dtype == np.float64 else 1e-6
+        np.testing.assert_allclose(clf.mean_, shift, rtol=rtol, atol=1e-16)
+        np.testing.assert_allclose(clf.scale_, scale, rtol=rtol)
+    assert n < np.count_nonzero(w)
+
+
+@pytest.mark.parametrize("schedule", ["auto", "constant"])
+@pytest.mark.parametrize("activation", ["logistic", "relu"])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_small_chunks_and_the_scale_of_the_first_layer(size, activation, schedule):
+    """W_1 is divided by the root mean square of all rows that are standardized."""
+    rng = np.random.default_rng(0)
+    n = -(-30 // size) * size
+    X = (rng.random((n, 20)) < 0.1).astype(float)
+    X[29] = 1
+    y = rng.integers(2, size=n)
+    params = {"activation": activation, "learning_rate_schedule": schedule}
+    streams = [small(**params, learning_rate=1e-30, alpha=0) for _ in range(2)]
+    for clf, step in zip(streams, (size, n), strict=True):
+        for start in range(0, n, step):
+            chunk = slice(start, start + step)
+            clf.partial_fit(X[chunk], y[chunk], classes=[0, 1])
+    np.testing.assert_allclose(*(clf.coefs_[0] for clf in streams), rtol=1e-12)
+    np.testing.assert_array_equal(*(clf.coefs_[1] for clf in streams))
 
 
 @pytest.mark.parametrize("n", [4, 7, 29])
@@ -496,6 +534,19 @@ def test_what_ends_the_first_rows_of_a_stream(action):
     clf.partial_fit(1000 * X, y)
     np.testing.assert_allclose(clf.mean_, shift, rtol=1e-12, atol=1e-24)
     np.testing.assert_allclose(clf.scale_, scale, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:No epoch")
+def test_a_fit_without_an_epoch_keeps_mean_and_scale():
+    """Its rows do not count, so the predictions stay the same."""
+    X, y, _ = table()
+    clf = small(warm_start=True, max_iter=5)
+    for i in range(6):
+        clf.partial_fit(X[[i]], y[[i]], classes=[0, 1])
+    before = clf.predict_proba(X)
+    clf.fit(100 * X, y)
+    assert clf.n_iter_ == 6
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
 def test_sparse_chunks_among_the_first_rows():

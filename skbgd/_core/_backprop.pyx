@@ -217,10 +217,10 @@ cdef int _run_signal_handlers() noexcept with gil:
 
 
 cdef int _check_signals() noexcept nogil:
-    """The same in the main thread; 0 in others.
+    """Run pending signal handlers in the main thread; returns 0 in other threads.
 
-    These must not wait for the GIL here: when Python exits, it ends a thread that does,
-    and C++ then aborts the process.
+    These must not wait for the GIL here: when Python exits, it ends a thread that waits
+    for it, and the C++ code around the call then aborts the process.
     """
     if PyThread_get_thread_ident() != _main_thread:
         return 0
