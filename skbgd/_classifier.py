@@ -245,8 +245,8 @@ class BGDClassifier(
         The values, `mean_` and `scale_`, are computed in `fit`. In `partial_fit` they
         are those of all samples so far, until there are 30 and each feature has varied,
         or until there are 1000. Later calls of `partial_fit`, and of `fit` with
-        `warm_start`, keep them. Such a `fit` with fewer samples before adds its own.
-        Samples of weight 0 do not count.
+        `warm_start`, keep them. After fewer samples, such a `fit` adds its own. Samples
+        of weight 0 do not count.
 
         If a feature drifts, such as a timestamp, use ``standardize=False``. For each
         chunk call `partial_fit` of a :class:`~sklearn.preprocessing.StandardScaler`,
