@@ -212,8 +212,8 @@ class BGDClassifier(
         - for other schedules 400, since training usually stops earlier by `tol`;
         - with ``solver="lbfgs"`` 1000 iterations.
 
-        With `warm_start` this number of epochs is added when the data or a parameter
-        have changed.
+        With `warm_start` this number of epochs is added when the data or another
+        parameter have changed.
 
     tol : float, "auto" or None, default="auto"
         Tolerance of the stopping rule. An epoch is an improvement if the criterion is
@@ -334,9 +334,8 @@ class BGDClassifier(
         continues from them, without momentum and with a new stopping rule. Setting them
         discards the best parameters of early stopping. The weights belong to the
         present `mean_` and `scale_`, if any, which no longer change. To start from your
-        own weights,
-        first create the layers with ``partial_fit(X, y, classes, sample_weight=0)``,
-        which does not train.
+        own weights, first create the layers with
+        ``partial_fit(X, y, classes, sample_weight=0)``, which does not train.
 
     intercepts_ : tuple of ndarray, each of shape (fan_out,)
         Bias vectors :math:`b_1, \dots, b_L`. Can be set like `coefs_`.
@@ -562,9 +561,9 @@ class BGDClassifier(
     - In the first hidden layer :math:`u = c \sqrt{3 / d}` for :math:`d` features, with
       :math:`c = 3` for logistic units, 1.5 for tanh, :math:`\sqrt 2` for relu and 1 for
       identity. :math:`W_1` is then divided by the root mean square :math:`r` of the
-      features, or by :math:`\sqrt r` if :math:`r > 1`. While `partial_fit` changes
-      `mean_` and `scale_`, it multiplies :math:`W_1` by the old divisor over the new
-      one.
+      features, or by :math:`\sqrt r` if :math:`r > 1`. When later samples of a stream
+      change `mean_` and `scale_`, :math:`W_1` is multiplied by the old divisor over the
+      new one.
     - In the other layers :math:`u = c \sqrt{6 / (fan_{in} + fan_{out})}` [6]_, with
       :math:`c = 4` for logistic hidden units and 1 otherwise.
 
@@ -799,8 +798,9 @@ class BGDClassifier(
             fit_warnings = trained._fit(
                 X, y, sample_weight, X_val, y_val, sample_weight_val
             )
-        except self._INTERRUPTS:
-            if trained._interrupted_after_an_epoch(before.get("_state")):
+        except self._INTERRUPTS as interrupt:
+            if trained._has_new_epochs(before.get("_state")):
+                trained._finish_interrupted_fit(interrupt)
                 self._commit(trained, before)
             raise
         self._commit(trained, before)

@@ -50,7 +50,7 @@ class Dataset:
 
     @property
     def key(self):
-        """Identifies the rows for warm starts: checksums of a sample."""
+        """Identifies the rows for warm starts: shapes and checksums."""
         return tuple(map(_fingerprint, (self.X, self.Y, self.weights)))
 
     @quiet
@@ -69,9 +69,7 @@ class Dataset:
         if issparse(self.X):
             return None
         moments = Moments.from_rows(self.X, self.weights)
-        if self.weights is None:
-            return moments
-        return replace(moments, weight=float(np.count_nonzero(self.weights)))
+        return replace(moments, weight=float(count_weighted(self.X, self.weights)))
 
     def mean_squared_row_norm(self):
         """sum_i w_i ||x_i||^2 / sum_i w_i, over rows with w_i > 0."""
@@ -112,6 +110,11 @@ class Dataset:
         )
 
 
+def count_weighted(X, weights):
+    """The number of rows with w_i > 0."""
+    return X.shape[0] if weights is None else np.count_nonzero(weights)
+
+
 def sample_rows(*arrays):
     """About a thousand evenly spaced rows of arrays, or None for None."""
     n = arrays[0].shape[0]
@@ -134,9 +137,8 @@ def mean_squared_row_norm(X, weights):
 
 
 def _fingerprint(array):
-    """The shape and checksums of a sample of the rows, or None for None."""
+    """The shape and checksums of an array, or None for None."""
     if array is None:
         return None
-    (rows,) = sample_rows(array)
-    parts = [rows.data, rows.indices, rows.indptr] if issparse(rows) else [rows]
-    return array.shape, *(crc32(part.tobytes()) for part in parts)
+    parts = [array.data, array.indices, array.indptr] if issparse(array) else [array]
+    return array.shape, *(crc32(np.ascontiguousarray(part)) for part in parts)

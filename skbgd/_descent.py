@@ -159,8 +159,7 @@ class State:
         """Resume from the best parameters with a new stopping rule.
 
         With the default ``key=None`` the key, the first epoch and the cuts of the
-        adaptive schedule are kept. If the best parameters are not the last ones, the
-        momentum is reset.
+        adaptive schedule are kept. If there are best parameters, the momentum is reset.
         """
         if self.best_theta is not None:
             self.theta, self.best_theta = self.best_theta, None
@@ -279,7 +278,7 @@ class Descent(Minimizer):
             second_moment=state.second_moment,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            n_epochs=settings.max_iter - state.n_iter,
+            n_epochs=1 if settings.streaming else settings.max_iter - state.n_iter,
         )
         self.penalty, _ = self.objective.penalty_and_norm(state.theta)
 

@@ -1,6 +1,7 @@
 """The steps of `fit` and `partial_fit`. `_fit` lists them; the rest is elsewhere."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import issparse
@@ -57,13 +58,22 @@ class FittingMixin:
     # Exceptions after which `fit` keeps the epochs made before.
     _INTERRUPTS: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
-    def _interrupted_after_an_epoch(self, before):
-        """Whether `fit` made epochs, after the state `before`, and was interrupted."""
-        state, reason = (vars(self).get(name) for name in ("_state", "stop_reason_"))
-        if state is before or reason != "interrupted":
+    def _has_new_epochs(self, before):
+        """Whether `fit` made epochs after the state `before`."""
+        state = vars(self).get("_state")
+        if state is before:
             return False
         resumed = before is not None and self.warm_start
         return state.n_iter > (before.n_iter if resumed else 0)
+
+    def _finish_interrupted_fit(self, interrupt):
+        """Set the fitted attributes, and add a note to the exception."""
+        self._set_fitted_attributes()
+        self.stop_reason_ = "interrupted"
+        interrupt.add_note(
+            f"fit was interrupted in epoch {self.n_iter_}. The parameters reached by "
+            "then are kept: the estimator is fitted."
+        )
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, *validation):
@@ -77,6 +87,7 @@ class FittingMixin:
             if resumed:
                 self._check_same_network()
                 self._check_same_classes(rows.classes())
+                rows.check_labels(self.classes_, self._multilabel)
                 self._state = self._state.copy()
                 self._state.continue_from_average()
             else:
@@ -96,11 +107,11 @@ class FittingMixin:
             data, validation_data = self._encode(rows, name, validation_rows)
             self._reset_stopping_rule_if_changed(data, validation_data)
             settings = self._resolve_settings(data)
-            progress = Progress(self, self._state, *callback_args, has_feature_names)
             if self._state.n_iter < settings.max_iter:  # otherwise there is no epoch
                 self._initialize_first_layer(data)
             minimizer = self._make_minimizer(data, settings)
             validate = validation_criterion(self, validation_rows, validation_data)
+            progress = Progress(self, self._state, *callback_args, has_feature_names)
             with minimizer.trainer:
                 nonconvergence = self._run_epochs(
                     minimizer, settings, validate, progress
@@ -236,6 +247,8 @@ class FittingMixin:
 
     def _check_same_network(self):
         network = self._new_network()
+        if len(network.units) == 2:  # no hidden layer uses the activation
+            network = replace(network, activation=self._network.activation)
         if network != self._network:
             raise ValueError(
                 f"Cannot resume: the model has {self._network}; the parameters specify "
@@ -373,18 +386,13 @@ class FittingMixin:
                 early_stopping=self.early_stopping,
                 progress=progress,
             )
-        except self._INTERRUPTS as interrupt:
-            self.stop_reason_ = "interrupted"
-            if state.n_iter > n_before:
-                interrupt.add_note(
-                    f"fit was interrupted in epoch {state.n_iter}. The parameters "
-                    "reached by then are kept: the estimator is fitted."
-                )
-            raise
         finally:
             if minimizer.last_eta is not None:
                 self.learning_rate_init_ = minimizer.update_rule.eta
                 self.learning_rate_ = minimizer.last_eta
+            elif self.solver == "lbfgs":
+                for name in ("learning_rate_init_", "learning_rate_"):
+                    vars(self).pop(name, None)
             self._set_fitted_attributes()
         progress.finish(self.stop_reason_)
         loss = sample.mean_loss(self._network, state.theta)

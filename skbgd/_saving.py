@@ -24,6 +24,7 @@ RENAMED_FIELDS = {
     "squared_norm": "mean_squared_row_norm",
     "given": "theta_set_by_user",
     "start": "first_epoch",
+    "moments": "stream_moments",
 }
 
 CURVES = (
@@ -125,6 +126,11 @@ def _restore_training(attributes):
     state.stopping.key = _key_from_plain(state.stopping.key, attributes)
     attributes["_state"] = state
     _check(attributes)
+    # `copy.copy` passes the lists of the original, to which its training appends.
+    for name in CURVES:
+        values = getattr(state, name)[: state.n_iter]
+        setattr(state, name, values)
+        attributes[f"{name}_"] = values
 
 
 def _with_new_names(fields):

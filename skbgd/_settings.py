@@ -65,6 +65,7 @@ class Settings(NamedTuple):
     first_epoch: int
     tol: float | None
     n_iter_no_change: float
+    streaming: bool
 
     @classmethod
     def resolve(cls, clf, data, first_epoch, *, streaming, batch_size_resolver):
@@ -101,6 +102,7 @@ class Settings(NamedTuple):
             first_epoch=first_epoch,
             tol=resolve_tol(clf.tol),
             n_iter_no_change=resolve_patience(clf, schedule, n_epochs),
+            streaming=streaming,
         )
 
 

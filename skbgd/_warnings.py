@@ -84,7 +84,7 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
         if clf.stop_reason_ == "max_iter":
             return (
                 f"No epoch was made: max_iter={settings.max_iter} includes the epochs "
-                f"of earlier calls ({n_before}). Increase max_iter."
+                f"of earlier calls ({n_before}). Pass a larger number."
             )
         return (
             f"No epoch was made: training stopped in an earlier call (tol="

@@ -129,6 +129,23 @@ def test_between_epochs(batch_size):
     np.testing.assert_array_equal(parameters(clf), parameters(expected))
 
 
+def test_after_the_last_epoch(monkeypatch):
+    """The model is that of the whole fit."""
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    expected = small().fit(X, y)
+    monkeypatch.setattr("skbgd._fitting.convergence_warning", interrupt)
+    clf = small()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        clf.fit(X, y)
+    assert "in epoch 12" in raised.value.__notes__[0]
+    assert clf.stop_reason_ == "interrupted"
+    assert clf.n_iter_ == 12
+    np.testing.assert_array_equal(parameters(clf), parameters(expected))
+
+
 def test_before_the_epoch_of_partial_fit():
     """The model stays as it was."""
     clf = small().fit(X, y)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers import fitted, initial, parameters, same, small, targets
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -85,7 +86,7 @@ def test_streaming_does_not_slow_down(moons):
 
 
 def test_a_copy_resumes_independently(moons):
-    """Two copies share the curves until one of them is trained."""
+    """Each continues its own curves."""
     X, _, y, _ = moons
     clf = small().fit(X, y)
     other = copy(clf).partial_fit(X, y)
@@ -95,6 +96,17 @@ def test_a_copy_resumes_independently(moons):
     clf.partial_fit(X, y)
     same(clf, other)
     assert clf.n_iter_ == len(clf.loss_curve_) == 14
+
+
+def test_a_copy_leaves_the_curves_of_the_original(moons):
+    X, _, y, _ = moons
+    clf = small().fit(X, y)
+    curves = clf.loss_curve_, clf.updates_curve_, clf.seconds_curve_
+    before = deepcopy((*curves, clf.loss_))
+    copy(clf).partial_fit(X, 1 - y)
+    clf.partial_fit(X, y, sample_weight=0)  # sets `loss_` anew
+    assert (*curves, clf.loss_) == before
+    assert clf.loss_curve_ == curves[0]
 
 
 # Streams: the model is an average of the parameters after each call
@@ -250,6 +262,52 @@ def test_a_failed_warm_start_leaves_curves_and_model(moons):
 
 
 # warm_start: the rows or a parameter have changed
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("row", [0, 1, 2998, 2999])
+@pytest.mark.parametrize("changed", ["X", "y", "sample_weight", "sparse"])
+def test_warm_start_notices_a_change_of_any_sample(changed, row):
+    """Training that has stopped then continues."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 2)), rng.integers(2, size=3000)
+    given = {"X": X, "y": y, "sample_weight": np.ones(3000)}
+    clf = small(warm_start=True, max_iter=50, tol=10.0, n_iter_no_change=2)
+    if changed == "sparse":
+        given["X"] = X = sparse.csr_array(X)
+        changed = "X"
+        row = slice(*X.indptr[row : row + 2])
+    clf.fit(**given).fit(**given)
+    n_iter = clf.n_iter_
+    array = X.data if sparse.issparse(X) else given[changed]
+    array[row] = 1 - array[row] if changed == "y" else 1.5
+    clf.fit(**given)
+    assert clf.n_iter_ > n_iter
+
+
+def test_warm_start_with_another_kind_of_target():
+    """The error is the same with early stopping, which splits the samples."""
+    clf = small(warm_start=True, early_stopping=True).fit(X, y)
+    with pytest.raises(ValueError, match="must hold one class label per row"):
+        clf.fit(X, np.column_stack([y, 1 - y]))
+
+
+def test_another_activation_without_hidden_layers(moons):
+    """It has no effect."""
+    X, _, y, _ = moons
+    params = {"hidden_layer_sizes": (), "max_iter": 12}
+    clf = small(**params | {"max_iter": 5}, warm_start=True).fit(X, y)
+    clf.set_params(activation="relu", max_iter=12).fit(X, y)
+    same(clf, small(**params).fit(X, y))
+
+
+def test_step_sizes_of_a_fit_before_lbfgs(moons):
+    """They are no longer available."""
+    X, _, y, _ = moons
+    clf = small(warm_start=True).fit(X, y)
+    clf.set_params(solver="lbfgs", tol=1e-4, max_iter=100).fit(X, y)
+    assert not hasattr(clf, "learning_rate_")
+    assert not hasattr(clf, "learning_rate_init_")
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -256,6 +256,24 @@ def test_python_exits_during_a_fit():
     run_python(UNFINISHED)
 
 
+def test_the_number_of_threads_of_a_stream(monkeypatch):
+    """It depends on the samples of the call, not on the number of calls."""
+    work = []
+
+    def record(n_jobs, n_rows, n_multiplications_per_step, n_multiplications):
+        work.append(n_multiplications)
+        return 1
+
+    monkeypatch.setattr("skbgd._trainer.n_threads_for", record)
+    X, y = np.random.default_rng(0).normal(size=(9, 2)), np.arange(9) % 2
+    clf = small(max_iter=3)
+    for _ in range(6):
+        clf.partial_fit(X, y, classes=[0, 1])
+    assert len(work) == 6
+    assert len(set(work)) == 1
+    assert work[0] > 0
+
+
 LONG_EPOCH = """
 import threading, time
 import numpy as np

@@ -8,6 +8,7 @@ workers that are lost and replaced.
 """
 
 import warnings
+from dataclasses import replace
 from math import ceil
 from numbers import Real
 from typing import NamedTuple
@@ -336,10 +337,15 @@ class DaskRows:
         return self.n_samples**2 / total
 
     def moments(self):
-        """Mean and standard deviation of the features, or None if a block is sparse."""
+        """Moments of the features, or None if a block is sparse.
+
+        Their weight is the number of rows with w_i > 0.
+        """
         if any(summary.sparse for summary in self.summaries):
             return None
-        return self.sum_over_shards(sum_moments, np.empty(0, self.dtype))[0]
+        theta = np.empty(0, self.dtype)
+        moments, count = self.sum_over_shards(sum_moments, theta)
+        return replace(moments, weight=float(count[0]))
 
     @quiet
     def mean_squared_row_norm(self):

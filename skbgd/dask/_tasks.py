@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from .._array_layout import check_core_layout, explain_bad_columns
 from .._core import backprop
 from .._core.arguments import quiet
-from .._dataset import mean_squared_row_norm, sample_rows
+from .._dataset import count_weighted, mean_squared_row_norm, sample_rows
 from .._moments import Moments
 from .._targets import as_label_array, check_sample_weight, divided_by_max, encode
 from .._trainer import sum_of_losses
@@ -109,13 +109,12 @@ def sum_squared_weights(theta, network, blocks, targets, orders, bounds):
 
 
 def sum_moments(theta, network, blocks, targets, orders, bounds):
-    """Moments of the features of a shard of dense rows."""
-    return add(
-        [
-            (Moments.from_rows(aligned(X), aligned(weights)), None)
-            for X, (_, weights) in zip(blocks, targets, strict=True)
-        ]
-    )
+    """Moments of the features of a shard of dense rows, and [number with w_i > 0]."""
+    terms = []
+    for X, (_, weights) in zip(blocks, targets, strict=True):
+        moments = Moments.from_rows(aligned(X), aligned(weights))
+        terms.append((moments, np.array([count_weighted(X, weights)], dtype=float)))
+    return add(terms)
 
 
 @quiet
