@@ -35,9 +35,7 @@ from ._parameters import (
     unavailable_with_lbfgs,
 )
 from ._saving import from_plain, to_plain
-from ._targets import (
-    check_not_lazy,
-)
+from ._targets import as_label_array, check_not_lazy
 from ._trainer import pre_activations
 
 MISSING = object()
@@ -135,7 +133,7 @@ class BGDClassifier(
         - "auto": "cosine" in `fit`. In `partial_fit`, where the number of epochs is
           unknown, it is :math:`1 / \sqrt{1 + t / 1000}` after :math:`t` samples (`t_`),
           and the model is an average over the calls: the parameters after call
-          :math:`k = 0, 1, \dots` enter the average with weight :math:`9 / (k + 9)`;
+          :math:`k = 0, 1, \dots` enter the average with weight :math:`5 / (k + 5)`;
         - "constant": 1;
         - "invscaling": :math:`1 / (t + 1)^p` after :math:`t` samples (`t_`), with
           :math:`p` = `power_t`;
@@ -274,14 +272,17 @@ class BGDClassifier(
         Criterion on the validation samples. None: their loss. Otherwise a scikit-learn
         scorer, ``scorer(estimator, X, y)``, of which larger values are better. With
         weights it is called with ``sample_weight`` too. The scorer receives a copy of
-        the estimator with the parameters of the epoch. Some scorers, such as
-        "roc_auc_ovr", need a sample of each class. Only used with validation samples.
+        the estimator with the parameters of the epoch; `X` is an array or sparse, never
+        a DataFrame. Some scorers, such as "roc_auc_ovr", need a sample of each class.
+        Only used with validation samples.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, ``{label: weight}``, by which `sample_weight` is
         multiplied. Classes that are not in the dict have weight 1. "balanced" gives
         every class the same total weight: a class has the weight
         ``n_samples / (n_classes * count)``, with counts weighted by `sample_weight`.
+        Only the ratios of the weights in a call matter: in a call of `partial_fit` with
+        samples of a single class they have no effect.
 
         If the dict has a weight for every class, it may also have labels that are not
         in `y`, such as those of a class that a cross-validation fold lacks. Otherwise
@@ -825,7 +826,8 @@ class BGDClassifier(
         momentum or Adam's moments, the counters, the loss curve, the schedule and the
         random numbers. After early stopping it continues from the best parameters. With
         ``learning_rate_schedule="auto"`` the model is an average over the calls. The
-        first samples determine how features are standardized, see `standardize`.
+        first samples determine how features are standardized, see `standardize`. With
+        few samples, ``solver="adam"`` mostly gives better probabilities.
 
         The result of k calls with the same samples is that of ``fit`` with
         ``max_iter=k`` and ``tol=None``, if `batch_size`, `alpha` and
@@ -849,9 +851,9 @@ class BGDClassifier(
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative. Only the ratios of the weights in a
-            call matter, so they have no effect on a single sample; this is true of
-            `class_weight` too. If all are zero, the call creates the layers but does
-            not train. A number is the weight of every sample.
+            call matter: the weight of a single sample has no effect. If all are zero,
+            the call creates the layers but does not train. A number is the weight of
+            every sample.
 
         Returns
         -------
@@ -995,6 +997,44 @@ class BGDClassifier(
         model = self._view()
         Z = model._pre_activations(X)
         return model._network.probabilities(Z)
+
+    def score(
+        self, X: "Rows", y: "ArrayLike", sample_weight: "ArrayLike | None" = None
+    ) -> float:
+        """Return the accuracy; for multilabel targets, all labels must be correct.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Test samples.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            True labels of the samples, of any type that `fit` accepts.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        accuracy : float
+            Fraction of the samples that are classified correctly.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the number of features differs from that in `fit`, if `X` contains NaN or
+            infinity, or if the labels are of another kind.
+
+        Examples
+        --------
+        >>> from skbgd import BGDClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cold", "cold", "hot", "hot"]
+        >>> BGDClassifier(()).fit(X, y).score(X, y)
+        1.0
+        """
+        return super().score(X, as_label_array(y, "y"), sample_weight)
 
     def predict_log_proba(self, X: "Rows") -> "NDArray[np.floating]":
         """Predict the logarithm of the probability of each class, or of each label.

@@ -20,7 +20,7 @@ from ._update_rules import schedule_factor
 MIN_ADAPTIVE_STEP_SIZE = 1e-6
 
 # The average over k calls of a stream weights mainly the last k / 9 of them.
-AVERAGING_ORDER = 9
+AVERAGING_ORDER = 5
 
 
 @dataclass
@@ -116,7 +116,7 @@ class State:
     def update_average(self):
         """Add theta to the average over the calls of `partial_fit`.
 
-            average = average + 9 / (k + 9) (theta - average)        k earlier calls
+            average = average + 5 / (k + 5) (theta - average)        k earlier calls
 
         The step size of a stream does not decay to 0, so theta is noisy. Averaging the
         last calls, a growing number of them, removes the noise ("polynomial-decay
@@ -256,11 +256,10 @@ class Descent(Minimizer):
             max_iter=settings.max_iter,
             first_epoch=settings.first_epoch,
         )
+        self.settings, self.update_rule = settings, update_rule
         eta = update_rule.eta
         if eta == "auto":
-            eta = default_step_size(
-                network, state.mean_squared_row_norm, settings, update_rule
-            )
+            eta = self.default_eta()
         self.update_rule = update_rule = update_rule._replace(eta=float(eta))
         if update_rule.needs_second_moment != (state.second_moment is not None):
             # The solver has changed: its moments start at 0.
@@ -281,6 +280,11 @@ class Descent(Minimizer):
             n_epochs=1 if settings.streaming else settings.max_iter - state.n_iter,
         )
         self.penalty, _ = self.objective.penalty_and_norm(state.theta)
+
+    def default_eta(self):
+        """The initial step size of ``learning_rate="auto"``."""
+        norm = self.state.mean_squared_row_norm
+        return default_step_size(self.network, norm, self.settings, self.update_rule)
 
     @property
     def eta(self):
@@ -446,7 +450,7 @@ def minimize(
                     raise ValueError(
                         f"The validation criterion is {criterion} in epoch "
                         f"{state.n_iter}; early_stopping needs a finite value. Check "
-                        "X_val, y_val and scoring."
+                        "scoring, X_val and y_val, or increase validation_fraction."
                     )
         if early_stopping and criterion < stopping.best_criterion:
             stopping.best_criterion = criterion

@@ -10,6 +10,11 @@ MAX_INCREASE = 0.01, 1e-3
 # The loss must be lower than that of the class priors by at least this fraction.
 MIN_GAIN = 0.005
 
+# A step size is too small if it is this many times smaller than that of "auto", and the
+# loss is more than this fraction of that of the class priors. Searches over usual step
+# sizes do not warn.
+SMALL_STEP_SIZE, HIGH_LOSS = 500, 0.5
+
 # A feature differs between training and validation rows if half of its validation
 # values are farther outside the training range than MAX_DISTANCE times the width of
 # this range. On 16 data sets, random splits and splits sorted by class gave no warning.
@@ -99,24 +104,54 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     relative, absolute = MAX_INCREASE
     limit = initial_loss * (1 + relative) + absolute
     if minimizer.last_eta is not None and loss > limit:
+        is_given = not isinstance(clf.learning_rate, str)
+        epochs = (
+            "" if is_given else f"more epochs (max_iter was {settings.max_iter}) or "
+        )
         return (
-            f"The loss increased from {initial_loss:.3g} to {loss:.3g}. Try a smaller "
-            f"learning_rate (it was {clf.learning_rate_init_:g})."
+            f"The loss increased from {initial_loss:.3g} to {loss:.3g}. Try {epochs}a "
+            f"smaller learning_rate (it was {clf.learning_rate_init_:g})."
             f"{sample.scaling_advice(minimizer.network)}"
         )
     if settings.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
         return None
     prior_loss = class_prior_loss(sample, minimizer.network)
+    larger_rate = _larger_learning_rate(clf, minimizer)
     if prior_loss > 0 and model_loss > prior_loss * (1 - MIN_GAIN):
+        hardly = "hardly" if model_loss < prior_loss else "not"
         return (
-            f"The loss, {model_loss:.3g}, is hardly lower than {prior_loss:.3g}, the "
+            f"The loss, {model_loss:.3g}, is {hardly} lower than {prior_loss:.3g}, the "
             "loss of predicting the class frequencies for all samples. Either the "
-            "features are not informative, or the network has not learned. Try more "
-            f"epochs (max_iter was {settings.max_iter}), a smaller alpha (it was "
-            f"{settings.alpha:g}) or hidden layers."
+            "features are not informative, or the network has not learned. Try "
+            f"{larger_rate and larger_rate + ', '}more epochs (max_iter was "
+            f"{settings.max_iter}), a smaller alpha (it was {settings.alpha:g}) or "
+            f"{_other_layers(minimizer.network)}."
             f"{sample.scaling_advice(minimizer.network)}"
+        )
+    if larger_rate and model_loss > prior_loss * HIGH_LOSS:
+        return (
+            f"The loss, {model_loss:.3g}, is still high: predicting the class "
+            f"frequencies gives {prior_loss:.3g}. Try {larger_rate}."
         )
     message = minimizer.unconverged_message(clf.stop_reason_, settings)
     if clf.stop_reason_ == "converged" and not message:
         return None
     return (message + sample.scaling_advice(minimizer.network)).strip() or None
+
+
+def _larger_learning_rate(clf, minimizer):
+    """A cure if `learning_rate` is far below the value of "auto", otherwise ""."""
+    norm = clf._state.mean_squared_row_norm
+    if clf.solver == "lbfgs" or isinstance(clf.learning_rate, str) or np.isinf(norm):
+        return ""
+    eta, default = minimizer.update_rule.eta, minimizer.default_eta()
+    if eta * SMALL_STEP_SIZE >= default:
+        return ""
+    return f"a larger learning_rate (it was {eta:g}; 'auto' is {default:.3g})"
+
+
+def _other_layers(network):
+    n_hidden = len(network.units) - 2
+    if n_hidden == 0:
+        return "hidden layers"
+    return "fewer hidden layers" if n_hidden > 2 else "other hidden layers"

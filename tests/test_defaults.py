@@ -186,7 +186,7 @@ FLAT = {"learning_rate": 1e-12}
 LARGE_TOL = {"tol": 1e6, "learning_rate": 0.25}
 
 
-@pytest.mark.filterwarnings("ignore:The loss, .*, is hardly lower")
+@pytest.mark.filterwarnings("ignore:The loss, .*, is (hardly|not) lower")
 @pytest.mark.parametrize(
     "params, n_iter, stop_reason",
     [

@@ -41,6 +41,7 @@ def test_objects(y, classes):
     np.testing.assert_array_equal(clf.coefs_[0], expected.coefs_[0])
     assert clf.validation_loss_curve_ == expected.validation_loss_curve_
     np.testing.assert_array_equal(clf.predict(X), classes[expected.predict(X)])
+    assert clf.score(X, y) == expected.score(X, plain)
     streamed = small(max_iter=2, learning_rate=0.1).partial_fit(X, y, classes=y[:3])
     np.testing.assert_array_equal(streamed.classes_, classes, strict=True)
 

@@ -263,7 +263,7 @@ def test_there_is_no_partial_fit():
     assert hasattr(clf.set_params(solver="sgd"), "partial_fit")
 
 
-@pytest.mark.filterwarnings("ignore:The loss, 0.693, is hardly lower than 0.693")
+@pytest.mark.filterwarnings("ignore:The loss, 0.693, is not lower than 0.693")
 def test_no_gradient_at_the_start():
     """One iteration, which ends with the initial parameters."""
     X, y = np.zeros((4, 1)), [0, 1, 0, 1]

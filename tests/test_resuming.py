@@ -133,7 +133,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("stream_params", STREAMS.values(), ids=STREAMS)
 def test_a_stream_is_a_weighted_average(stream_params):
-    """In call k, from 0, the parameters have the weight 9 / (k + 9) in the average.
+    """In call k, from 0, the parameters have the weight 5 / (k + 5) in the average.
 
     A schedule that is given as a function has the same steps, but no average.
     """
@@ -147,7 +147,7 @@ def test_a_stream_is_a_weighted_average(stream_params):
         averaged = stream(k + 1, **params)
         last = stream(1, last)
         theta = parameters(last)
-        average = theta if k == 0 else average + 9 / (k + 9) * (theta - average)
+        average = theta if k == 0 else average + 5 / (k + 5) * (theta - average)
         np.testing.assert_allclose(parameters(averaged), average, rtol=1e-12)
         assert averaged.loss_curve_ == last.loss_curve_
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import small, targets
 from scipy import sparse
-from sklearn.datasets import load_digits, make_moons
+from sklearn.datasets import load_digits, load_iris, make_moons
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -68,7 +68,8 @@ def test_advice_names_parameters_that_can_be_set(learning_rate):
     )  # fmt: skip
     with pytest.warns(ConvergenceWarning, match="The loss increased") as record:
         clf.fit(X, y)
-    advice = f"Try a smaller learning_rate (it was {clf.learning_rate_init_:g})."
+    more = "more epochs (max_iter was 2) or " if learning_rate == "auto" else ""
+    advice = f"Try {more}a smaller learning_rate (it was {clf.learning_rate_init_:g})."
     assert str(record[0].message).endswith(advice)
     assert clf.learning_rate_ < 1e-6 * clf.learning_rate_init_
 
@@ -192,7 +193,7 @@ def test_a_fit_that_has_not_learned(params, kind):
     """The message names both losses, max_iter and alpha. tol=None does not judge."""
     X, y = targets(kind)
     clf = BGDClassifier(**{"hidden_layer_sizes": (4,), "random_state": 0, **params})
-    with pytest.warns(ConvergenceWarning, match="is hardly lower than") as record:
+    with pytest.warns(ConvergenceWarning, match="is (hardly|not) lower than") as record:
         clf.fit(X, y)
     (message,) = (str(warning.message) for warning in record)
     assert f"max_iter was {clf.max_iter_})" in message
@@ -204,8 +205,27 @@ def test_labels_that_do_not_depend_on_the_features():
     """They warn too: the model is no better than the class frequencies."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(3000, 2)), rng.integers(2, size=3000)
-    with pytest.warns(ConvergenceWarning, match="hardly lower .* not informative"):
+    with pytest.warns(ConvergenceWarning, match="lower .* not informative"):
         BGDClassifier((), random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_a_step_size_far_below_auto(solver):
+    """The message tells the value of "auto". A step size that suffices is right."""
+    X, y = load_digits(return_X_y=True)
+    clf = BGDClassifier((20,), solver=solver, random_state=0).fit(X, y)
+    default = clf.learning_rate_init_
+    match = rf"still high: .* a larger learning_rate \(.*'auto' is {default:.3g}"
+    with pytest.warns(ConvergenceWarning, match=match):
+        clf.set_params(learning_rate=default / 1000).fit(X, y)
+    clf.set_params(learning_rate=default / 400).fit(X, y)
+
+
+def test_a_first_epoch_with_the_default_step_size():
+    """More epochs are the first cure."""
+    X, y = load_iris(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match=r"Try more epochs \(max_iter was 1\)"):
+        BGDClassifier(max_iter=1, random_state=0).fit(X, y)
 
 
 @pytest.mark.parametrize("gain, warned", [(0.004, True), (0.006, False)])
