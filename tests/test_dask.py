@@ -241,6 +241,21 @@ def test_standardize(client, weighted, solver):
     np.testing.assert_allclose(remote.predict_proba(spread(X, 70)), P, atol=1e-9)
 
 
+def test_standardize_after_a_stream(client):
+    """The fit adds its rows, but not those of weight 0, to the few of the stream."""
+    X, y = rows()
+    w = np.where(np.arange(N) < 40, weights() + 1, 0.0)
+    params = {"learning_rate": 0.1, "alpha": 0.01, "warm_start": True}
+    local, remote = (
+        small(kind, **params).partial_fit(100 * X[:6], y[:6], classes=np.unique(y))
+        for kind in (BGDClassifier, DaskBGDClassifier)
+    )
+    local.fit(X, y, w)
+    remote.fit(*(spread(array) for array in (X, y, w)))
+    np.testing.assert_allclose(remote.mean_, local.mean_, rtol=1e-12)
+    np.testing.assert_allclose(remote.scale_, local.scale_, rtol=1e-12)
+
+
 def test_sparse_block_among_dense_ones(client):
     """Then no row is standardized."""
     X, y = rows()
