@@ -539,7 +539,7 @@ def rules(sets, quick):
                 construct = lambda p=params | explicit: BGDClassifier(**p)  # noqa: E731
                 found = evaluate([construct], sets, quick)
             summary(f"{name}: {label}", joined(base, found), 1, timed=False)
-    with mock.patch.object(Network, "scale_initial_weights"):
+    with mock.patch.object(Network, "scale_first_layer"):
         found = evaluate([BGDClassifier], sets, quick)
     summary(
         "initial weights whatever the features' size",

@@ -120,9 +120,9 @@ class BGDClassifier(
 
         The features are those that the first layer receives, in the samples that
         determine `mean_` and `scale_`: with `standardize`, :math:`r \leq 1`. If they
-        are not standardized, they are those of `fit` or of the first call of
-        `partial_fit`. Scale such features, since no single step size suits features of
-        different scales.
+        are not standardized, they are those of `fit`, or of the first call of
+        `partial_fit` with a positive weight. Scale such features, since no single step
+        size suits features of different scales.
 
         Only used when ``solver="sgd"`` or ``"adam"``.
 
@@ -210,8 +210,8 @@ class BGDClassifier(
         - for other schedules 400, since training usually stops earlier by `tol`;
         - with ``solver="lbfgs"`` 1000 iterations.
 
-        With `warm_start` this number of epochs is added when the data or another
-        parameter have changed.
+        With `warm_start` this number of epochs is added whenever the stopping rule
+        restarts (see `warm_start`).
 
     tol : float, "auto" or None, default="auto"
         Tolerance of the stopping rule. An epoch is an improvement if the criterion is
@@ -242,9 +242,9 @@ class BGDClassifier(
 
         The values, `mean_` and `scale_`, are computed in `fit`. In `partial_fit` they
         are those of all samples so far, until there are 30 and each feature has varied,
-        or until there are 1000. Later calls of `partial_fit`, and of `fit` with
-        `warm_start`, keep them. After fewer samples, such a `fit` adds its own. Samples
-        of weight 0 do not count.
+        or until there are 1000. Then they no longer change. If `fit` with `warm_start`
+        comes before that, it adds its samples, unless they are sparse, and the values
+        are final. Samples of weight 0 do not count.
 
         If a feature drifts, such as a timestamp, use ``standardize=False``. For each
         chunk call `partial_fit` of a :class:`~sklearn.preprocessing.StandardScaler`,
@@ -281,8 +281,8 @@ class BGDClassifier(
         multiplied. Classes that are not in the dict have weight 1. "balanced" gives
         every class the same total weight: a class has the weight
         ``n_samples / (n_classes * count)``, with counts weighted by `sample_weight`.
-        Only the ratios of the weights in a call matter: in a call of `partial_fit` with
-        samples of a single class they have no effect.
+        Only the ratios of the weights in a call matter. With a single class in a call
+        of `partial_fit`, class weights have no effect.
 
         If the dict has a weight for every class, it may also have labels that are not
         in `y`, such as those of a class that a cross-validation fold lacks. Otherwise
@@ -427,7 +427,7 @@ class BGDClassifier(
     stop_reason_ : str
         Reason why the last `fit` stopped: "converged" (`tol`), "early_stopping" (`tol`
         on validation samples), "max_iter", "callback", or "interrupted" (Ctrl-C; the
-        last epoch is then incomplete, except for L-BFGS).
+        last epoch may then be incomplete, except for L-BFGS).
 
     See Also
     --------
@@ -756,8 +756,10 @@ class BGDClassifier(
             - if training stopped by `max_iter` before it converged. After a cosine
               schedule, whose step size decreases to 0, there is no such warning;
             - if L-BFGS found no lower loss before its gradient was within `tol`;
-            - if the final loss is hardly lower than that of predicting the class
+            - if the final loss is hardly or not lower than that of predicting the class
               frequencies for all samples;
+            - if it is more than half of that loss, and `learning_rate` is a number more
+              than 500 times smaller than "auto" would be;
             - if features that are not standardized are badly scaled.
 
         See Also
@@ -826,8 +828,9 @@ class BGDClassifier(
         momentum or Adam's moments, the counters, the loss curve, the schedule and the
         random numbers. After early stopping it continues from the best parameters. With
         ``learning_rate_schedule="auto"`` the model is an average over the calls. The
-        first samples determine how features are standardized, see `standardize`. With
-        few samples, ``solver="adam"`` mostly gives better probabilities.
+        first samples determine how features are standardized, see `standardize`. If
+        there are few samples in all, ``solver="adam"`` mostly gives better
+        probabilities.
 
         The result of k calls with the same samples is that of ``fit`` with
         ``max_iter=k`` and ``tol=None``, if `batch_size`, `alpha` and
@@ -851,9 +854,8 @@ class BGDClassifier(
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative. Only the ratios of the weights in a
-            call matter: the weight of a single sample has no effect. If all are zero,
-            the call creates the layers but does not train. A number is the weight of
-            every sample.
+            call matter. If all are zero, the call creates the layers but does not
+            train. A number is the weight of every sample.
 
         Returns
         -------

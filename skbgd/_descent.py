@@ -19,7 +19,7 @@ from ._update_rules import schedule_factor
 # The step size at which the adaptive schedule stops, as in MLPClassifier.
 MIN_ADAPTIVE_STEP_SIZE = 1e-6
 
-# The average over k calls of a stream weights mainly the last k / 9 of them.
+# The average over k calls of a stream weights mainly the last k / 5 of them.
 AVERAGING_ORDER = 5
 
 
@@ -58,7 +58,7 @@ class State:
     shuffle_state: int = 0
     split_seed: int = 0  # of the validation split
     mean_squared_row_norm: float | None = None  # of the rows that scale W_1
-    stream_moments: np.ndarray | None = None  # `Moments`, until they are enough
+    stream_moments: np.ndarray | None = None  # `Moments`, until enough rows
     velocity: np.ndarray | None = None  # momentum, or the first moment of Adam
     second_moment: np.ndarray | None = None  # Adam
     n_steps: int = 0
@@ -215,7 +215,7 @@ class Minimizer:
         """Append an epoch that visited `n_done` rows to the curves."""
         state = self.state
         if len(state.loss_curve) > state.n_iter:
-            # A copy of the estimator shares the lists and has appended to them.
+            # Another call, at the same time or failed, has appended to the same lists.
             for name in ("loss_curve", "updates_curve", "seconds_curve"):
                 setattr(state, name, getattr(state, name)[: state.n_iter])
         try:

@@ -71,8 +71,8 @@ class FittingMixin:
         self._set_fitted_attributes()
         self.stop_reason_ = "interrupted"
         interrupt.add_note(
-            f"fit was interrupted in epoch {self.n_iter_}. The parameters reached by "
-            "then are kept: the estimator is fitted."
+            "fit was interrupted. The parameters reached by then are kept: the "
+            f"estimator is fitted, with n_iter_={self.n_iter_}."
         )
 
     @with_callbacks
@@ -336,13 +336,15 @@ class FittingMixin:
         if moments is not None:
             if state.stream_moments is not None:
                 moments = Moments.from_array(state.stream_moments) + moments
-            is_final = not streaming or moments.are_enough(dtype)
+            is_final = moments.has_enough_rows(dtype)
             state.stream_moments = None if is_final else moments.to_array()
             self._network, state.mean_squared_row_norm = self._network.standardized(
                 moments, dtype
             )
         elif norm is None:
             state.mean_squared_row_norm = float(data.mean_squared_row_norm())
+        if not streaming:  # also after sparse rows
+            state.stream_moments = None
         if not state.theta_set_by_user:
             for theta in (state.theta, state.average):
                 if theta is not None:

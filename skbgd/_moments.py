@@ -28,7 +28,8 @@ class Moments:
     Parameters
     ----------
     weight : float
-        The sum of the weights.
+        The sum of the weights. `Dataset.moments` replaces it by the number of rows of
+        positive weight, so that the chunks of a stream count by their rows.
     low, high : ndarray of shape (d,)
         The smallest and the largest value.
     mean : ndarray of shape (d,)
@@ -77,15 +78,15 @@ class Moments:
         rows = np.broadcast_arrays(*(getattr(self, item.name) for item in fields(self)))
         return np.array(rows, dtype=float)
 
-    def are_enough(self, dtype):
+    def has_enough_rows(self, dtype):
         """Whether these rows determine how a stream is standardized."""
         few, many = STREAM_ROWS
         return self.weight >= many or (
-            self.weight >= few and not self.is_constant(dtype).any()
+            self.weight >= few and not self.constant_columns(dtype).any()
         )
 
-    def is_constant(self, dtype):
-        """Whether the values of a column are equal, up to rounding in this dtype."""
+    def constant_columns(self, dtype):
+        """Whether the values of each column are equal, up to rounding in this dtype."""
         limits = np.finfo(dtype)
         largest = np.maximum(abs(self.low), abs(self.high))
         with np.errstate(all="ignore"):
@@ -124,7 +125,7 @@ class Moments:
         become 0 and 1, those of a constant column 0. Each scale and its reciprocal are
         normal numbers of the given dtype.
         """
-        constant = self.is_constant(dtype)
+        constant = self.constant_columns(dtype)
         with np.errstate(all="ignore"):
             spread = self.high - self.low
             two_valued = self.two_valued & ~constant

@@ -180,10 +180,12 @@ class Network:
         `earlier_norm`, unless that is None.
         """
         if len(self.layers) > 1:
-            divisor = self._divisor(norm) / self._divisor(earlier_norm)
+            divisor = self._first_layer_divisor(norm)
+            divisor /= self._first_layer_divisor(earlier_norm)
             theta[self.layers[0][0]] /= divisor
 
-    def _divisor(self, norm):
+    def _first_layer_divisor(self, norm):
+        """r or sqrt(r); 1 if `norm` is None, 0 or infinite."""
         rms = np.sqrt((norm or 0) / self.units[0])
         return min(rms, np.sqrt(rms)) if 0 < rms < np.inf else 1.0
 

@@ -126,7 +126,7 @@ def _restore_training(attributes):
     state.stopping.key = _key_from_plain(state.stopping.key, attributes)
     attributes["_state"] = state
     _check(attributes)
-    # `copy.copy` passes the lists of the original, to which its training appends.
+    # Training appends to these lists, and `copy.copy` passes those of the original.
     for name in CURVES:
         values = getattr(state, name)[: state.n_iter]
         setattr(state, name, values)
@@ -274,7 +274,7 @@ def _checks_of_state(state, units):
         is_valid = isinstance(value, list) and all(isinstance(x, Real) for x in value)
         yield name, value, is_valid, "a list of numbers"
     n_epochs, first_epoch = len(state.loss_curve), stopping.first_epoch
-    is_valid = state.n_iter <= n_epochs  # a copy may have appended to the curve
+    is_valid = state.n_iter <= n_epochs  # another call may have appended to the curve
     yield "n_iter", state.n_iter, is_valid, f"at most {n_epochs}, as in loss_curve"
     is_valid = first_epoch <= state.n_iter
     yield "first_epoch", first_epoch, is_valid, f"at most n_iter={state.n_iter}"

@@ -30,10 +30,8 @@ def as_label_array(labels, name):
             "MultiLabelBinarizer converts sets of labels to indicators."
         ) from error
     if array.ndim == 0:
-        raise ValueError(
-            f"{name} must be a sequence of labels; got {labels!r}. For a single sample "
-            "pass X[[i]] and y[[i]]."
-        )
+        cure = " For a single sample pass X[[i]] and y[[i]]." if name == "y" else ""
+        raise ValueError(f"{name} must be a sequence of labels; got {labels!r}.{cure}")
     objects = array
     if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
         # NumPy has converted all objects to strings.

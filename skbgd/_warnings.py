@@ -11,8 +11,8 @@ MAX_INCREASE = 0.01, 1e-3
 MIN_GAIN = 0.005
 
 # A step size is too small if it is this many times smaller than that of "auto", and the
-# loss is more than this fraction of that of the class priors. Searches over usual step
-# sizes do not warn.
+# loss is more than this fraction of that of the class priors. Smaller factors would
+# warn in many searches.
 SMALL_STEP_SIZE, HIGH_LOSS = 500, 0.5
 
 # A feature differs between training and validation rows if half of its validation
@@ -128,10 +128,11 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
             f"{_other_layers(minimizer.network)}."
             f"{sample.scaling_advice(minimizer.network)}"
         )
-    if larger_rate and model_loss > prior_loss * HIGH_LOSS:
+    if larger_rate and 0 < prior_loss * HIGH_LOSS < model_loss:
         return (
             f"The loss, {model_loss:.3g}, is still high: predicting the class "
             f"frequencies gives {prior_loss:.3g}. Try {larger_rate}."
+            f"{sample.scaling_advice(minimizer.network)}"
         )
     message = minimizer.unconverged_message(clf.stop_reason_, settings)
     if clf.stop_reason_ == "converged" and not message:
@@ -143,6 +144,8 @@ def _larger_learning_rate(clf, minimizer):
     """A cure if `learning_rate` is far below the value of "auto", otherwise ""."""
     norm = clf._state.mean_squared_row_norm
     if clf.solver == "lbfgs" or isinstance(clf.learning_rate, str) or np.isinf(norm):
+        return ""
+    if callable(clf.learning_rate_schedule):  # which may multiply it by any factor
         return ""
     eta, default = minimizer.update_rule.eta, minimizer.default_eta()
     if eta * SMALL_STEP_SIZE >= default:

@@ -241,6 +241,13 @@ def test_standardize(client, weighted, solver):
     np.testing.assert_allclose(remote.predict_proba(spread(X, 70)), P, atol=1e-9)
 
 
+def test_score_of_a_column_of_labels(client):
+    X, y = rows()
+    clf = small(max_iter=2).fit(spread(X), spread(y))
+    score = clf.score(spread(X), spread(y[:, np.newaxis]))
+    assert score == clf.score(spread(X), spread(y))
+
+
 def test_standardize_after_a_stream(client):
     """The fit adds its rows, but not those of weight 0, to the few of the stream."""
     X, y = rows()

@@ -140,7 +140,7 @@ def test_after_the_last_epoch(monkeypatch):
     clf = small()
     with pytest.raises(KeyboardInterrupt) as raised:
         clf.fit(X, y)
-    assert "in epoch 12" in raised.value.__notes__[0]
+    assert "n_iter_=12" in raised.value.__notes__[0]
     assert clf.stop_reason_ == "interrupted"
     assert clf.n_iter_ == 12
     np.testing.assert_array_equal(parameters(clf), parameters(expected))

@@ -520,14 +520,18 @@ def test_calls_with_the_same_few_rows(n, weighted):
     same(clf, small(alpha=0.01).fit(X, y, w))
 
 
-@pytest.mark.parametrize("action", ["fit", "weights"])
+@pytest.mark.parametrize("action", ["fit", "sparse fit", "weights"])
 def test_what_ends_the_first_rows_of_a_stream(action):
-    """A fit adds its rows; weights of the user belong to the present mean and scale."""
+    """A fit adds its dense rows; weights of the user belong to the mean and scale."""
     X, y, _ = table()
     clf = small(warm_start=True).partial_fit(X[:9], y[:9], classes=[0, 1])
     if action == "fit":
         clf.set_params(max_iter=2).fit(X[9:20], y[9:20])
         shift, scale = shift_and_scale(X[:20])
+    elif action == "sparse fit":
+        rows = sparse.csr_array(by_hand(X[9:20]))
+        clf.set_params(max_iter=2).fit(rows, y[9:20])
+        shift, scale = shift_and_scale(X[:9])
     else:
         clf.coefs_ = clf.coefs_
         shift, scale = shift_and_scale(X[:9])

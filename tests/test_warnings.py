@@ -211,7 +211,7 @@ def test_labels_that_do_not_depend_on_the_features():
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_a_step_size_far_below_auto(solver):
-    """The message tells the value of "auto". A step size that suffices is right."""
+    """The message tells the value of "auto". With a 400th there is no warning."""
     X, y = load_digits(return_X_y=True)
     clf = BGDClassifier((20,), solver=solver, random_state=0).fit(X, y)
     default = clf.learning_rate_init_
@@ -219,6 +219,13 @@ def test_a_step_size_far_below_auto(solver):
     with pytest.warns(ConvergenceWarning, match=match):
         clf.set_params(learning_rate=default / 1000).fit(X, y)
     clf.set_params(learning_rate=default / 400).fit(X, y)
+
+
+def test_labels_that_are_all_equal():
+    """The class frequencies leave no loss, so none is high."""
+    X, _ = targets("multilabel")
+    clf = BGDClassifier((), learning_rate=1e-3, max_iter=2000, random_state=0)
+    clf.fit(X, np.ones((len(X), 2), dtype=int))
 
 
 def test_a_first_epoch_with_the_default_step_size():

@@ -275,8 +275,9 @@ class DaskBGDClassifier(BGDClassifier):
             `y` has indicators. If passed again, they must not change.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, not negative. A number is the weight of every
-            sample.
+            Weights of the samples, not negative. Only the ratios of the weights in a
+            call matter. If all are zero, the call creates the layers but does not
+            train. A number is the weight of every sample.
 
         Returns
         -------
@@ -341,7 +342,10 @@ class DaskBGDClassifier(BGDClassifier):
         """
         if not is_dask_collection(X):
             return super().score(X, y, sample_weight)
-        correct = self.predict(X) == as_dask_array(y, "y")
+        y = as_dask_array(y, "y")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        correct = self.predict(X) == y
         if correct.ndim == 2:
             correct = correct.all(axis=1)
         if sample_weight is None:
