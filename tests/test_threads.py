@@ -286,8 +286,7 @@ Y, theta = np.zeros((100_000, 1), dtype=np.intc), np.zeros(251_001, dtype=np.flo
 trainer = backprop.Trainer(layout, theta, X, Y, batch_size=200)
 epoch = threading.Thread(target=trainer.epoch, args=(UpdateRule(0.1), 0), daemon=True)
 epoch.start()
-while not trainer.n_done:
-    time.sleep(0.001)
+time.sleep(0.5)  # now it is in the epoch, which takes seconds
 """
 
 
