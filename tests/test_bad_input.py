@@ -558,3 +558,11 @@ def test_sizes_beyond_memory(sizes):
     """Sizes that overflow 64 bits are refused."""
     with pytest.raises(MemoryError, match="A network of .* units is too large"):
         small(hidden_layer_sizes=sizes).fit(X, y)
+
+
+def test_a_single_label():
+    """Only for y the cure names the rows of a sample."""
+    with pytest.raises(ValueError, match=r"got 1\. For a single sample pass"):
+        small().fit(X[:1], 1)
+    with pytest.raises(ValueError, match=r"classes must .* got 3\.$"):
+        small().partial_fit(X, y, classes=3)

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers import initial, parameters, same, small
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skbgd import BGDClassifier
@@ -113,3 +114,14 @@ def test_clipped_gradient_has_the_given_norm(moons, alpha, batch_size):
         np.testing.assert_allclose(
             parameters(clf) - start, expected, rtol=1e-9, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("size, divisor", [(0.01, 0.01), (1.0, 1.0), (100.0, 10.0)])
+def test_initial_weights_and_the_size_of_the_features(size, divisor):
+    """W_1 is divided by their root mean square r, or by sqrt(r) if r > 1."""
+    X, y = np.full((8, 3), size), np.arange(8) % 2
+    clf = BGDClassifier((4,), learning_rate=1e-30, alpha=0, random_state=0)
+    clf.set_params(standardize=False, tol=None, max_iter=1)
+    unscaled = clone(clf).partial_fit(X, y, classes=[0, 1], sample_weight=0)
+    W = unscaled.coefs_[0] / divisor
+    np.testing.assert_allclose(clf.fit(X, y).coefs_[0], W, rtol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import small, targets
 from scipy import sparse
-from sklearn.datasets import load_digits, load_iris, make_moons
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, make_moons
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -219,6 +219,34 @@ def test_a_step_size_far_below_auto(solver):
     with pytest.warns(ConvergenceWarning, match=match):
         clf.set_params(learning_rate=default / 1000).fit(X, y)
     clf.set_params(learning_rate=default / 400).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "params, expected",
+    [
+        (
+            {"learning_rate": 1e-5},
+            "not lower than .* a larger learning_rate .* other hidden layers",
+        ),
+        ({"hidden_layer_sizes": (10,) * 10}, "not lower than .* fewer hidden layers"),
+    ],
+    ids=["small step", "many layers"],
+)
+def test_the_cure_of_a_network_that_has_not_learned(params, expected):
+    X, y = load_breast_cancer(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match=expected):
+        BGDClassifier(**params, random_state=0).fit(X, y)
+
+
+def test_a_callable_schedule_may_multiply_a_small_step_size():
+    """Then "auto" is no measure of it."""
+    X, y = MOONS[0], np.random.default_rng(0).integers(2, size=len(MOONS[1]))
+    clf = BGDClassifier((), learning_rate=1e-4, random_state=0, max_iter=30)
+    clf.set_params(learning_rate_schedule=lambda k: 1e3)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always", ConvergenceWarning)
+        clf.fit(X, y)
+    assert not [w for w in record if "larger learning_rate" in str(w.message)]
 
 
 def test_labels_that_are_all_equal():
