@@ -87,7 +87,6 @@ class FittingMixin:
             if resumed:
                 self._check_same_network()
                 self._check_same_classes(rows.classes())
-                rows.check_labels(self.classes_, self._multilabel)
                 self._state = self._state.copy()
                 self._state.continue_from_average()
             else:
@@ -98,7 +97,7 @@ class FittingMixin:
             dissimilarity = self._dissimilar_rows_warning(rows, validation_rows)
             if validation_rows is None and self.early_stopping:
                 rows, validation_rows = rows.split(
-                    self.validation_fraction, self._state.split_seed, self._multilabel
+                    self.validation_fraction, self._state.split_seed
                 )
                 # Arrays, without feature names.
                 callback_args = rows.X, rows.y, rows.sample_weight

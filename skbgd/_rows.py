@@ -53,7 +53,7 @@ class LocalRows:
         weights = row_weights(Y, self.sample_weight, class_weights, self.dtype)
         return Dataset(self.X, Y, weights, self.n_jobs)
 
-    def split(self, fraction, seed, multilabel):
+    def split(self, fraction, seed):
         """Split into training and validation rows, stratified by class.
 
         Rows of weight zero, and the row of a class that has only one, are training
@@ -64,7 +64,7 @@ class LocalRows:
             check_positive_weight(self.sample_weight.max(), "sample_weight")
             candidates = np.flatnonzero(self.sample_weight)
         stratify, n_classes = None, 1
-        if not multilabel:
+        if not self.multilabel:
             _, encoded = np.unique(self.y[candidates], return_inverse=True)
             counts = np.bincount(encoded)
             candidates = candidates[counts[encoded] > 1]

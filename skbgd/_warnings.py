@@ -116,7 +116,7 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     if settings.tol is None or clf.stop_reason_ not in ("max_iter", "converged"):
         return None
     prior_loss = class_prior_loss(sample, minimizer.network)
-    larger_rate = _larger_learning_rate(clf, minimizer)
+    larger_rate = _larger_learning_rate(minimizer)
     if prior_loss > 0 and model_loss > prior_loss * (1 - MIN_GAIN):
         hardly = "hardly" if model_loss < prior_loss else "not"
         return (
@@ -140,12 +140,11 @@ def convergence_warning(clf, minimizer, settings, n_before, model_loss, sample):
     return (message + sample.scaling_advice(minimizer.network)).strip() or None
 
 
-def _larger_learning_rate(clf, minimizer):
+def _larger_learning_rate(minimizer):
     """A cure if `learning_rate` is far below the value of "auto", otherwise ""."""
-    norm = clf._state.mean_squared_row_norm
-    if clf.solver == "lbfgs" or isinstance(clf.learning_rate, str) or np.isinf(norm):
+    if minimizer.last_eta is None or np.isinf(minimizer.state.mean_squared_row_norm):
         return ""
-    if callable(clf.learning_rate_schedule):  # which may multiply it by any factor
+    if callable(minimizer.settings.schedule):  # which may multiply it by any factor
         return ""
     eta, default = minimizer.update_rule.eta, minimizer.default_eta()
     if eta * SMALL_STEP_SIZE >= default:

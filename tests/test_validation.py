@@ -189,7 +189,7 @@ def test_rare_classes_do_not_change_the_fraction(counts, fraction):
     """
     y = np.repeat(np.arange(len(counts)), counts)
     rows = LocalRows(np.arange(len(y), dtype=float)[:, None], y, None, 1)
-    rest, aside = rows.split(fraction, seed=0, multilabel=False)
+    rest, aside = rows.split(fraction, seed=0)
     counts = np.array(counts)
     n_candidates = counts[counts > 1].sum()
     n_aside = int(np.ceil(fraction * n_candidates))
@@ -203,7 +203,7 @@ def test_rare_classes_do_not_change_the_fraction(counts, fraction):
         np.sort([*rest.X, *aside.X], axis=0)[:, 0], np.arange(len(y))
     )
     np.testing.assert_array_equal(aside.X[:, 0], np.unique(aside.X))
-    again, other = (rows.split(fraction, s, multilabel=False)[1] for s in (0, 1))
+    again, other = (rows.split(fraction, s)[1] for s in (0, 1))
     np.testing.assert_array_equal(again.X, aside.X)
     assert not np.array_equal(other.X, aside.X)
 
@@ -212,7 +212,7 @@ def test_which_rare_classes_have_validation_rows_is_random():
     """Over 200 seeds, each of 80 rows is chosen about 20 times."""
     y = np.repeat(np.arange(40), 2)
     rows = LocalRows(np.arange(80.0)[:, None], y, None, 1)
-    seen = [rows.split(0.1, seed, multilabel=False)[1] for seed in range(200)]
+    seen = [rows.split(0.1, seed)[1] for seed in range(200)]
     times = np.bincount(np.concatenate([aside.X[:, 0] for aside in seen]).astype(int))
     assert len(times) == 80
     assert 5 <= times.min() <= times.max() <= 40
